@@ -1,0 +1,70 @@
+"""Every error diffsift raises on purpose. A leaf module: any folder may import it.
+
+Messages say what must hold, what was got and what to do next, on one line where they can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = [
+    "BankError",
+    "CaptureError",
+    "DataError",
+    "DiffsiftError",
+    "ModelError",
+    "SelectionError",
+    "SpecificationError",
+    "StudyError",
+    "did_you_mean",
+]
+
+
+class DiffsiftError(Exception):
+    """Base of all errors that a user's input or machine can cause."""
+
+
+class SpecificationError(DiffsiftError, ValueError):
+    """A field of the specification is missing, unknown or out of range."""
+
+
+class ModelError(DiffsiftError):
+    """A model cannot be found, loaded or used as a backbone."""
+
+
+class DataError(DiffsiftError):
+    """A data set is missing files, or a file in it is not what it should be."""
+
+
+class CaptureError(DiffsiftError):
+    """An activation could not be captured as declared."""
+
+
+class BankError(DiffsiftError):
+    """The feature bank cannot be written or read."""
+
+
+class SelectionError(DiffsiftError, ValueError):
+    """A selection or a selection file is not valid."""
+
+
+class StudyError(DiffsiftError):
+    """A study cannot be created, opened or resumed."""
+
+
+def did_you_mean(name: str, valid: Iterable[str], *, most: int = 3) -> str:
+    """The end of an error message that offers the valid names closest to `name`.
+
+    Examples:
+        >>> did_you_mean("timestep", ["timesteps", "model"])
+        "; did you mean 'timesteps'?"
+        >>> did_you_mean("zzz", ["model", "data"])
+        '; valid: data, model'
+    """
+    known = sorted(valid)
+    close = get_close_matches(name, known, n=most, cutoff=0.6)
+    if close:
+        return f"; did you mean {' or '.join(repr(match) for match in close)}?"
+    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    return f"; valid: {shown}"
