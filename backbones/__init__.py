@@ -1,0 +1,25 @@
+"""Where activations come from: loading, encoding, noising, running, capturing."""
+
+from ._base import Backbone, resize
+from ._controls import LatentControl, PixelControl, with_random_weights
+from ._loading import load, load_structure
+from ._pipeline import StableDiffusionBackbone
+from .activation import Activation
+from .capture import Capture, as_map, grid_size
+from .specification import ModelSpecification
+
+__all__ = [
+    "Activation",
+    "Backbone",
+    "Capture",
+    "LatentControl",
+    "ModelSpecification",
+    "PixelControl",
+    "StableDiffusionBackbone",
+    "as_map",
+    "grid_size",
+    "load",
+    "load_structure",
+    "resize",
+    "with_random_weights",
+]

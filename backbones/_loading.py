@@ -1,0 +1,171 @@
+"""Load backbones and module trees by hub id or folder. Weights come from safetensors only, unless asked otherwise."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from diffusers import DiffusionPipeline
+from torch import nn
+
+from diffsift.errors import ModelError, did_you_mean
+
+from ._pipeline import StableDiffusionBackbone
+from .specification import ModelSpecification
+
+_DENOISERS = ("unet", "transformer")
+
+
+def load(model: ModelSpecification, *, name: str = "main") -> StableDiffusionBackbone:
+    """Load a pipeline and make it a backbone.
+
+    Raises:
+        ModelError: nothing is found under the id, it is no diffusers pipeline, or is of a kind not supported yet.
+    """
+    _check_local_folder(model.id)
+    device = _resolve_device(model.device)
+    dtype = _resolve_dtype(model.dtype, device)
+    with _quiet_imports():
+        try:
+            pipeline = DiffusionPipeline.from_pretrained(
+                model.id,
+                revision=model.revision,
+                variant=model.variant,
+                dtype=dtype,
+                use_safetensors=None if model.allow_pickle else True,
+                safety_checker=None,
+            )
+        except (OSError, ValueError, ImportError, RuntimeError) as error:
+            raise ModelError(_why_not_loaded(model, error)) from error
+    pipeline.to(device)
+    return StableDiffusionBackbone(
+        pipeline, name=name, source=model.id, image_size=model.image_size, prompt=model.prompt
+    )
+
+
+def load_structure(model: str, *, revision: str | None = None) -> nn.Module:
+    """The denoiser of a pipeline on the meta device: its module tree without weights, from configurations alone.
+
+    Args:
+        model: hub id or folder of a pipeline; the folder needs ``model_index.json`` and the denoiser's ``config.json``.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        ModelError: no pipeline, no denoiser in it, or a class this diffusers does not have.
+    """
+    _check_local_folder(model)
+    with _quiet_imports():
+        try:
+            index = DiffusionPipeline.load_config(model, revision=revision)
+        except OSError as error:
+            raise ModelError(_why_not_loaded(ModelSpecification(id=model, revision=revision), error)) from error
+        part = next((part for part in _DENOISERS if index.get(part)), None)
+        if part is None:
+            parts = ", ".join(sorted(key for key in index if not key.startswith("_")))
+            raise ModelError(f"{model} must have a denoiser (unet or transformer), but has only: {parts}.")
+        class_name = str(index[part][1])
+        denoiser_class: Any = getattr(diffusers, class_name, None)
+        if denoiser_class is None:
+            raise ModelError(
+                f"the denoiser class {class_name} of {model} must be part of diffusers {diffusers.__version__}, but is "
+                f"not{did_you_mean(class_name, (entry for entry in dir(diffusers) if 'Model' in entry))}"
+            )
+        try:
+            config = denoiser_class.load_config(model, subfolder=part, revision=revision)
+        except OSError as error:
+            raise ModelError(
+                f"{model} must hold {part}/config.json, but it cannot be read: {_first_line(error)}"
+            ) from error
+        with torch.device("meta"):
+            denoiser: nn.Module = denoiser_class.from_config(config)
+    return denoiser
+
+
+def _check_local_folder(model: str) -> None:
+    """A clear word where a path was meant: diffusers would look for it on the hub."""
+    path = Path(model).expanduser()
+    looks_like_path = model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model or path.exists()
+    if not looks_like_path:
+        return
+    if not path.is_dir():
+        raise ModelError(f"model.id must be a hub id or an existing folder, but there is no folder {model}.")
+    index = path / "model_index.json"
+    if not index.is_file():
+        raise ModelError(
+            f"model.id must be a diffusers pipeline folder with a model_index.json, but {model} has none "
+            f"(a single .safetensors checkpoint can be converted with diffusers' from_single_file and save_pretrained)."
+        )
+    try:
+        json.loads(index.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{index} must be JSON, but cannot be parsed: {error}.") from error
+
+
+def _resolve_device(device: str) -> torch.device:
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"model.device must be a device this machine has (auto, cpu, cuda, cuda:1, mps), but {device!r} cannot be "
+            f"used: {_first_line(error)}"
+        ) from error
+    return resolved
+
+
+def _resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    if dtype == "auto":
+        return torch.float32 if device.type == "cpu" else torch.float16
+    resolved: torch.dtype = getattr(torch, dtype)
+    return resolved
+
+
+def _why_not_loaded(model: ModelSpecification, error: Exception) -> str:
+    text = str(error)
+    if "safetensors" in text and not model.allow_pickle:
+        return (
+            f"the weights of {model.id} must be safetensors files, because pickled ones can run code when they are "
+            f"loaded; set model.allow_pickle: true only if you trust their author ({_first_line(error)})"
+        )
+    if "gated" in text.lower() or "401" in text or "403" in text:
+        return f"{model.id} is private or gated on the hub: accept its licence there and log in with `hf auth login`."
+    if "is not a local folder and is not a valid model identifier" in text or "404" in text:
+        return f"model.id must name a pipeline on the hub or a folder, but nothing is found under {model.id!r}."
+    if any(
+        sign in text.lower() for sign in ("offline", "connect", "couldn't reach", "cannot find the requested files")
+    ):
+        return f"{model.id} is neither a folder here nor in the hub's cache, and the hub cannot be reached."
+    return f"{model.id} cannot be loaded as a diffusers pipeline: {_first_line(error)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def _quiet_imports() -> Iterator[None]:
+    """Keep advice that concerns other uses (torchvision processors, progress of loading) off the terminal."""
+    loggers = [logging.getLogger(name) for name in ("transformers", "diffusers")]
+    levels = [logger.level for logger in loggers]
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        diffusers.utils.logging.enable_progress_bar()
+        transformers.utils.logging.enable_progress_bar()
