@@ -1,0 +1,31 @@
+"""What may be chosen: activation catalogue, filters, selections, fusion."""
+
+from .catalogue import activation_named, catalogue, read_activations
+from .filters import Decision, NamePatternFilter, PropertyFilter, StructuralFilter, apply_filters
+from .fusion import Standardiser, block_scale, resample_map, sample_map
+from .rules import PAPER_SELECTIONS, older_practice, paper_choice
+from .selection import WEIGHT_STEP, Candidate, Selection
+from .specification import FilterSpecification, LimitsSpecification
+
+__all__ = [
+    "PAPER_SELECTIONS",
+    "WEIGHT_STEP",
+    "Candidate",
+    "Decision",
+    "FilterSpecification",
+    "LimitsSpecification",
+    "NamePatternFilter",
+    "PropertyFilter",
+    "Selection",
+    "Standardiser",
+    "StructuralFilter",
+    "activation_named",
+    "apply_filters",
+    "block_scale",
+    "catalogue",
+    "older_practice",
+    "paper_choice",
+    "read_activations",
+    "resample_map",
+    "sample_map",
+]

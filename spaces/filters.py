@@ -1,0 +1,127 @@
+"""Filters: which activations are worth trying, decided before any label is looked at.
+
+A filter sees the whole catalogue and gives each activation a decision with its reason. Filters are applied in the
+order in which the specification names them; an activation is kept when none of them drops it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from diffsift.backbones import Activation
+from diffsift.errors import SpecificationError, did_you_mean
+
+from .specification import FilterSpecification
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the filters say of one activation; `reason` is empty when it is kept."""
+
+    activation: Activation
+    kept: bool
+    reason: str
+
+
+class PropertyFilter(ABC):
+    """Says of each activation of a catalogue why it should be dropped."""
+
+    @abstractmethod
+    def reasons(self, activations: Sequence[Activation]) -> dict[str, str]:
+        """Reasons by name of the activations to drop."""
+
+
+class StructuralFilter(PropertyFilter):
+    """The rules that Meng et al. (NeurIPS 2024, sections 4 and 5, appendix E) derived on SD 1.5 and SDXL, generalised.
+
+    They read declarations only. Diffusion noise is strong in the down-stage, fades along it and comes back late in the
+    up-stage, so the up-stage alone is kept, and of its last level only self-attention queries and keys, whose locality
+    suppresses that noise; earlier, the same locality hides meaning, so they are dropped there (save in the last repeat
+    before the last level). Increments carry high-frequency noise. A grid eight times coarser than the denoiser's input
+    is too coarse.
+    """
+
+    too_coarse_stride = 8
+
+    def reasons(self, activations: Sequence[Activation]) -> dict[str, str]:
+        last_level = max(
+            (entry.level for entry in activations if entry.stage == "up" and entry.level is not None), default=0
+        )
+        found = {entry.name: self._reason(entry, last_level) for entry in activations}
+        return {name: reason for name, reason in found.items() if reason}
+
+    def _reason(self, entry: Activation, last_level: int) -> str:
+        if entry.stage != "up" or entry.level is None:
+            return {
+                "in": "network input: no features yet",
+                "down": "down-stage: diffusion noise not removed yet",
+                "mid": "mid-stage: before the up-stage",
+            }[entry.stage]
+        if entry.kind in ("res-increment", "ffn-inner", "self-v"):
+            return "increment: carries high-frequency noise"
+        if entry.stride >= self.too_coarse_stride or (
+            entry.kind == "upsampler-out" and entry.stride * 2 >= self.too_coarse_stride
+        ):
+            return f"too coarse: a stride of {self.too_coarse_stride} or more"
+        is_self_attention = entry.kind in ("self-q", "self-k")
+        if entry.level == last_level and not is_self_attention:
+            return "last up level: diffusion noise comes back"
+        last_repeat = entry.repeat is not None and entry.repeats is not None and entry.repeat == entry.repeats - 1
+        late = entry.level == last_level or (entry.level == last_level - 1 and last_repeat)
+        if is_self_attention and not late:
+            return "self-attention in the clean part: locality hides meaning"
+        return ""
+
+
+class NamePatternFilter(PropertyFilter):
+    """Keep or drop by shell-style name patterns, such as ``up-*-cross-q``."""
+
+    def __init__(self, *, keep: Sequence[str] = (), drop: Sequence[str] = ()) -> None:
+        self._keep, self._drop = tuple(keep), tuple(drop)
+
+    def reasons(self, activations: Sequence[Activation]) -> dict[str, str]:
+        names = [entry.name for entry in activations]
+        for field, patterns in (("filters.keep", self._keep), ("filters.drop", self._drop)):
+            for pattern in patterns:
+                if not any(fnmatchcase(name, pattern) for name in names):
+                    raise SpecificationError(
+                        f"{field} must match activations of this model, but {pattern!r} matches "
+                        f"none{did_you_mean(pattern, names)}"
+                    )
+        dropped = {}
+        for name in names:
+            if self._keep and not any(fnmatchcase(name, pattern) for pattern in self._keep):
+                dropped[name] = "name matches no pattern of filters.keep"
+            elif match := next((pattern for pattern in self._drop if fnmatchcase(name, pattern)), None):
+                dropped[name] = f"name matches {match!r} of filters.drop"
+        return dropped
+
+
+def apply_filters(activations: Sequence[Activation], specification: FilterSpecification) -> tuple[Decision, ...]:
+    """Decide about every activation; the first filter that drops one gives the reason.
+
+    Raises:
+        SpecificationError: a pattern matches nothing, or nothing is left.
+    """
+    filters: list[PropertyFilter] = []
+    if specification.keep or specification.drop:
+        filters.append(NamePatternFilter(keep=specification.keep, drop=specification.drop))
+    if specification.rules == "structural":
+        filters.append(StructuralFilter())
+    dropped: dict[str, str] = {}
+    for entry in filters:
+        dropped = {**entry.reasons(activations), **dropped}
+    decisions = tuple(Decision(entry, entry.name not in dropped, dropped.get(entry.name, "")) for entry in activations)
+    if not any(decision.kept for decision in decisions):
+        counts: dict[str, int] = {}
+        for reason in dropped.values():
+            counts[reason] = counts.get(reason, 0) + 1
+        summary = "; ".join(f"{count} x {reason}" for reason, count in counts.items())
+        raise SpecificationError(
+            f"filters must keep at least one activation, but all {len(activations)} are dropped ({summary}): "
+            "set filters.rules to none or widen filters.keep."
+        )
+    return decisions

@@ -1,0 +1,125 @@
+"""Candidates and selections: what a trial proposes and what the user gets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from diffsift.errors import SelectionError
+
+WEIGHT_STEP = 0.05
+"""Weights are quantised to multiples of this, so that selections that hardly differ count as one."""
+
+
+@dataclass(frozen=True, order=True)
+class Candidate:
+    """An activation of a backbone at a timestep: the unit of choice.
+
+    `backbone` is the name a backbone goes by within a study, `timestep` counts training noise levels from 0 (clean).
+    """
+
+    backbone: str
+    activation: str
+    timestep: int
+
+    def __str__(self) -> str:
+        prefix = "" if self.backbone == "main" else f"{self.backbone}:"
+        return f"{prefix}{self.activation}@{self.timestep}"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """One or more candidates with a fusion weight each, in canonical form.
+
+    The canonical form is sorted by candidate, with weights divided by the largest and quantised to multiples of
+    `WEIGHT_STEP`, so two selections are equal exactly when they yield the same fused feature up to a global factor.
+
+    Raises:
+        SelectionError: no candidate, a candidate twice, or a weight that is not positive.
+
+    Examples:
+        >>> a, b = Candidate("main", "mid-vit-out", 50), Candidate("main", "mid-vit-out", 200)
+        >>> print(Selection.of({b: 1.0, a: 2.0}))
+        mid-vit-out@50 + 0.5 mid-vit-out@200
+    """
+
+    members: tuple[tuple[Candidate, float], ...]
+
+    def __post_init__(self) -> None:
+        candidates = [candidate for candidate, _ in self.members]
+        if not candidates:
+            raise SelectionError("a selection must hold at least one candidate, but got none.")
+        if len(set(candidates)) < len(candidates):
+            twice = next(candidate for candidate in candidates if candidates.count(candidate) > 1)
+            raise SelectionError(f"a selection must hold each candidate once, but got {twice} twice.")
+        weights = [weight for _, weight in self.members]
+        if not all(0 < weight < float("inf") for weight in weights):
+            raise SelectionError(f"weights must be positive and finite, but got {weights}.")
+        largest = max(weights)
+        quantised = [max(1, round(weight / largest / WEIGHT_STEP)) * WEIGHT_STEP for weight in weights]
+        pairs = zip(candidates, (round(weight, 4) for weight in quantised), strict=True)
+        object.__setattr__(self, "members", tuple(sorted(pairs)))
+
+    @classmethod
+    def of(cls, weights: dict[Candidate, float] | Iterable[Candidate]) -> Selection:
+        """From candidates with their weights, or from candidates alone at equal weights."""
+        if not isinstance(weights, dict):
+            return cls(tuple((candidate, 1.0) for candidate in weights))
+        return cls(tuple(weights.items()))
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        return tuple(candidate for candidate, _ in self.members)
+
+    @property
+    def passes(self) -> int:
+        """How often a backbone runs per image: the distinct (backbone, timestep) pairs."""
+        return len({(candidate.backbone, candidate.timestep) for candidate in self.candidates})
+
+    @property
+    def key(self) -> str:
+        """Sixteen hexadecimal digits that name this selection in databases."""
+        return hashlib.sha256(json.dumps(self.to_json()).encode()).hexdigest()[:16]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "backbone": candidate.backbone,
+                "activation": candidate.activation,
+                "timestep": candidate.timestep,
+                "weight": weight,
+            }
+            for candidate, weight in self.members
+        ]
+
+    @classmethod
+    def from_json(cls, members: list[dict[str, Any]]) -> Selection:
+        """Inverse of `to_json`.
+
+        Raises:
+            SelectionError: a field is missing or of the wrong type.
+        """
+        try:
+            return cls(
+                tuple(
+                    (
+                        Candidate(str(member["backbone"]), str(member["activation"]), int(member["timestep"])),
+                        float(member["weight"]),
+                    )
+                    for member in members
+                )
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, SelectionError):
+                raise
+            raise SelectionError(
+                f"each member must have backbone, activation, timestep and weight, but got {members!r} ({error})."
+            ) from error
+
+    def __str__(self) -> str:
+        return " + ".join(
+            (f"{weight:g} " if weight != 1.0 else "") + str(candidate) for candidate, weight in self.members
+        )

@@ -1,0 +1,28 @@
+"""What may be chosen: the filters', timesteps' and limits' part of the specification."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class FilterSpecification(BaseModel):
+    """Which activations enter the pool."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rules: Literal["structural", "none"] = Field(
+        "structural", description="structural: the paper's rules generalised; none: keep everything"
+    )
+    keep: tuple[str, ...] = Field((), description="keep only names that match one of these patterns (up-*-cross-q)")
+    drop: tuple[str, ...] = Field((), description="drop names that match one of these patterns")
+
+
+class LimitsSpecification(BaseModel):
+    """How large a selection may be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    activations: int = Field(4, ge=1, le=64, description="most candidates in a selection")
+    channels: int | None = Field(None, ge=1, description="most channels of the fused feature; default: no limit")
