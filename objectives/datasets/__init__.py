@@ -1,0 +1,29 @@
+"""Readers of labelled images: the built-in digit scenes and folders of images with masks."""
+
+from ._base import IGNORE, MAX_CLASSES, Sample, Samples, SegmentationDataset, Split
+from ._digit_scenes import DigitScenes
+from ._folder import IMAGE_SUFFIXES, SegmentationFolder
+from ._image_files import read_image
+from ._scenes import CLASS_NAMES, PHOTO_CREDITS, Scene, SceneGenerator
+from ._splits import FileSplit, ListSplit, SeedSplit, SplitRule
+
+__all__ = [
+    "CLASS_NAMES",
+    "IGNORE",
+    "IMAGE_SUFFIXES",
+    "MAX_CLASSES",
+    "PHOTO_CREDITS",
+    "DigitScenes",
+    "FileSplit",
+    "ListSplit",
+    "Sample",
+    "Samples",
+    "Scene",
+    "SceneGenerator",
+    "SeedSplit",
+    "SegmentationDataset",
+    "SegmentationFolder",
+    "Split",
+    "SplitRule",
+    "read_image",
+]

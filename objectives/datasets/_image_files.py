@@ -1,0 +1,105 @@
+"""Reading single image and mask files, with errors that name the file."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image, ImageOps
+
+from diffsift.errors import DataError
+
+from ._base import IGNORE
+
+_GRAY_PNG = 0
+"""PNG's colour type of grayscale images."""
+
+# What Pillow lets through when a file is damaged depends on format and place of the damage.
+_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+
+
+def read_image(path: Path) -> UInt8[np.ndarray, "height width 3"]:
+    """An image file as RGB, turned upright as its EXIF orientation says.
+
+    Grayscale, palette and CMYK images are converted; transparent ones are laid on white. Of an animation the first
+    picture is taken.
+
+    Raises:
+        DataError: the file does not decode, is too large for Pillow's limit, or has more than 8 bits per channel in
+            a form that has no usual conversion (16-bit and floating-point grayscale).
+    """
+    with _decoded(path, "image") as picture:
+        if picture.mode.startswith("I") or picture.mode == "F":
+            raise DataError(
+                f"image {path} must have 8 bits per channel, but is of Pillow's mode {picture.mode!r}; "
+                "convert it, choosing which range of values becomes 0 to 255."
+            )
+        upright = ImageOps.exif_transpose(picture)
+        if upright.has_transparency_data:
+            transparent = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", transparent.size, "white"), transparent)
+        return np.array(upright.convert("RGB"))
+
+
+def read_mask(path: Path, *, classes: int, ignore: int) -> UInt8[np.ndarray, "height width"]:
+    """A PNG of class ids, with the value `ignore` turned into `IGNORE`.
+
+    Palette images give their indices, grayscale images of 1 to 16 bits the stored values. EXIF orientation is not
+    applied: masks are arrays, not photographs.
+
+    Raises:
+        DataError: the file does not decode, is not a single-channel image, or holds a value that is neither a class
+            id below `classes` nor `ignore`.
+    """
+    with _decoded(path, "mask") as picture:
+        if picture.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
+            raise DataError(
+                f"mask {path} must have one channel that holds class ids (palette or grayscale PNG), but is of "
+                f"Pillow's mode {picture.mode!r}; if its colours stand for classes, save their indices instead."
+            )
+        values = np.asarray(picture).astype(np.int32) // _grayscale_step(path)
+    wrong = (values != ignore) & ((values < 0) | (values >= classes))
+    if wrong.any():
+        found = ", ".join(str(value) for value in np.unique(values[wrong])[:5])
+        raise DataError(
+            f"mask {path} must hold values from 0 to {classes - 1} ({classes} classes) or {ignore} (ignored), "
+            f"but holds {found} in {int(wrong.sum())} pixels."
+        )
+    return _with_ignored(values, ignore)
+
+
+def has_turned_size(path: Path) -> bool:
+    """Whether the EXIF orientation of an image file swaps its height and width."""
+    with _decoded(path, "image") as picture:
+        return ImageOps.exif_transpose(picture).size != picture.size
+
+
+def _with_ignored(values: Int[np.ndarray, "height width"], ignore: int) -> UInt8[np.ndarray, "height width"]:
+    return np.where(values == ignore, IGNORE, values).astype(np.uint8)
+
+
+def _grayscale_step(path: Path) -> int:
+    """What Pillow multiplied stored values with: it stretches grayscale PNGs of 2 and 4 bits to 0 to 255."""
+    with path.open("rb") as file:
+        header = file.read(26)
+    depth, color_type = header[24], header[25]
+    return 255 // (2**depth - 1) if color_type == _GRAY_PNG and depth in (2, 4) else 1
+
+
+@contextmanager
+def _decoded(path: Path, role: str) -> Iterator[Image.Image]:
+    """The opened and fully decoded file."""
+    try:
+        with Image.open(path, formats=["PNG"] if role == "mask" else None) as picture:
+            picture.load()
+            yield picture
+    except DataError:
+        raise
+    except _DECODING_ERRORS as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise DataError(f"{role} {path} cannot be decoded: {reason}.") from error

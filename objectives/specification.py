@@ -1,0 +1,82 @@
+"""The data set's, task's, bank's and probe's part of the specification."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DigitScenesSpecification(_Part):
+    """The built-in data: digit scenes, generated from a seed."""
+
+    kind: Literal["digit-scenes"] = "digit-scenes"
+    train: int = Field(300, ge=1, description="training scenes")
+    validation: int = Field(300, ge=0, description="validation scenes; 0: cross-validate over training scenes")
+    test: int = Field(400, ge=1, description="test scenes, sealed until the search has ended")
+    seed: int = Field(0, ge=0, description="seed of the scenes")
+    detail: int = Field(3, ge=2, le=32, description="background colours per edge; 32 is the hard variant")
+
+
+class FolderSpecification(_Part):
+    """A folder of images and a folder of label PNGs with the same stems."""
+
+    kind: Literal["folder"]
+    images: Path = Field(description="folder of images")
+    labels: Path = Field(description="folder of label PNGs: one class id per pixel")
+    classes: Annotated[int, Field(ge=2, le=255)] | tuple[str, ...] = Field(
+        description="number of classes, or their names in order of id"
+    )
+    ignore: int = Field(255, ge=0, le=65535, description="label value that does not count")
+    split_file: Path | None = Field(None, description="YAML or JSON file: stems by train, validation (optional), test")
+    fractions: tuple[float, float, float] = Field(
+        (0.6, 0.0, 0.4), description="train, validation, test shares where no split file is given"
+    )
+    seed: int = Field(0, ge=0, description="seed of the split by fractions")
+
+    @model_validator(mode="after")
+    def _fractions_sum_to_one(self) -> FolderSpecification:
+        train, validation, test = self.fractions
+        if min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-6 or not train or not test:
+            raise ValueError(
+                "fractions must be train, validation and test shares that sum to 1 with train and test above 0, "
+                f"but got {[train, validation, test]}"
+            )
+        return self
+
+
+DataSpecification = Annotated[DigitScenesSpecification | FolderSpecification, Field(discriminator="kind")]
+
+
+class TaskSpecification(_Part):
+    """What the features are for."""
+
+    kind: Literal["segmentation"] = Field("segmentation", description="semantic segmentation, scored by mean IoU")
+    folds: int = Field(3, ge=2, le=20, description="folds over images, where the data has no validation split")
+
+
+class BankSpecification(_Part):
+    """How features are sampled and compressed on disk."""
+
+    pixels_per_image: int = Field(64, ge=1, le=100_000, description="sampled locations per image")
+    balance: float = Field(
+        0.5, ge=0.0, le=1.0, description="share of locations drawn class by class; the rest uniformly over pixels"
+    )
+    max_channels: int = Field(256, ge=1, description="activations with more channels are projected to this many")
+    fit_images: int = Field(64, ge=1, description="training images that statistics and projections are fit on")
+    seed: int = Field(0, ge=0, description="seed of locations and of the images statistics are fit on")
+
+
+class ProbeSpecification(_Part):
+    """The head that scores a selection."""
+
+    kind: Literal["ridge"] = Field("ridge", description="closed-form ridge regression on one-hot classes")
+    regularisation: float = Field(1e-3, gt=0, description="ridge penalty, relative to blocks of unit trace")
+    balance: float = Field(
+        0.5, ge=0.0, le=1.0, description="0: locations weigh as all pixels would; 1: as they were sampled"
+    )
