@@ -1,0 +1,88 @@
+"""One process per study: a lock in the study database that outlives no process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+from sqlalchemy import CursorResult, Engine, delete, update
+from sqlalchemy.exc import IntegrityError
+
+from diffsift.errors import StudyError
+
+from ._database import transaction
+from ._tables import LockTable, utc_now
+
+_START_TOLERANCE = 2.0
+"""Seconds by which a process's start time may drift: the system derives it from a clock that is being adjusted."""
+
+
+@contextmanager
+def exclusive(engine: Engine, study: str) -> Iterator[None]:
+    """Hold the lock of `study` inside the ``with`` block; see `Ledger.exclusive`."""
+    token = _acquire(engine, study)
+    try:
+        yield
+    finally:
+        with transaction(engine) as session:
+            session.execute(delete(LockTable).where(LockTable.study == study, LockTable.token == token))
+
+
+def _acquire(engine: Engine, study: str) -> str:
+    """Insert our row, or put it in the place of a dead process's row; returns the token that names our hold."""
+    ours = {
+        "token": uuid.uuid4().hex,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "process_started": psutil.Process().create_time(),
+        "since": utc_now(),
+    }
+    for _ in range(3):  # the holder may leave, or another process may take over, between two of our steps
+        try:
+            with transaction(engine) as session:
+                session.add(LockTable(study=study, **ours))
+            return str(ours["token"])
+        except IntegrityError:
+            with transaction(engine) as session:
+                holder = session.get(LockTable, study)
+        if holder is None:
+            continue
+        if _lives(holder):
+            raise _held(study, holder)
+        with transaction(engine) as session:
+            # Compare and swap: of several processes that saw the same dead holder, one finds its token still there.
+            swap = update(LockTable).where(LockTable.study == study, LockTable.token == holder.token).values(**ours)
+            result = session.execute(swap)
+            taken = isinstance(result, CursorResult) and result.rowcount == 1
+        if taken:
+            return str(ours["token"])
+    raise StudyError(f"study {study!r} is being started by several processes at once: stop all but one.")
+
+
+def _lives(holder: LockTable) -> bool:
+    """Whether the holder's process still runs. One on another host cannot be looked at and counts as living."""
+    if holder.host != socket.gethostname():
+        return True
+    try:
+        process = psutil.Process(holder.pid)
+        if process.status() == psutil.STATUS_ZOMBIE:  # it ended, only its parent has not noticed yet
+            return False
+        return abs(process.create_time() - holder.process_started) < _START_TOLERANCE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _held(study: str, holder: LockTable) -> StudyError:
+    message = (
+        f"study {study!r} is being searched by process {holder.pid} on host {holder.host} "
+        f"since {holder.since:%Y-%m-%d %H:%M:%S} UTC: wait for it or stop it"
+    )
+    if holder.host != socket.gethostname():
+        message += f"; if it or its host is gone for good, free the study with Ledger.break_lock({study!r})"
+    return StudyError(message + ".")

@@ -1,0 +1,94 @@
+"""The ledger's tables. They share a database with Optuna's, so all names start with ``diffsift_``.
+
+A change to these tables needs a new `SCHEMA` and a migration from the one before.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Float, ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+SCHEMA = 1
+_NAME = String(250)  # the longest that MySQL can index
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Base(DeclarativeBase):
+    """Metadata of the ledger alone: Optuna's tables are none of our business."""
+
+
+class VersionTable(Base):
+    __tablename__ = "diffsift_version"
+    schema: Mapped[int] = mapped_column("schema", primary_key=True, autoincrement=False)
+
+
+class StudyTable(Base):
+    __tablename__ = "diffsift_study"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(_NAME, unique=True)
+    identity: Mapped[dict[str, Any]] = mapped_column(JSON)
+    runtime: Mapped[dict[str, Any]] = mapped_column(JSON)
+    pool: Mapped[list[Any]] = mapped_column(JSON)
+    created: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=utc_now)
+
+
+class EvaluationTable(Base):
+    __tablename__ = "diffsift_evaluation"
+    __table_args__ = (UniqueConstraint("study_id", "selection_key"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("diffsift_study.id"))
+    selection_key: Mapped[str] = mapped_column(String(16))
+    selection: Mapped[list[Any]] = mapped_column(JSON)
+    score: Mapped[float] = mapped_column(Float(53))
+    fold_scores: Mapped[list[float]] = mapped_column(JSON)
+    channels: Mapped[int]
+    seconds: Mapped[float] = mapped_column(Float(53))
+    created: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=utc_now)
+
+
+class DecisionTable(Base):
+    __tablename__ = "diffsift_decision"
+    study_id: Mapped[int] = mapped_column(ForeignKey("diffsift_study.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(_NAME)
+    kind: Mapped[str] = mapped_column(_NAME)
+    stage: Mapped[str] = mapped_column(_NAME)
+    level: Mapped[int | None]
+    depth: Mapped[int]
+    channels: Mapped[int]
+    stride: Mapped[int]
+    kept: Mapped[bool]
+    reason: Mapped[str] = mapped_column(Text)
+
+
+class OpeningTable(Base):
+    __tablename__ = "diffsift_opening"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("diffsift_study.id"))
+    rows: Mapped[list[str]] = mapped_column("row_names", JSON)
+    opened: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=utc_now)
+
+
+class OutcomeTable(Base):
+    __tablename__ = "diffsift_outcome"
+    study_id: Mapped[int] = mapped_column(ForeignKey("diffsift_study.id"), primary_key=True)
+    outcome: Mapped[dict[str, Any]] = mapped_column(JSON)
+    written: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=utc_now, onupdate=utc_now)
+
+
+class LockTable(Base):
+    """One row per study being searched. No foreign key: the lock is taken before the study is made."""
+
+    __tablename__ = "diffsift_lock"
+    study: Mapped[str] = mapped_column(_NAME, primary_key=True)
+    token: Mapped[str] = mapped_column(String(32))
+    host: Mapped[str] = mapped_column(_NAME)
+    pid: Mapped[int]
+    process_started: Mapped[float] = mapped_column(Float(53))
+    since: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=utc_now)

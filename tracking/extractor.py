@@ -1,0 +1,251 @@
+"""The packaged extractor: a selection file and the module that yields exactly its features.
+
+A selection is two files: ``selection.json`` says which model, activations, timesteps and weights; beside it,
+``selection.safetensors`` holds the statistics and projections, tied to it by its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from diffsift.backbones import Activation, Backbone, ModelSpecification
+from diffsift.backbones import load as load_backbone
+from diffsift.errors import SelectionError
+from diffsift.spaces import (
+    Candidate,
+    Selection,
+    Standardiser,
+    activation_named,
+    block_scale,
+    catalogue,
+    resample_map,
+    sample_map,
+)
+
+FORMAT = 1
+
+
+def save_selection(
+    path: Path,
+    selection: Selection,
+    model: ModelSpecification,
+    standardisers: Mapping[Candidate, Standardiser],
+    *,
+    backbone_identity: Mapping[str, Any],
+    about: Mapping[str, Any],
+) -> None:
+    """Write ``selection.json`` at `path` and its tensors beside it.
+
+    Args:
+        path: of the JSON file.
+        selection: what was chosen.
+        model: how to load the backbone.
+        standardisers: of each candidate of the selection.
+        backbone_identity: what `Backbone.identity` said, so that another model under the same name is noticed.
+        about: anything worth knowing (study, score, protocol), stored as it is.
+    """
+    tensors: dict[str, Tensor] = {}
+    for index, candidate in enumerate(selection.candidates):
+        standardiser = standardisers[candidate]
+        tensors[f"{index}.mean"], tensors[f"{index}.scale"] = standardiser.mean, standardiser.scale
+        if standardiser.projection is not None:
+            tensors[f"{index}.projection"] = standardiser.projection.contiguous()
+    blob = save(tensors)
+    tensor_file = path.with_suffix(".safetensors")
+    document = {
+        "format": FORMAT,
+        "model": model.model_dump(mode="json", exclude={"device", "batch_size"}),
+        "members": selection.to_json(),
+        "statistics": {"file": tensor_file.name, "sha256": hashlib.sha256(blob).hexdigest()},
+        "backbone": dict(backbone_identity),
+        "about": dict(about),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(tensor_file, blob)
+    _replace(path, (json.dumps(document, indent=2) + "\n").encode())
+
+
+class FeatureExtractor(nn.Module):
+    """Turns images into the fused feature of a selection.
+
+    The backbone runs once per distinct timestep and only as deep as the selection needs. The noise added to an image
+    is drawn from its content, so an image gives the same feature at any batch size and place in the batch.
+
+    Args:
+        selection: what to extract; every candidate must be of this backbone.
+        backbone: loaded.
+        standardisers: of each candidate.
+        noise_seed: the seed the statistics were measured with.
+
+    Examples:
+        >>> extractor = FeatureExtractor.from_selection("selection.json")  # doctest: +SKIP
+        >>> features = extractor(images)  # (batch, 3, height, width) in [0, 1]  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        selection: Selection,
+        backbone: Backbone,
+        standardisers: Mapping[Candidate, Standardiser],
+        *,
+        noise_seed: int,
+    ) -> None:
+        super().__init__()
+        strangers = {entry.backbone for entry in selection.candidates} - {backbone.name}
+        if strangers:
+            raise SelectionError(f"all candidates must be of backbone {backbone.name!r}, but got {sorted(strangers)}.")
+        self.selection, self.noise_seed = selection, noise_seed
+        self.denoiser = backbone.denoiser
+        self._backbone = backbone
+        self.image_size = backbone.image_size
+        known = catalogue(backbone)
+        self._wanted: dict[int, list[Activation]] = {}
+        for candidate in selection.candidates:
+            self._wanted.setdefault(candidate.timestep, []).append(activation_named(candidate.activation, known))
+        backbone.check_timesteps(list(self._wanted))
+        self._standardisers = dict(standardisers)
+        self.channels = sum(standardisers[candidate].channels for candidate in selection.candidates)
+
+    @classmethod
+    def from_selection(
+        cls, path: str | Path, *, model: str | None = None, device: str = "auto", verify: bool = True
+    ) -> FeatureExtractor:
+        """Load the model that a selection file names and the statistics beside the file.
+
+        Args:
+            path: of ``selection.json``.
+            model: hub id or folder to load instead of the one in the file (say, after a move).
+            device: ``auto``, ``cpu``, ``cuda``, ...
+            verify: refuse a model whose weights, scheduler or size are not those the selection was made with.
+
+        Raises:
+            SelectionError: a file is missing, damaged or does not belong to the other, or the model is another one.
+            ModelError: the model cannot be loaded.
+        """
+        file = Path(path)
+        document = _read_document(file)
+        try:
+            specification = ModelSpecification.model_validate({**document["model"], "device": device})
+        except ValidationError as error:
+            raise SelectionError(f"{file}: the model must be described in full, but: {error}") from error
+        if model is not None:
+            specification = specification.model_copy(update={"id": model})
+        selection = Selection.from_json(document["members"])
+        standardisers = _read_statistics(file, document, selection)
+        backbone = load_backbone(specification)
+        if verify:
+            _check_identity(backbone.identity(), document["backbone"], file)
+        return cls(selection, backbone, standardisers, noise_seed=specification.noise_seed)
+
+    @torch.inference_mode()
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
+        """The fused feature map on the finest grid of the selection.
+
+        Args:
+            images: RGB in [0, 1], of any size; resized to the size the selection was made at.
+
+        Raises:
+            ValueError: the shape or the range is another.
+        """
+        _check_images(images)
+        blocks = self._blocks(images)
+        finest = max((tuple(block.shape[-2:]) for block in blocks), key=lambda size: size[0] * size[1])
+        return torch.cat([resample_map(block, (finest[0], finest[1])) for block in blocks], dim=1)
+
+    @torch.inference_mode()
+    def features_at(
+        self, images: Float[Tensor, "batch 3 height width"], points: Float[Tensor, "batch points 2"]
+    ) -> Float[Tensor, "batch points channels"]:
+        """The fused feature at points (x, y) in [0, 1]; 0 and 1 are the outer edges of the image."""
+        _check_images(images)
+        return torch.cat([sample_map(block, points.to(block.device)) for block in self._blocks(images)], dim=2)
+
+    def _blocks(self, images: Tensor) -> list[Float[Tensor, "batch kept rows columns"]]:
+        found: dict[Candidate, Tensor] = {}
+        for timestep, maps in self._backbone.capture(images, self._wanted, seed=self.noise_seed):
+            for name, feature_map in maps.items():
+                candidate = Candidate(self._backbone.name, name, timestep)
+                standardiser = self._standardisers[candidate].to(feature_map.device)
+                found[candidate] = standardiser.apply(feature_map.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return [
+            found[candidate] * block_scale(weight, self._standardisers[candidate].raw_channels)
+            for candidate, weight in self.selection.members
+        ]
+
+
+def _check_images(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images must be (batch, 3, height, width), but got {tuple(images.shape)}.")
+    if not images.is_floating_point() or images.min() < 0 or images.max() > 1:
+        raise ValueError(
+            f"images must be floating point in [0, 1], but got {images.dtype} in "
+            f"[{images.min().item():g}, {images.max().item():g}]: divide 8-bit images by 255."
+        )
+
+
+def _read_document(file: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SelectionError(f"{file} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise SelectionError(f"{file} must be a selection file, but is not JSON: {error}.") from error
+    wanted = ("format", "model", "members", "statistics", "backbone")
+    missing = [field for field in wanted if not isinstance(document, dict) or field not in document]
+    if missing:
+        raise SelectionError(f"{file} must be a selection file, but has no {', '.join(missing)}.")
+    if document["format"] != FORMAT:
+        raise SelectionError(
+            f"{file} must be of format {FORMAT}, but is of format {document['format']}: use a newer diffsift."
+        )
+    return dict(document)
+
+
+def _read_statistics(file: Path, document: dict[str, Any], selection: Selection) -> dict[Candidate, Standardiser]:
+    reference = document["statistics"]
+    tensor_file = file.parent / Path(str(reference["file"])).name
+    try:
+        blob = tensor_file.read_bytes()
+    except OSError as error:
+        raise SelectionError(
+            f"{file} needs {tensor_file.name} beside it, but it cannot be read ({error.strerror}): keep both together."
+        ) from error
+    if hashlib.sha256(blob).hexdigest() != reference["sha256"]:
+        raise SelectionError(f"{tensor_file} does not belong to {file}, or was changed: its SHA-256 is another.")
+    try:
+        tensors = load(blob)
+        return {
+            candidate: Standardiser(tensors[f"{i}.mean"], tensors[f"{i}.scale"], tensors.get(f"{i}.projection"))
+            for i, candidate in enumerate(selection.candidates)
+        }
+    except (SafetensorError, KeyError) as error:
+        raise SelectionError(f"{tensor_file} must hold the statistics of {file}, but does not: {error}.") from error
+
+
+def _check_identity(found: Mapping[str, Any], expected: Mapping[str, Any], file: Path) -> None:
+    # float16 on a GPU and float32 on a CPU give the same features up to rounding: type and digests may differ together.
+    rounded = found.get("dtype") != expected.get("dtype")
+    ignored = {"dtype", "denoiser", "vae", "conditioning"} if rounded else set()
+    differing = sorted(key for key in expected if key not in ignored and found.get(key) != expected[key])
+    if differing:
+        raise SelectionError(
+            f"{file} was made with another model: {', '.join(differing)} must be the same, but differ. Name the right "
+            "model, or pass verify=False to use this one all the same."
+        )
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    partial.replace(path)

@@ -1,0 +1,291 @@
+"""The ledger: what was measured, decided and scored, so that nothing is computed twice."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from sqlalchemy import Engine, delete, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from diffsift.errors import StudyError, did_you_mean
+from diffsift.spaces.selection import Selection
+
+from ._database import open_database, transaction
+from ._lock import exclusive
+from ._tables import (
+    DecisionTable,
+    EvaluationTable,
+    LockTable,
+    OpeningTable,
+    OutcomeTable,
+    StudyTable,
+)
+from .records import ActivationDecision
+
+__all__ = ["Evaluation", "Ledger", "Opening", "StudyRow", "open_database"]
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """A study as it was made. `pool` is the frozen, ordered list of candidates ``[backbone, activation, timestep]``."""
+
+    name: str
+    identity: dict[str, Any]
+    runtime: dict[str, Any]
+    pool: list[Any]
+    created: datetime
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A selection's score on the bank: over all folds and in each of them."""
+
+    selection: Selection
+    score: float
+    fold_scores: tuple[float, ...]
+    channels: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One opening of the sealed test split: when (UTC), and for which rows of the final table."""
+
+    opened: datetime
+    rows: tuple[str, ...]
+
+
+class Ledger:
+    """Reads and writes the ledger; every method is one short transaction.
+
+    All methods raise `StudyError` when the database fails or, where they name a study, when there is none of that name.
+
+    Args:
+        engine: from `open_database`. Used as a context manager, the ledger closes its connections on leaving.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._engine.dispose()
+
+    # Studies
+
+    def create_study(
+        self, name: str, identity: Mapping[str, Any], runtime: Mapping[str, Any], pool: Sequence[Any]
+    ) -> None:
+        """Make a study. `identity`, `runtime` and `pool` must be JSON-able; identity and pool never change again.
+
+        Raises:
+            StudyError: there is a study of that name already.
+        """
+        try:
+            with transaction(self._engine) as session:
+                session.add(
+                    StudyTable(name=name, identity=_plain(identity), runtime=_plain(runtime), pool=_plain(list(pool)))
+                )
+        except IntegrityError as error:
+            raise StudyError(
+                f"study {name!r} must be new, but there is one of that name: "
+                "resume it, or give another name (study.name)."
+            ) from error
+
+    def study(self, name: str) -> StudyRow | None:
+        """The study of that name, or None."""
+        with transaction(self._engine) as session:
+            row = session.scalar(select(StudyTable).where(StudyTable.name == name))
+        return None if row is None else _study_row(row)
+
+    def studies(self) -> list[StudyRow]:
+        """All studies, oldest first."""
+        with transaction(self._engine) as session:
+            return [_study_row(row) for row in session.scalars(select(StudyTable).order_by(StudyTable.id))]
+
+    def set_runtime(self, name: str, runtime: Mapping[str, Any]) -> None:
+        """Replace the fields that may change between runs."""
+        with transaction(self._engine) as session:
+            self._study(session, name).runtime = _plain(runtime)
+
+    def check_identity(self, name: str, identity: Mapping[str, Any]) -> None:
+        """Make sure that `identity` is the one the study was made with.
+
+        Raises:
+            StudyError: fields differ; all are named by their dotted path, with both values.
+        """
+        with transaction(self._engine) as session:
+            old = _flatten(self._study(session, name).identity)
+        new = _flatten(_plain(identity))
+        differing = sorted(path for path in {*old, *new} if _value(old, path) != _value(new, path))
+        if differing:
+            was = ", ".join(f"{path}={_value(old, path)}" for path in differing)
+            got = ", ".join(f"{path}={_value(new, path)}" for path in differing)
+            raise StudyError(
+                f"study {name!r} was made with {was}, but got {got}: identity fields cannot change; "
+                "give the study another name (study.name) to start anew."
+            )
+
+    # Evaluations
+
+    def record_evaluation(
+        self,
+        study: str,
+        selection: Selection,
+        score: float,
+        fold_scores: Sequence[float],
+        channels: int,
+        seconds: float,
+    ) -> None:
+        """Remember a selection's score. A selection scored before keeps its first score: nothing is written.
+
+        Raises:
+            StudyError: a score is not finite.
+        """
+        if not all(math.isfinite(value) for value in (score, *fold_scores)):
+            raise StudyError(f"scores must be finite, but {selection} got {score} with folds {list(fold_scores)}.")
+        try:
+            with transaction(self._engine) as session:
+                session.add(
+                    EvaluationTable(
+                        study_id=self._study(session, study).id,
+                        selection_key=selection.key,
+                        selection=selection.to_json(),
+                        score=float(score),
+                        fold_scores=[float(value) for value in fold_scores],
+                        channels=int(channels),
+                        seconds=float(seconds),
+                    )
+                )
+        except IntegrityError:
+            return  # scored before, perhaps by another worker a moment ago
+
+    def evaluation(self, study: str, selection: Selection) -> Evaluation | None:
+        """The score of exactly this selection, or None if it was never scored."""
+        with transaction(self._engine) as session:
+            row = session.scalar(
+                select(EvaluationTable)
+                .join(StudyTable, StudyTable.id == EvaluationTable.study_id)
+                .where(StudyTable.name == study, EvaluationTable.selection_key == selection.key)
+            )
+        return None if row is None else _evaluation(row)
+
+    def evaluations(self, study: str) -> list[Evaluation]:
+        """All scores of a study, in the order they were recorded."""
+        with transaction(self._engine) as session:
+            identifier = self._study(session, study).id
+            rows = session.scalars(
+                select(EvaluationTable).where(EvaluationTable.study_id == identifier).order_by(EvaluationTable.id)
+            )
+            return [_evaluation(row) for row in rows]
+
+    # Decisions, openings, outcome
+
+    def record_decisions(self, study: str, decisions: Sequence[ActivationDecision]) -> None:
+        """Remember what the filters decided, in the given order; earlier decisions of the study are replaced."""
+        with transaction(self._engine) as session:
+            identifier = self._study(session, study).id
+            session.execute(delete(DecisionTable).where(DecisionTable.study_id == identifier))
+            session.add_all(
+                DecisionTable(study_id=identifier, position=position, **vars(decision))
+                for position, decision in enumerate(decisions)
+            )
+
+    def decisions(self, study: str) -> list[ActivationDecision]:
+        """What the filters decided, in the order it was recorded."""
+        names = [field.name for field in fields(ActivationDecision)]
+        with transaction(self._engine) as session:
+            identifier = self._study(session, study).id
+            query = select(DecisionTable).where(DecisionTable.study_id == identifier).order_by(DecisionTable.position)
+            return [
+                ActivationDecision(**{name: getattr(row, name) for name in names}) for row in session.scalars(query)
+            ]
+
+    def open_test_split(self, study: str, rows: Sequence[str]) -> None:
+        """Record that the sealed test split is opened now, for the rows frozen beforehand. Call it before scoring."""
+        with transaction(self._engine) as session:
+            session.add(OpeningTable(study_id=self._study(session, study).id, rows=list(rows)))
+
+    def openings(self, study: str) -> list[Opening]:
+        """Every opening of the test split, oldest first."""
+        with transaction(self._engine) as session:
+            identifier = self._study(session, study).id
+            query = select(OpeningTable).where(OpeningTable.study_id == identifier).order_by(OpeningTable.id)
+            return [Opening(_utc(row.opened), tuple(row.rows)) for row in session.scalars(query)]
+
+    def record_outcome(self, study: str, outcome_json: Mapping[str, Any]) -> None:
+        """Remember the outcome of a finished search; an earlier one is replaced."""
+        with transaction(self._engine) as session:
+            session.merge(OutcomeTable(study_id=self._study(session, study).id, outcome=_plain(outcome_json)))
+
+    def outcome(self, study: str) -> dict[str, Any] | None:
+        """The recorded outcome, or None while the search has not finished."""
+        with transaction(self._engine) as session:
+            row = session.get(OutcomeTable, self._study(session, study).id)
+            return None if row is None else row.outcome
+
+    # Locks
+
+    def exclusive(self, study: str) -> AbstractContextManager[None]:
+        """Hold the study for this process inside a ``with`` block; the study need not exist yet.
+
+        A lock left by a process of this host that no longer runs is taken over.
+
+        Raises:
+            StudyError: a living process, this one included, or one of another host holds the study.
+        """
+        return exclusive(self._engine, study)
+
+    def break_lock(self, study: str) -> None:
+        """Free a study whose holder ran on a host that is gone. The holder must not run any more."""
+        with transaction(self._engine) as session:
+            session.execute(delete(LockTable).where(LockTable.study == study))
+
+    def _study(self, session: Session, name: str) -> StudyTable:
+        row = session.scalar(select(StudyTable).where(StudyTable.name == name))
+        if row is None:
+            known = list(session.scalars(select(StudyTable.name)))
+            hint = did_you_mean(name, known) if known else "; there is no study yet: start one with 'diffsift search'"
+            raise StudyError(f"there is no study {name!r}{hint}")
+        return row
+
+
+def _study_row(row: StudyTable) -> StudyRow:
+    return StudyRow(row.name, row.identity, row.runtime, row.pool, _utc(row.created))
+
+
+def _evaluation(row: EvaluationTable) -> Evaluation:
+    return Evaluation(Selection.from_json(row.selection), row.score, tuple(row.fold_scores), row.channels, row.seconds)
+
+
+def _utc(moment: datetime) -> datetime:
+    """SQLite gives times back without their zone; all of ours are UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _plain(value: Any) -> Any:
+    """What `value` is after a trip through JSON (tuples become lists), so that old and new compare alike."""
+    return json.loads(json.dumps(dict(value) if isinstance(value, Mapping) else value))
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _value(flat: Mapping[str, Any], path: str) -> str:
+    return repr(flat[path]) if path in flat else "(not set)"

@@ -1,0 +1,78 @@
+"""Plain records that pass between the search, the ledger, MLflow and the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from diffsift.spaces.selection import Selection
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A finished trial. `uid` is unique over all studies: it names the trial in MLflow."""
+
+    uid: str
+    number: int
+    selection: Selection
+    score: float
+    fold_scores: tuple[float, ...]
+    channels: int
+    seconds: float
+    proposed_by: str
+
+
+@dataclass(frozen=True)
+class ActivationDecision:
+    """What the filters decided about one activation, and why."""
+
+    name: str
+    kind: str
+    stage: str
+    level: int | None
+    depth: int
+    channels: int
+    stride: int
+    kept: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class FinalRow:
+    """One row of the final table, scored on the sealed test split.
+
+    `low` and `high` bound the score's 95 % bootstrap interval over images; `gain`, `gain_low`, `gain_high` are found
+    minus this row with its paired interval (None in the row of the found selection itself).
+    """
+
+    name: str
+    selection: Selection
+    score: float
+    low: float
+    high: float
+    channels: int
+    passes: int
+    gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything a finished search says: what the report shows and MLflow stores."""
+
+    study: str
+    task: str
+    metric: str
+    protocol: str
+    model: str
+    data: str
+    decisions: tuple[ActivationDecision, ...]
+    pool_size: int
+    trials: tuple[TrialRecord, ...]
+    table: tuple[FinalRow, ...]
+    found: Selection
+    verdict: str
+    warnings: tuple[str, ...] = ()
+    credits: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = field(default=())

@@ -1,0 +1,174 @@
+"""The report: one HTML file with all a finished search says, readable without a network or scripts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diffsift.errors import StudyError
+
+from ._figures import curve_figure, score_figure
+from ._pictures import IGNORED, class_colour, colour_labels, png_uri
+from .records import ActivationDecision, FinalRow, Outcome
+
+__all__ = ["ActivationPicture", "PredictionPicture", "ReportPictures", "write_report"]
+
+Pixels = npt.NDArray[Any]
+_STAGES = {"in": "Input", "down": "Down", "mid": "Middle", "up": "Up"}
+
+
+@dataclass(frozen=True)
+class ActivationPicture:
+    """The first three principal components of an activation on one image, as colours: uint8 (height, width, 3)."""
+
+    name: str
+    timestep: int
+    kept: bool
+    rgb: Pixels
+
+
+@dataclass(frozen=True)
+class PredictionPicture:
+    """A test scene: `image` (height, width, 3), uint8 or 0 to 1; `label` and `prediction` (height, width), class ids.
+
+    Places with the label 255 are ignored: drawn grey.
+    """
+
+    image: Pixels
+    label: Pixels
+    prediction: Pixels
+
+
+@dataclass(frozen=True)
+class ReportPictures:
+    """What the report shows besides tables; parts that are empty are left out.
+
+    `image` is the one that all `activations` were taken from: (height, width, 3), uint8 or 0 to 1.
+    """
+
+    image: Pixels | None = None
+    activations: Sequence[ActivationPicture] = ()
+    predictions: Sequence[PredictionPicture] = ()
+
+
+def write_report(outcome: Outcome, pictures: ReportPictures, path: Path) -> None:
+    """Write the report as one self-contained HTML file, replacing an older one at once.
+
+    Raises:
+        StudyError: the file cannot be written.
+        ValueError: a picture has the wrong shape.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("diffsift.tracking"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["score"] = _score
+    environment.filters["gain"] = _gain
+    page = environment.get_template("report.html.j2").render(**_content(outcome, pictures))
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise StudyError(
+            f"the report {path} cannot be written: {error.strerror or error}; make its folder writable, or free space."
+        ) from error
+
+
+def _content(outcome: Outcome, pictures: ReportPictures) -> dict[str, Any]:
+    """Everything the template asks for."""
+    return {
+        "outcome": outcome,
+        "found_row": next((row for row in outcome.table if row.gain is None), None),
+        "rival": _strongest_rival(outcome.table),
+        "best_trial": max(outcome.trials, key=lambda trial: trial.score, default=None),
+        "score_figure": score_figure(outcome.table, outcome.metric) if outcome.table else None,
+        "curve_figure": curve_figure(outcome.trials, outcome.metric) if outcome.trials else None,
+        "kept_count": sum(decision.kept for decision in outcome.decisions),
+        "reasons": _reasons(outcome.decisions),
+        "stages": _stages(outcome.decisions),
+        "picture_source": None if pictures.image is None else png_uri(pictures.image),
+        "picture_groups": _picture_groups(pictures.activations),
+        "predictions": [_prediction(picture) for picture in pictures.predictions],
+        "legend": _legend(outcome.class_names, pictures.predictions),
+    }
+
+
+def _strongest_rival(table: Sequence[FinalRow]) -> FinalRow | None:
+    return max((row for row in table if row.gain is not None), key=lambda row: row.score, default=None)
+
+
+def _reasons(decisions: Sequence[ActivationDecision]) -> list[tuple[str, int]]:
+    """Why activations were dropped, most frequent first."""
+    return Counter(decision.reason or "no reason given" for decision in decisions if not decision.kept).most_common()
+
+
+def _stages(decisions: Sequence[ActivationDecision]) -> list[dict[str, Any]]:
+    """The decisions by stage, in the order of execution."""
+    ordered = sorted(decisions, key=lambda decision: decision.depth)
+    order = list(dict.fromkeys(decision.stage for decision in ordered))
+    ordered.sort(key=lambda decision: order.index(decision.stage))  # stable: a stage's parts keep their order
+    groups = [(stage, list(group)) for stage, group in groupby(ordered, key=lambda decision: decision.stage)]
+    return [
+        {"title": _STAGES.get(stage, stage), "rows": rows, "kept": sum(row.kept for row in rows)}
+        for stage, rows in groups
+    ]
+
+
+def _picture_groups(activations: Sequence[ActivationPicture]) -> list[dict[str, Any]]:
+    groups = []
+    for kept, title in ((True, "Kept"), (False, "Dropped")):
+        pictures = [
+            {"name": picture.name, "timestep": picture.timestep, "uri": png_uri(picture.rgb)}
+            for picture in activations
+            if picture.kept is kept
+        ]
+        if pictures:
+            groups.append({"title": title, "pictures": pictures})
+    return groups
+
+
+def _prediction(picture: PredictionPicture) -> dict[str, str]:
+    """A scene's three pictures; the prediction is grey too where the label says to ignore."""
+    label, prediction = np.asarray(picture.label), np.asarray(picture.prediction)
+    shown = np.where(label == IGNORED, IGNORED, prediction) if label.shape == prediction.shape else prediction
+    return {
+        "image": png_uri(picture.image),
+        "label": png_uri(colour_labels(label)),
+        "prediction": png_uri(colour_labels(shown)),
+    }
+
+
+def _legend(class_names: Sequence[str], predictions: Sequence[PredictionPicture]) -> list[tuple[str, str]]:
+    """Name and colour of each class that occurs in the pictures."""
+    seen = {
+        int(index)
+        for picture in predictions
+        for part in (picture.label, picture.prediction)
+        for index in np.unique(part)
+    }
+    names = dict(enumerate(class_names)) | {IGNORED: "ignored"}
+    return [
+        (names.get(index, f"class {index}"), "rgb({}, {}, {})".format(*class_colour(index))) for index in sorted(seen)
+    ]
+
+
+def _score(value: float) -> str:
+    return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _gain(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
