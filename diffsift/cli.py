@@ -1,0 +1,228 @@
+"""The command line. Heavy imports happen inside commands, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diffsift import __version__
+from diffsift.errors import DiffsiftError
+
+if TYPE_CHECKING:
+    from diffsift.job import Result
+
+app = typer.Typer(
+    name="diffsift",
+    help="Choose which activations of a diffusion model to use as features for a vision task.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option("--workspace", "-w", envvar="DIFFSIFT_WORKSPACE", help="Folder for bank, databases and artifacts."),
+]
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="The selection file to write.")]
+TrialsOption = Annotated[int | None, typer.Option(min=1, help="Distinct selections to evaluate, in all.")]
+TimeoutOption = Annotated[float | None, typer.Option(min=0.001, help="Seconds after which no new trial starts.")]
+StorageOption = Annotated[str | None, typer.Option(help="SQLAlchemy URL of the study database.")]
+
+
+class TableFormat(StrEnum):
+    """How a table is printed."""
+
+    table = "table"
+    csv = "csv"
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, show_default=False)
+    ] = False,
+) -> None:
+    if version:
+        typer.echo(f"diffsift {__version__}")
+        raise typer.Exit
+
+
+@app.command(epilog="Example: diffsift demo --trials 100")
+def demo(
+    trials: TrialsOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of scenes and search.")] = 0,
+    workspace: WorkspaceOption = None,
+    out: OutOption = Path("selection.json"),
+) -> None:
+    """Run the main job on the built-in pipeline and data: two minutes on two cores, no downloads."""
+    with _errors():
+        from diffsift.demo import demo_specification
+        from diffsift.job import select
+
+        specification = demo_specification(seed=seed, trials=trials)
+        with _resumable(specification.study.name, workspace):
+            _show(select(specification, workspace=workspace, out=out, say=_say), workspace)
+
+
+@app.command(epilog="Example: diffsift init --out horses.yaml")
+def init(
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")] = Path("diffsift.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a commented specification to start from."""
+    if out.exists() and not force:
+        _fail(f"{out} exists already: name another file with --out, or add --force.")
+    template = Path(__file__).parent / "templates" / "specification.yaml"
+    try:
+        out.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+    except OSError as error:
+        _fail(f"{out} cannot be written: {error.strerror}.")
+    typer.echo(f"Wrote {out}. Edit it, then: diffsift search {out} --dry-run")
+
+
+@app.command(epilog="Example: diffsift search horses.yaml --dry-run")
+def search(
+    specification: Annotated[
+        Path, typer.Argument(help="YAML file, as `diffsift init` writes it.", metavar="SPEC.yaml")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and print what it would cost.")] = False,
+    trials: TrialsOption = None,
+    timeout: TimeoutOption = None,
+    workspace: WorkspaceOption = None,
+    out: OutOption = Path("selection.json"),
+) -> None:
+    """Search for the best features; a study of the same name is gone on with."""
+    with _errors():
+        from diffsift.job import plan, select
+        from diffsift.specification import load_specification
+
+        loaded = load_specification(specification).with_runtime(trials=trials, timeout=timeout)
+        if dry_run:
+            expected = plan(loaded, workspace=workspace, say=_say)
+            typer.echo(f"dry run     {expected.describe(loaded.study.trials)}")
+            return
+        with _resumable(loaded.study.name, workspace):
+            _show(select(loaded, workspace=workspace, out=out, say=_say), workspace)
+
+
+@app.command(epilog="Example: diffsift resume horses --trials 300")
+def resume(
+    study: Annotated[str, typer.Argument(help="Name of the study; `diffsift status` lists them.", metavar="STUDY")],
+    trials: TrialsOption = None,
+    timeout: TimeoutOption = None,
+    storage: StorageOption = None,
+    workspace: WorkspaceOption = None,
+    out: OutOption = Path("selection.json"),
+) -> None:
+    """Go on with a study where it stopped; finished trials are kept."""
+    with _errors():
+        from diffsift.job import resume as resume_study
+
+        with _resumable(study, workspace):
+            options = {"trials": trials, "timeout": timeout, "storage": storage}
+            _show(resume_study(study, workspace=workspace, out=out, say=_say, **options), workspace)
+
+
+@app.command(epilog="Example: diffsift status")
+def status(workspace: WorkspaceOption = None, storage: StorageOption = None) -> None:
+    """List the studies of a workspace: finished trials, best score, verdict."""
+    with _errors():
+        from diffsift.overview import print_status
+
+        print_status(workspace, storage)
+
+
+@app.command(epilog="Example: diffsift activations stable-diffusion-v1-5/stable-diffusion-v1-5 --format csv")
+def activations(
+    model: Annotated[str, typer.Argument(help="Hub id or folder; configurations alone are enough.", metavar="MODEL")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    format: Annotated[TableFormat, typer.Option(help="How to print the table.")] = TableFormat.table,
+) -> None:
+    """List a model's activations, and which of them the structural filter keeps."""
+    with _errors():
+        from diffsift.overview import print_activations
+
+        print_activations(model, revision, csv=format is TableFormat.csv)
+
+
+@app.command(epilog="Example: diffsift extract selection.json photos/*.jpg --out features")
+def extract(
+    selection: Annotated[Path, typer.Argument(help="A selection file.", metavar="SELECTION.json")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.", metavar="IMAGES...")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for one .safetensors file per image.")],
+    model: Annotated[str | None, typer.Option(help="Hub id or folder, where it is not the one in the file.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per pass.")] = 8,
+) -> None:
+    """Write the selected features of new images."""
+    with _errors():
+        from diffsift.extraction import extract_files
+
+        extract_files(selection, images, out, model=model, device=device, batch_size=batch_size, say=_say)
+
+
+@app.command(epilog="Example: diffsift ui --port 5001")
+def ui(
+    workspace: WorkspaceOption = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Look at the trials in the MLflow UI, on 127.0.0.1 only. Ctrl-C ends it."""
+    with _errors():
+        from diffsift.tracking import serve
+        from diffsift.workspace import Workspace
+
+        place = Workspace.at(workspace)
+        if not (place.folder / "mlflow.db").is_file():
+            _fail(f"{place.folder} holds no MLflow trials: run a search first, or name the workspace with --workspace.")
+        serve(place.mlflow_url, place.artifacts, port)
+
+
+def main() -> None:
+    """Entry point of the command ``diffsift``."""
+    app()
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
+
+
+def _show(result: Result, workspace: Path | None) -> None:
+    from diffsift.overview import print_result
+
+    print_result(result, workspace)
+
+
+def _fail(message: str) -> None:
+    typer.secho("error: ", fg=typer.colors.RED, bold=True, err=True, nl=False)
+    typer.echo(message, err=True)
+    raise typer.Exit(1)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Errors on purpose as one message without a traceback; anything else is a bug and shows in full."""
+    try:
+        yield
+    except DiffsiftError as error:
+        _fail(str(error))
+
+
+@contextmanager
+def _resumable(study: str, workspace: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        where = "" if workspace is None else f" --workspace {workspace}"
+        typer.echo(f"\nStopped; finished work is kept. Go on with: diffsift resume {study}{where}", err=True)
+        raise typer.Exit(130) from None
+
+
+if __name__ == "__main__":
+    sys.exit(app())

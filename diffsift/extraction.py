@@ -1,0 +1,53 @@
+"""Features of image files, written as safetensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from diffsift.errors import DataError
+from diffsift.objectives.bank import image_batch
+from diffsift.objectives.datasets import read_image
+from diffsift.tracking.extractor import FeatureExtractor
+
+
+def extract_files(
+    selection: Path,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    model: str | None,
+    device: str,
+    batch_size: int,
+    say: Callable[[str], None],
+) -> None:
+    """Write ``out/<stem>.safetensors`` with a tensor ``features`` (channels, rows, columns) for every image.
+
+    Raises:
+        DataError: an image is missing or does not decode, or two share a stem; raised before the model is loaded.
+        SelectionError: the selection file cannot be used.
+    """
+    stems = [path.stem for path in images]
+    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
+    if twice is not None:
+        raise DataError(f"images must have different stems, but got {twice!r} twice: their features would overwrite.")
+    for path in images:
+        read_image(path)
+    extractor = FeatureExtractor.from_selection(selection, model=model, device=device)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"the folder {out} cannot be made: {error.strerror}.") from error
+    for start in tqdm(range(0, len(images), batch_size), desc="extract", unit="batch"):
+        paths = images[start : start + batch_size]
+        arrays: list[np.ndarray] = [read_image(path) for path in paths]
+        features = extractor(image_batch(arrays, extractor.image_size))
+        for path, feature in zip(paths, features, strict=True):
+            save_file({"features": feature.to(torch.float32).cpu().contiguous()}, out / f"{path.stem}.safetensors")
+    shape = tuple(features.shape[1:])
+    say(f"wrote       {len(images)} files of (channels, rows, columns) = {shape} to {out}")

@@ -1,0 +1,338 @@
+"""The main job, top to bottom: specification, backbone, pool, bank, search, confirmation, files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffsift import __version__
+from diffsift.errors import SpecificationError, StudyError, did_you_mean
+from diffsift.finish import finish
+from diffsift.objectives import TestResult
+from diffsift.objectives.bank import image_batch
+from diffsift.pictures import report_pictures
+from diffsift.preparation import OLDER, PAPER, Prepared, Say, prepare
+from diffsift.search import SearchSpace, SearchStudy
+from diffsift.search.confirmation import FOUND
+from diffsift.spaces import Candidate, Decision
+from diffsift.specification import Specification
+from diffsift.tracking import ActivationDecision, Ledger, MlflowLog, Outcome, TrialRecord, open_database
+from diffsift.tracking.extractor import save_selection
+from diffsift.tracking.report import write_report
+from diffsift.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished search hands back: its outcome and the files it wrote."""
+
+    outcome: Outcome
+    selection_file: Path
+    report_file: Path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search will cost, known before it starts.
+
+    Attributes:
+        decisions: of the filters, one per activation.
+        candidates: in the pool.
+        images: development images, each run once per timestep.
+        passes: of the denoiser, for the bank.
+        seconds: estimated from two measured batches; the search itself takes some hundredths of a second a trial.
+        bytes: of the bank; entries that exist already are counted too.
+        free: bytes on the disk.
+    """
+
+    decisions: tuple[Decision, ...]
+    candidates: int
+    images: int
+    passes: int
+    seconds: float
+    bytes: int
+    free: int
+
+    def describe(self, trials: int) -> str:
+        """One line for people."""
+        return (
+            f"{self.candidates} candidates; {self.passes} passes ({self.images} images), about {self.seconds:.0f} s; "
+            f"bank at most {self.bytes / 1e6:.0f} MB of {self.free / 1e9:.0f} GB free; then {trials} trials, some "
+            "hundredths of a second each"
+        )
+
+
+def select(
+    specification: Specification | Mapping[str, Any],
+    *,
+    workspace: str | Path | None = None,
+    out: str | Path = "selection.json",
+    report: str | Path | None = None,
+    progress: bool = True,
+    say: Say = print,
+) -> Result:
+    """Choose features: run the whole search that a specification describes, or go on with it where it stopped.
+
+    Args:
+        specification: or a nested mapping of its fields.
+        workspace: folder for bank, databases and artifacts; default: ``$DIFFSIFT_WORKSPACE`` or ``./.diffsift``.
+        out: the selection file to write; its tensors go beside it.
+        report: the report to write; default: ``report.html`` beside the selection.
+        progress: show progress bars.
+        say: where lines about the course of things go.
+
+    Returns:
+        The outcome with the final table, and the paths of the files.
+
+    Raises:
+        DiffsiftError: the specification, model, data or database is not what it must be; raised before long work.
+        KeyboardInterrupt: nothing finished is lost; `resume` goes on.
+    """
+    if not isinstance(specification, Specification):
+        specification = Specification.parse(specification)
+    place = Workspace.at(workspace)
+    selection_file = Path(out)
+    report_file = Path(report) if report else selection_file.with_name("report.html")
+    with _open_ledger(specification, place) as ledger, ledger.exclusive(specification.study.name):
+        _refuse_other_identity(ledger, specification)
+        prepared = prepare(specification, place, progress, say)
+        study, log, records = _search(prepared, place, ledger, progress, say)
+        end = finish(prepared, study, ledger, progress, say)
+        outcome = Outcome(
+            study=specification.study.name,
+            task=specification.task.kind,
+            metric=prepared.objective.metric,
+            protocol=prepared.objective.protocol,
+            model=specification.model.id,
+            data=_data_words(specification),
+            decisions=tuple(_recorded(decision) for decision in prepared.decisions),
+            pool_size=len(study.space.pool),
+            trials=tuple(records),
+            table=end.table,
+            found=end.found,
+            verdict=end.verdict,
+            warnings=(*prepared.warnings, end.weights_note),
+            credits=prepared.objective.credits,
+            class_names=prepared.objective.class_names,
+        )
+        _write(prepared, outcome, end.test, selection_file, report_file)
+        if log is not None:
+            log.finish(outcome, [selection_file, selection_file.with_suffix(".safetensors"), report_file])
+        ledger.record_outcome(
+            specification.study.name,
+            {"selection": end.found.to_json(), "verdict": end.verdict, "file": str(selection_file)},
+        )
+    return Result(outcome, selection_file, report_file)
+
+
+def resume(
+    study: str,
+    *,
+    workspace: str | Path | None = None,
+    storage: str | None = None,
+    trials: int | None = None,
+    timeout: float | None = None,
+    **options: Any,
+) -> Result:
+    """Go on with a study by name; `trials` is the new total. Other `options` are those of `select`.
+
+    Raises:
+        StudyError: there is no such study in the database.
+    """
+    place = Workspace.at(workspace)
+    with Ledger(open_database(storage or place.study_url)) as ledger:
+        row = ledger.study(study)
+        known = [entry.name for entry in ledger.studies()]
+    if row is None:
+        raise StudyError(f"no study is named {study!r} in {storage or place.folder}{did_you_mean(study, known)}")
+    specification = Specification.parse(_merged(row.identity, row.runtime), source=f"study {study}")
+    specification = specification.with_runtime(trials=trials, timeout=timeout, storage=storage)
+    return select(specification, workspace=place.folder, **options)
+
+
+def plan(specification: Specification, *, workspace: str | Path | None = None, say: Say = print) -> Plan:
+    """Check everything and say what the search will cost, from two measured batches; nothing is extracted."""
+    place = Workspace.at(workspace)
+    prepared = prepare(specification, place, False, say)
+    wanted, development = prepared.wanted, prepared.bank.development
+    batch = min(specification.model.batch_size, len(development.samples))
+    return Plan(
+        decisions=prepared.decisions,
+        candidates=sum(decision.kept for decision in prepared.decisions) * len(specification.timesteps),
+        images=len(development.samples),
+        passes=len(development.samples) * len(wanted),
+        seconds=_seconds_per_batch(prepared, batch) * len(development.samples) / batch,
+        bytes=prepared.bank.estimate(wanted),
+        free=shutil.disk_usage(place.folder).free,
+    )
+
+
+def _seconds_per_batch(prepared: Prepared, batch: int) -> float:
+    """The faster of two batches at all timesteps: the first one warms up."""
+    samples = prepared.bank.development.samples
+    images = image_batch([samples[index].image for index in range(batch)], prepared.backbone.image_size)
+    seconds = []
+    for _ in range(2):
+        started = time.perf_counter()
+        for _ in prepared.backbone.capture(images, prepared.wanted, seed=0):
+            pass
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def _search(
+    prepared: Prepared, place: Workspace, ledger: Ledger, progress: bool, say: Say
+) -> tuple[SearchStudy, MlflowLog | None, list[TrialRecord]]:
+    specification, bank = prepared.specification, prepared.bank
+    extracted = bank.fill(prepared.backbone, prepared.wanted)
+    pool = _checked_pool(prepared, say)
+    say(
+        f"bank        {bank.size / 1e6:.0f} MB, {len(pool)} candidates at {bank.development.labels.size} locations of "
+        f"{len(bank.development.samples)} images ({'all there already' if not extracted else f'{extracted} extracted'})"
+    )
+    channels = {candidate: bank[candidate].standardiser.channels for candidate in pool}
+    space = SearchSpace(pool, channels, specification.limits)
+    name = specification.study.name
+    if ledger.study(name) is None:
+        frozen = [[candidate.backbone, candidate.activation, candidate.timestep] for candidate in pool]
+        ledger.create_study(name, specification.identity(), specification.model_dump(mode="json"), frozen)
+        ledger.record_decisions(name, [_recorded(decision) for decision in prepared.decisions])
+    else:
+        ledger.set_runtime(name, specification.model_dump(mode="json"))
+    warm = [selection for rule in (PAPER, OLDER) for selection in prepared.at_each_timestep(prepared.rules[rule])]
+    study = SearchStudy(
+        specification.study.storage or place.study_url,
+        specification.study,
+        space,
+        ledger,
+        warm_starts=[selection for selection in warm if set(selection.candidates) <= set(pool)],
+    )
+    failed = study.reclaim()
+    if failed:
+        say(f"resumed     {failed} trial that a stopped process left running was marked as failed")
+    log = _open_log(prepared, place, study)
+    try:
+        study.run(
+            prepared.probe,
+            trials=specification.study.trials,
+            timeout=specification.study.timeout,
+            log=log,
+            progress=progress,
+        )
+    except KeyboardInterrupt:
+        if log is not None:
+            log.interrupt()
+        raise
+    if log is not None:
+        log.flush()
+    records = study.records()
+    best = study.best()
+    distinct = len({record.selection for record in records})
+    say(f"search      {distinct} distinct selections, best on validation {best.score:.4f}: {best.selection}")
+    return study, log, records
+
+
+def _checked_pool(prepared: Prepared, say: Say) -> list[Candidate]:
+    for candidate, reason in sorted(prepared.bank.rejected.items()):
+        warning = f"{candidate} was dropped: {reason}"
+        prepared.warnings.append(warning)
+        say(f"warning     {warning}")
+    pool = prepared.pool()
+    if not pool:
+        raise SpecificationError("the pool must hold at least one candidate, but all have values that are not finite.")
+    return pool
+
+
+def _open_log(prepared: Prepared, place: Workspace, study: SearchStudy) -> MlflowLog | None:
+    tracking = prepared.specification.tracking
+    if not tracking.mlflow:
+        return None
+    uri = tracking.uri or place.mlflow_url
+    log = MlflowLog(uri, place.artifacts, prepared.specification.study.name, child_runs=tracking.child_runs)
+    log.start(prepared.specification.model_dump(mode="json"), _data_input(prepared))
+    log.repair(study.records())
+    return log
+
+
+def _write(prepared: Prepared, outcome: Outcome, result: TestResult, selection_file: Path, report_file: Path) -> None:
+    found = outcome.found
+    row = next(row for row in outcome.table if row.name == FOUND)
+    save_selection(
+        selection_file,
+        found,
+        prepared.specification.model,
+        {candidate: prepared.bank[candidate].standardiser for candidate in found.candidates},
+        backbone_identity=prepared.backbone.identity(),
+        about={
+            "diffsift": __version__,
+            "study": outcome.study,
+            "task": outcome.task,
+            "protocol": outcome.protocol,
+            "test_score": {"metric": outcome.metric, "value": row.score, "low": row.low, "high": row.high},
+            "verdict": outcome.verdict,
+        },
+    )
+    pictures = report_pictures(prepared.backbone, outcome, result, prepared.specification)
+    write_report(outcome, pictures, report_file)
+
+
+def _open_ledger(specification: Specification, place: Workspace) -> Ledger:
+    place.make()
+    return Ledger(open_database(specification.study.storage or place.study_url))
+
+
+def _refuse_other_identity(ledger: Ledger, specification: Specification) -> None:
+    if ledger.study(specification.study.name) is not None:
+        ledger.check_identity(specification.study.name, specification.identity())
+
+
+def _recorded(decision: Decision) -> ActivationDecision:
+    entry = decision.activation
+    return ActivationDecision(
+        entry.name,
+        entry.kind,
+        entry.stage,
+        entry.level,
+        entry.depth,
+        entry.channels,
+        entry.stride,
+        decision.kept,
+        decision.reason,
+    )
+
+
+def _data_input(prepared: Prepared) -> dict[str, Any]:
+    """The development set as MLflow names a data set: by name, digest and where it comes from."""
+    identity = prepared.bank.development.identity
+    data = prepared.specification.data
+    return {
+        "name": data.kind,
+        "digest": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16],
+        "source": str(data.images) if data.kind == "folder" else data.kind,
+        "context": "development",
+        "images": len(prepared.bank.development.samples),
+    }
+
+
+def _data_words(specification: Specification) -> str:
+    data = specification.data
+    if data.kind == "digit-scenes":
+        return f"digit scenes (built in): {data.train} training, {data.validation} validation, {data.test} test scenes"
+    return f"images {data.images}, labels {data.labels}"
+
+
+def _merged(identity: dict[str, Any], runtime: dict[str, Any]) -> dict[str, Any]:
+    """The stored specification: the identity's fields win over those of the last run."""
+    merged = dict(runtime)
+    for key, value in identity.items():
+        merged[key] = _merged(value, runtime.get(key) or {}) if isinstance(value, dict) else value
+    return merged
+
+
+__all__ = ["Plan", "Result", "plan", "resume", "select"]

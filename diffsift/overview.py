@@ -1,0 +1,101 @@
+"""What the command line prints: tables of activations, studies and results."""
+
+from __future__ import annotations
+
+import csv as csv_module
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from diffsift.backbones import load_structure
+from diffsift.errors import StudyError
+from diffsift.job import Result
+from diffsift.spaces import FilterSpecification, apply_filters, read_activations
+from diffsift.tracking import Ledger, Outcome, open_database
+from diffsift.workspace import Workspace
+
+_COLUMNS = ("name", "kind", "stage", "level", "depth", "channels", "stride", "kept", "reason")
+
+
+def print_activations(model: str, revision: str | None, *, csv: bool) -> None:
+    """The catalogue of a model with the structural filter's decisions."""
+    decisions = apply_filters(read_activations(load_structure(model, revision=revision)), FilterSpecification())
+    rows = []
+    for decision in decisions:
+        entry = decision.activation
+        level = "" if entry.level is None else str(entry.level)
+        kept = "yes" if decision.kept else "no"
+        numbers = (str(entry.depth), str(entry.channels), str(entry.stride))
+        rows.append((entry.name, entry.kind, entry.stage, level, *numbers, kept, decision.reason))
+    if csv:
+        writer = csv_module.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        writer.writerows(rows)
+        return
+    table = Table(*_COLUMNS, title=f"{model}: {len(rows)} activations, {sum(d.kept for d in decisions)} kept")
+    for row in rows:
+        table.add_row(*row, style=None if row[-2] == "yes" else "dim")
+    Console().print(table)
+
+
+def print_status(workspace: Path | None, storage: str | None) -> None:
+    """The studies of a workspace.
+
+    Raises:
+        StudyError: there is no study database.
+    """
+    place = Workspace.at(workspace)
+    if storage is None and not (place.folder / "studies.db").is_file():
+        raise StudyError(
+            f"{place.folder} holds no studies: run a search first, or name the workspace with --workspace."
+        )
+    with Ledger(open_database(storage or place.study_url)) as ledger:
+        table = Table("study", "evaluated", "asked", "best on validation", "selection", "verdict")
+        for row in ledger.studies():
+            evaluations = ledger.evaluations(row.name)
+            best = max(evaluations, key=lambda entry: entry.score, default=None)
+            outcome = ledger.outcome(row.name)
+            table.add_row(
+                row.name,
+                str(len(evaluations)),
+                str(row.runtime["study"]["trials"]),
+                "" if best is None else f"{best.score:.4f}",
+                "" if best is None else str(best.selection),
+                "not finished" if outcome is None else str(outcome["verdict"]),
+            )
+    Console().print(table)
+
+
+def print_result(result: Result, workspace: Path | None) -> None:
+    """The final table, the verdict, and where things are."""
+    console, outcome = Console(), result.outcome
+    console.print(_final_table(outcome))
+    console.print(f"[bold]Verdict[/bold] {outcome.verdict}", highlight=False)
+    where = "" if workspace is None else f" --workspace {workspace}"
+    console.print(
+        f"selection   {result.selection_file}  (with {result.selection_file.stem}.safetensors)", highlight=False
+    )
+    console.print(f"report      {result.report_file}", highlight=False)
+    console.print(f"trials      diffsift ui{where}", highlight=False)
+
+
+def _final_table(outcome: Outcome) -> Table:
+    table = Table(title=f"{outcome.metric} on the sealed test split (95 % intervals over images)")
+    for column, justify in (
+        ("features", "left"),
+        ("score", "right"),
+        ("interval", "left"),
+        ("found minus this", "left"),
+        ("channels", "right"),
+        ("passes", "right"),
+    ):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for row in outcome.table:
+        gain = "" if row.gain is None else f"{row.gain:+.3f} [{row.gain_low:+.3f}, {row.gain_high:+.3f}]"
+        interval = f"[{row.low:.3f}, {row.high:.3f}]"
+        style = "bold" if row.gain is None else None
+        cells = (row.name, f"{row.score:.3f}", interval, gain, str(row.channels), str(row.passes))
+        table.add_row(*(cell.replace("[", r"\[") for cell in cells), style=style)
+    return table

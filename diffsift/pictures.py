@@ -1,0 +1,72 @@
+"""Pictures for the report: activations as colours, and predictions beside labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from diffsift.backbones import Backbone
+from diffsift.objectives import TestResult
+from diffsift.objectives.bank import image_batch
+from diffsift.search.confirmation import FOUND
+from diffsift.spaces import activation_named, catalogue
+from diffsift.specification import Specification
+from diffsift.tracking import Outcome
+from diffsift.tracking.report import ActivationPicture, PredictionPicture, ReportPictures
+
+_KEPT_SHOWN = 6
+_DROPPED_SHOWN = 6
+
+
+def report_pictures(
+    backbone: Backbone, outcome: Outcome, result: TestResult, specification: Specification
+) -> ReportPictures:
+    """A few kept and dropped activations of the first test image, and predictions of the selection found."""
+    image = result.samples[0].image
+    shown = _activations_to_show(outcome)
+    known = catalogue(backbone)
+    timestep = outcome.found.candidates[0].timestep
+    wanted = {timestep: [activation_named(name, known) for name, _ in shown]}
+    pictures = []
+    batch = image_batch([image], backbone.image_size)
+    for _, maps in backbone.capture(batch, wanted, seed=specification.model.noise_seed):
+        pictures = [ActivationPicture(name, timestep, kept, principal_colors(maps[name][0])) for name, kept in shown]
+    predictions = [
+        PredictionPicture(sample.image, sample.label, predicted)
+        for sample, predicted in zip(result.samples, result.predictions[FOUND], strict=True)
+    ]
+    return ReportPictures(image=image, activations=pictures, predictions=predictions)
+
+
+def principal_colors(feature_map: Float[Tensor, "channels rows columns"]) -> UInt8[np.ndarray, "rows columns 3"]:
+    """The three leading principal components of standardised channels as red, green and blue, each over its range."""
+    channels, rows, columns = feature_map.shape
+    flat = feature_map.reshape(channels, -1).T.double().cpu()
+    flat = torch.nan_to_num(flat - flat.mean(0)) / flat.std(0).clamp(min=1e-8)
+    left, values, _ = torch.linalg.svd(flat, full_matrices=False)
+    colors = torch.zeros(rows * columns, 3, dtype=torch.double)
+    count = min(3, values.shape[0])
+    colors[:, :count] = left[:, :count] * values[:count]
+    low, high = colors.quantile(0.01, dim=0), colors.quantile(0.99, dim=0)
+    scaled = ((colors - low) / (high - low).clamp(min=1e-8)).clamp(0, 1)
+    return (scaled * 255).round().to(torch.uint8).reshape(rows, columns, 3).numpy()
+
+
+def _activations_to_show(outcome: Outcome) -> list[tuple[str, bool]]:
+    """The selection's own activations first, then kept and dropped ones spread over the network."""
+    chosen = list(dict.fromkeys(candidate.activation for candidate in outcome.found.candidates))
+    kept = [entry.name for entry in outcome.decisions if entry.kept and entry.name not in chosen]
+    dropped = [entry.name for entry in outcome.decisions if not entry.kept]
+    return [
+        *((name, True) for name in (chosen + _spread(kept, max(0, _KEPT_SHOWN - len(chosen))))),
+        *((name, False) for name in _spread(dropped, _DROPPED_SHOWN)),
+    ]
+
+
+def _spread(names: list[str], count: int) -> list[str]:
+    if count == 0 or not names:
+        return []
+    positions = np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int)
+    return [names[int(position)] for position in positions]

@@ -1,0 +1,153 @@
+"""The specification: everything a search is told, composed of each folder's part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from diffsift.backbones.specification import ModelSpecification
+from diffsift.errors import SpecificationError, did_you_mean
+from diffsift.objectives.specification import (
+    BankSpecification,
+    DataSpecification,
+    DigitScenesSpecification,
+    FolderSpecification,
+    ProbeSpecification,
+    TaskSpecification,
+)
+from diffsift.search.specification import StudySpecification
+from diffsift.spaces.specification import FilterSpecification, LimitsSpecification
+from diffsift.tracking.specification import TrackingSpecification
+
+__all__ = ["Specification", "load_specification"]
+
+_RUNTIME_FIELDS: dict[str, tuple[str, ...]] = {
+    "model": ("device", "batch_size"),
+    "study": ("storage", "trials", "timeout"),
+    "tracking": tuple(TrackingSpecification.model_fields),
+}
+
+
+class Specification(BaseModel):
+    """A search: model, data and task, what may be chosen, how it is scored, searched and tracked.
+
+    The fields in `identity` identify a study and may not change on resume; those in `runtime` may.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: ModelSpecification
+    data: DataSpecification
+    task: TaskSpecification = TaskSpecification()
+    timesteps: tuple[int, ...] = Field((50, 150, 300), min_length=1, description="noise levels, 0 (clean) to 999")
+    filters: FilterSpecification = FilterSpecification()
+    limits: LimitsSpecification = LimitsSpecification()
+    bank: BankSpecification = BankSpecification()
+    probe: ProbeSpecification = ProbeSpecification()
+    study: StudySpecification
+    tracking: TrackingSpecification = TrackingSpecification()
+
+    @classmethod
+    def parse(cls, values: Any, *, source: str = "specification") -> Specification:
+        """Validate a nested mapping.
+
+        Raises:
+            SpecificationError: names every field that is wrong, with the closest valid name for an unknown one.
+        """
+        if not isinstance(values, dict):
+            raise SpecificationError(f"{source} must be a mapping of fields, but is a {type(values).__name__}.")
+        try:
+            found = cls.model_validate(values)
+        except ValidationError as error:
+            lines = [_explain(entry, values) for entry in error.errors()]
+            raise SpecificationError(f"{source}: " + "\n  ".join(dict.fromkeys(lines))) from None
+        if len(set(found.timesteps)) < len(found.timesteps):
+            raise SpecificationError(f"{source}: timesteps must differ, but got {list(found.timesteps)}.")
+        return found
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that identify a study, as JSON."""
+        values = self.model_dump(mode="json")
+        for part, fields in _RUNTIME_FIELDS.items():
+            for field in fields:
+                values[part].pop(field, None)
+        return values
+
+    def with_runtime(self, **changes: Any) -> Specification:
+        """A copy with some of `study.trials`, `study.timeout` and `study.storage` replaced; None leaves a field."""
+        given = {field: value for field, value in changes.items() if value is not None}
+        return self.model_copy(update={"study": StudySpecification(**{**self.study.model_dump(), **given})})
+
+
+def load_specification(path: str | Path) -> Specification:
+    """Read a YAML specification. Paths in it are relative to the file.
+
+    Raises:
+        SpecificationError: the file cannot be read or parsed, or a field is wrong.
+    """
+    file = Path(path)
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecificationError(f"{file} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecificationError(f"{file} must be YAML, but cannot be parsed: {error}") from error
+    specification = Specification.parse(values, source=str(file))
+    return _with_resolved_paths(specification, file.resolve().parent)
+
+
+def _with_resolved_paths(specification: Specification, base: Path) -> Specification:
+    update: dict[str, Any] = {}
+    if isinstance(specification.data, FolderSpecification):
+        data = specification.data
+        paths = {name: getattr(data, name) for name in ("images", "labels", "split_file")}
+        resolved = {name: base / path.expanduser() for name, path in paths.items() if path is not None}
+        update["data"] = data.model_copy(update=resolved)
+    local = base / Path(specification.model.id).expanduser()
+    if (local / "model_index.json").is_file():
+        update["model"] = specification.model.model_copy(update={"id": str(local)})
+    return specification.model_copy(update=update)
+
+
+def _explain(entry: Any, values: dict[str, Any]) -> str:
+    """One validation error in the house's form."""
+    # A tagged union puts its tag into the location: it is no field of the user's.
+    tags = {
+        kind
+        for part in (DigitScenesSpecification, FolderSpecification)
+        for kind in get_args(part.model_fields["kind"].annotation)
+    }
+    path = [str(part) for part in entry["loc"] if part not in tags]
+    name = ".".join(path)
+    if entry["type"] == "extra_forbidden":
+        return f"{name} is not a field{did_you_mean(path[-1], _fields_at(path[:-1], values))}"
+    if entry["type"] == "missing":
+        return f"{name} must be given, but is missing."
+    if entry["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        return f"{name}.kind must be one of {', '.join(sorted(tags))}, but got {_shown(values, [*path, 'kind'])}."
+    return f"{name}: {entry['msg'].removeprefix('Value error, ')}, but got {_shown_value(entry['input'])}."
+
+
+def _fields_at(path: list[str], values: dict[str, Any]) -> list[str]:
+    if not path:
+        return list(Specification.model_fields)
+    if path == ["data"]:
+        kind = values["data"].get("kind")
+        chosen: type[BaseModel] = FolderSpecification if kind == "folder" else DigitScenesSpecification
+        return list(chosen.model_fields)
+    part: Any = Specification.model_fields[path[0]].annotation
+    return list(part.model_fields)
+
+
+def _shown(values: Any, path: list[str]) -> str:
+    for part in path:
+        values = values.get(part) if isinstance(values, dict) else None
+    return "nothing" if values is None else repr(values)
+
+
+def _shown_value(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

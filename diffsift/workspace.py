@@ -1,0 +1,53 @@
+"""The workspace: one folder that holds bank, databases and artifacts."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffsift.errors import StudyError
+
+ENVIRONMENT_VARIABLE = "DIFFSIFT_WORKSPACE"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where things lie. The selection is not here: it is a file the user keeps."""
+
+    folder: Path
+
+    @classmethod
+    def at(cls, folder: str | Path | None = None) -> Workspace:
+        """The given folder, else the one `ENVIRONMENT_VARIABLE` names, else ``./.diffsift``."""
+        return cls(Path(folder or os.environ.get(ENVIRONMENT_VARIABLE) or ".diffsift").expanduser().resolve())
+
+    @property
+    def bank(self) -> Path:
+        return self.folder / "bank"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.folder / "mlartifacts"
+
+    @property
+    def study_url(self) -> str:
+        return f"sqlite:///{self.folder / 'studies.db'}"
+
+    @property
+    def mlflow_url(self) -> str:
+        return f"sqlite:///{self.folder / 'mlflow.db'}"
+
+    def make(self) -> None:
+        """Make the folder.
+
+        Raises:
+            StudyError: it cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(
+                f"the workspace {self.folder} cannot be made ({error.strerror}): name another with --workspace or "
+                f"${ENVIRONMENT_VARIABLE}."
+            ) from error
