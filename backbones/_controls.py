@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -77,7 +77,7 @@ class LatentControl(_ControlBackbone):
     """VAE latents without noise: the 3 x 3 patch of latent values around a place."""
 
     def __init__(self, main: StableDiffusionBackbone) -> None:
-        super().__init__("latents", main, channels=int(main.denoiser.config["in_channels"]), edge=3)
+        super().__init__("latents", main, channels=int(main.config["in_channels"]), edge=3)
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
         return self._main.encode(images)
@@ -90,5 +90,5 @@ def with_random_weights(main: StableDiffusionBackbone, *, seed: int = 0) -> Stab
     """The same backbone with its denoiser freshly initialised, named ``random``; VAE and conditioning are shared."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fresh = type(main.denoiser).from_config(main.denoiser.config)
+        fresh = cast("Any", type(main.denoiser)).from_config(main.config)
     return main.with_denoiser(fresh, name="random")

@@ -13,6 +13,12 @@ import diffusers
 import torch
 import transformers
 from diffusers import DiffusionPipeline
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from torch import nn
 
 from diffsift.errors import ModelError, did_you_mean
@@ -42,7 +48,8 @@ def load(model: ModelSpecification, *, name: str = "main") -> StableDiffusionBac
                 use_safetensors=None if model.allow_pickle else True,
                 safety_checker=None,
             )
-        except (OSError, ValueError, ImportError, RuntimeError) as error:
+        except (OSError, ValueError, ImportError, RuntimeError, AttributeError) as error:
+            # AttributeError: a class that model_index.json names is not in this diffusers.
             raise ModelError(_why_not_loaded(model, error)) from error
     pipeline.to(device)
     return StableDiffusionBackbone(
@@ -103,9 +110,11 @@ def _check_local_folder(model: str) -> None:
             f"(a single .safetensors checkpoint can be converted with diffusers' from_single_file and save_pretrained)."
         )
     try:
-        json.loads(index.read_text(encoding="utf-8"))
+        content = json.loads(index.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ModelError(f"{index} must be JSON, but cannot be parsed: {error}.") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{index} must be a mapping of pipeline parts, but is a {type(content).__name__}.")
 
 
 def _resolve_device(device: str) -> torch.device:
@@ -138,15 +147,21 @@ def _why_not_loaded(model: ModelSpecification, error: Exception) -> str:
             f"the weights of {model.id} must be safetensors files, because pickled ones can run code when they are "
             f"loaded; set model.allow_pickle: true only if you trust their author ({_first_line(error)})"
         )
-    if "gated" in text.lower() or "401" in text or "403" in text:
+    causes = tuple(_causes(error))
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
         return f"{model.id} is private or gated on the hub: accept its licence there and log in with `hf auth login`."
-    if "is not a local folder and is not a valid model identifier" in text or "404" in text:
+    if any(isinstance(cause, RepositoryNotFoundError | RevisionNotFoundError) for cause in causes):
         return f"model.id must name a pipeline on the hub or a folder, but nothing is found under {model.id!r}."
-    if any(
-        sign in text.lower() for sign in ("offline", "connect", "couldn't reach", "cannot find the requested files")
-    ):
+    if any(isinstance(cause, ConnectionError | LocalEntryNotFoundError) for cause in causes):
         return f"{model.id} is neither a folder here nor in the hub's cache, and the hub cannot be reached."
     return f"{model.id} cannot be loaded as a diffusers pipeline: {_first_line(error)}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came from: diffusers wraps what the hub's client says in errors of its own."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _first_line(error: BaseException) -> str:

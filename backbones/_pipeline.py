@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+import math
+from typing import Any, cast
 
 import torch
 from diffusers import DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
@@ -69,9 +70,10 @@ class StableDiffusionBackbone(Backbone):
         return rows * self._factor, columns * self._factor
 
     def _check_size(self) -> None:
-        if any(edge < self._factor or edge % self._factor for edge in self.image_size):
+        step = math.lcm(self._factor, 8)  # diffusers' own pipelines take multiples of 8 only
+        if any(edge % step for edge in self.image_size):
             raise ModelError(
-                f"model.image_size must be multiples of {self._factor} px for {self.source}, "
+                f"model.image_size must be multiples of {step} px for {self.source}, "
                 f"but got {self.image_size[0]} x {self.image_size[1]}."
             )
 
@@ -85,7 +87,8 @@ class StableDiffusionBackbone(Backbone):
             pixels = pixels.float()
         latents = self._vae.encode(pixels).latent_dist.mode()
         shift = self._vae.config.get("shift_factor") or 0.0
-        return ((latents - shift) * self._vae.config.scaling_factor).to(self.dtype)
+        scaled: Tensor = (latents - shift) * self._vae.config.scaling_factor
+        return scaled.to(self.dtype)
 
     def condition(self, batch: int) -> dict[str, Any]:
         return {key: _expanded(value, batch) for key, value in self._conditioning.items()}
@@ -98,6 +101,11 @@ class StableDiffusionBackbone(Backbone):
     @property
     def dtype(self) -> torch.dtype:
         return next(self.denoiser.parameters()).dtype
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The denoiser's configuration."""
+        return dict(cast("Any", self.denoiser).config)
 
     def with_denoiser(self, denoiser: nn.Module, *, name: str) -> StableDiffusionBackbone:
         """A backbone that shares everything but the denoiser."""

@@ -126,8 +126,10 @@ def resume(
         from diffsift.job import resume as resume_study
 
         with _resumable(study, workspace):
-            options = {"trials": trials, "timeout": timeout, "storage": storage}
-            _show(resume_study(study, workspace=workspace, out=out, say=_say, **options), workspace)
+            result = resume_study(
+                study, workspace=workspace, storage=storage, trials=trials, timeout=timeout, out=out, say=_say
+            )
+            _show(result, workspace)
 
 
 @app.command(epilog="Example: diffsift status")

@@ -117,7 +117,7 @@ def select(
             table=end.table,
             found=end.found,
             verdict=end.verdict,
-            warnings=(*prepared.warnings, end.weights_note),
+            warnings=(*prepared.warnings, end.weights_note, *_reopened(ledger, specification.study.name)),
             credits=prepared.objective.credits,
             class_names=prepared.objective.class_names,
         )
@@ -290,6 +290,16 @@ def _open_ledger(specification: Specification, place: Workspace) -> Ledger:
 def _refuse_other_identity(ledger: Ledger, specification: Specification) -> None:
     if ledger.study(specification.study.name) is not None:
         ledger.check_identity(specification.study.name, specification.identity())
+
+
+def _reopened(ledger: Ledger, study: str) -> list[str]:
+    times = len(ledger.openings(study))
+    if times == 1:
+        return []
+    warning = (
+        f"the test split was opened {times} times in this study: what was chosen after a look at it scores too well"
+    )
+    return [warning]
 
 
 def _recorded(decision: Decision) -> ActivationDecision:

@@ -201,7 +201,7 @@ class Bank:
                 self.rejected[candidate] = stored["rejected"]
                 return True
             features = np.load(folder / "features.npy", mmap_mode="r")
-            if zlib.crc32(features) != stored["checksum"]:
+            if zlib.crc32(features.data) != stored["checksum"]:
                 raise ValueError("checksum")
             statistics = load_file(folder / "statistics.safetensors")
             standardiser = Standardiser(statistics["mean"], statistics["scale"], statistics.get("projection"))
@@ -287,7 +287,7 @@ class _Writers:
         else:
             array = self._arrays.pop(candidate)
             array.flush()
-            entry["checksum"] = zlib.crc32(array)
+            entry["checksum"] = zlib.crc32(array.data)
             standardiser = self._standardisers[candidate]
             statistics = {"mean": standardiser.mean, "scale": standardiser.scale}
             if standardiser.projection is not None:

@@ -76,7 +76,7 @@ class ProbeSpecification(_Part):
     """The head that scores a selection."""
 
     kind: Literal["ridge"] = Field("ridge", description="closed-form ridge regression on one-hot classes")
-    regularisation: float = Field(1e-3, gt=0, description="ridge penalty, relative to blocks of unit trace")
+    regularisation: float = Field(1e-4, gt=0, description="ridge penalty, relative to blocks of unit trace")
     balance: float = Field(
-        0.5, ge=0.0, le=1.0, description="0: locations weigh as all pixels would; 1: as they were sampled"
+        1.0, ge=0.0, le=1.0, description="0: locations weigh as all pixels would; 1: as they were sampled"
     )

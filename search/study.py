@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from diffsift.errors import StudyError
 from diffsift.objectives import RidgeProbe
 from diffsift.spaces import Selection
-from diffsift.tracking import Ledger, MlflowLog, TrialRecord, tune_sqlite
+from diffsift.tracking import Evaluation, Ledger, MlflowLog, TrialRecord, tune_sqlite
 
 from .samplers import SiftSampler, make_sampler
 from .space import SearchSpace
@@ -77,7 +78,8 @@ class SearchStudy:
     def records(self) -> list[TrialRecord]:
         """All finished trials in order, as Optuna and the ledger hold them."""
         trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return [self._record(trial) for trial in trials]
+        known = {entry.selection: entry for entry in self._ledger.evaluations(self._specification.name)}
+        return [self._record(trial, known.get(_noted(trial))) for trial in trials]
 
     def best(self) -> TrialRecord:
         """The finished trial with the highest score; of equals the first."""
@@ -102,6 +104,7 @@ class SearchStudy:
 
         Raises:
             KeyboardInterrupt: after the running trial was marked as failed; nothing else is lost.
+            StudyError: the study database cannot be written (a full disk, say); resume when it can.
         """
         records = self.records()
         seen = {record.selection for record in records}
@@ -130,44 +133,51 @@ class SearchStudy:
         self, probe: RidgeProbe | Probe, finished: int, log: MlflowLog | None, after_step: Callable[[str], None]
     ) -> TrialRecord:
         self._study.sampler = self._sampler_for(finished)
-        trial = self._study.ask()
+        try:
+            return self._asked_trial(probe, self._study.ask(), log, after_step)
+        except (SQLAlchemyError, StorageInternalError) as error:
+            raise StudyError(f"the study database cannot be written: {error.__cause__ or error}") from error
+
+    def _asked_trial(
+        self, probe: RidgeProbe | Probe, trial: Trial, log: MlflowLog | None, after_step: Callable[[str], None]
+    ) -> TrialRecord:
         try:
             selection = self.space.suggest(trial)
-            score = self._score(probe, selection)
+            evaluation = self._evaluation(probe, selection)
             after_step("scored")
             trial.set_user_attr(_NOTE, {"selection": selection.to_json(), "proposed_by": self._stage(trial)})
-            told = self._study.tell(trial, score)
+            told = self._study.tell(trial, evaluation.score)
             after_step("told")
         except BaseException:
             self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
             raise
-        record = self._record(told)
+        record = self._record(told, evaluation)
         if log is not None:
             log.add(record)
             after_step("logged")
         return record
 
-    def _score(self, probe: RidgeProbe | Probe, selection: Selection) -> float:
+    def _evaluation(self, probe: RidgeProbe | Probe, selection: Selection) -> Evaluation:
+        """From the ledger, or scored now and put there."""
         name = self._specification.name
         known = self._ledger.evaluation(name, selection)
         if known is not None:
-            return known.score
+            return known
         started = time.perf_counter()
         score = probe.score(selection)
+        seconds = time.perf_counter() - started
+        found = Evaluation(selection, float(score.value), tuple(score.folds), self.space.channels(selection), seconds)
         self._ledger.record_evaluation(
             name,
             selection,
-            score=score.value,
-            fold_scores=score.folds,
-            channels=self.space.channels(selection),
-            seconds=time.perf_counter() - started,
+            score=found.score,
+            fold_scores=found.fold_scores,
+            channels=found.channels,
+            seconds=found.seconds,
         )
-        return float(score.value)
+        return found
 
-    def _record(self, trial: FrozenTrial) -> TrialRecord:
-        note = trial.user_attrs[_NOTE]
-        selection = Selection.from_json(note["selection"])
-        known = self._ledger.evaluation(self._specification.name, selection)
+    def _record(self, trial: FrozenTrial, known: Evaluation | None) -> TrialRecord:
         if known is None or trial.value is None:
             raise StudyError(
                 f"trial {trial.number} of study {self._specification.name!r} must have its score in the ledger, but "
@@ -176,12 +186,12 @@ class SearchStudy:
         return TrialRecord(
             uid=f"{self._uid}-{trial.number}",
             number=trial.number,
-            selection=selection,
+            selection=known.selection,
             score=float(trial.value),
             fold_scores=tuple(known.fold_scores),
             channels=known.channels,
             seconds=known.seconds,
-            proposed_by=str(note["proposed_by"]),
+            proposed_by=str(trial.user_attrs[_NOTE]["proposed_by"]),
         )
 
     def _sampler_for(self, finished: int) -> optuna.samplers.BaseSampler:
@@ -202,6 +212,10 @@ class SearchStudy:
         if self._sampler is None:
             return self._specification.sampler
         return self._sampler.stage_of.pop(trial.number)
+
+
+def _noted(trial: FrozenTrial) -> Selection:
+    return Selection.from_json(trial.user_attrs[_NOTE]["selection"])
 
 
 def open_storage(url: str) -> RDBStorage:

@@ -31,6 +31,8 @@ from ..specification import ProbeSpecification
 
 Array = np.ndarray[Any, Any]
 
+_SMALL_SOLVE = 1024  # channels
+
 
 @dataclass(frozen=True)
 class Score:
@@ -96,7 +98,7 @@ class RidgeProbe:
 
     def _held_out(self, selection: Selection) -> Iterator[tuple[Array, Array]]:
         """Per fold, the held-out images and the classes predicted at their locations."""
-        with threadpool_limits(1):  # small solves get slower with more threads
+        with threadpool_limits(self._threads(selection)):
             for fold in self._bank.development.folds:
                 head = self._solve(selection, [part for part in self._images if part != fold])
                 logits = head.intercept + sum(
@@ -106,7 +108,13 @@ class RidgeProbe:
 
     def fit(self, selection: Selection) -> RidgeHead:
         """The probe fit on all development images, for the test split."""
-        return self._solve(selection, list(self._images))
+        with threadpool_limits(self._threads(selection)):
+            return self._solve(selection, list(self._images))
+
+    def _threads(self, selection: Selection) -> int | None:
+        """One for the solves of a trial, which get slower with more; no limit where all candidates are fused."""
+        channels = sum(self._bank[candidate].features.shape[-1] for candidate in selection.candidates)
+        return 1 if channels <= _SMALL_SOLVE else None
 
     def _solve(self, selection: Selection, parts: list[int]) -> RidgeHead:
         entries = [self._bank[candidate] for candidate in selection.candidates]
@@ -140,13 +148,12 @@ class RidgeProbe:
         return RidgeHead(weights, (target_mean - mean @ solution).astype(np.float32))
 
     def _sum(self, moment: Callable[[Entry, int], Array], entry: Entry, parts: list[int]) -> Array:
-        total: Array = np.sum([moment(entry, part) for part in parts], axis=0)
-        return total
+        return np.asarray(np.stack([moment(entry, part) for part in parts]).sum(axis=0))
 
     def _pair(self, first: Entry, second: Entry, parts: list[int]) -> Float64[np.ndarray, "first second"]:
         swap = second.candidate < first.candidate
         a, b = (second, first) if swap else (first, second)
-        total: Array = np.sum([self._second(a, b, part) for part in parts], axis=0, dtype=np.float64)
+        total = np.stack([self._second(a, b, part) for part in parts]).sum(axis=0, dtype=np.float64)
         return np.asarray(total.T if swap else total)
 
     def _class_totals(self, part: int) -> Float64[np.ndarray, "classes"]:
@@ -178,7 +185,7 @@ class RidgeProbe:
         def compute() -> Array:
             images = self._images[part]
             targets = np.eye(self._classes, dtype=np.float32)[self._bank.development.labels[images].ravel()]
-            return targets * self._emphasis[images].reshape(-1, 1)
+            return np.asarray(targets * self._emphasis[images].reshape(-1, 1))
 
         return self._keep(("targets", part), compute)
 

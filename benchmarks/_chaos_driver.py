@@ -1,0 +1,125 @@
+"""One process of `chaos.py`: the real ``diffsift`` command line, with marks on its way that its parent reads.
+
+The parent forks it from a server that has imported this module and done nothing else (`multiprocessing`'s forkserver),
+so that each process is as good as fresh and need not import everything again: that takes longer than its search.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # as diffsift sets it, but before our own import
+
+# What a search imports when it gets there, imported once for all processes.
+import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+import sklearn.datasets  # noqa: F401
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel  # noqa: F401
+from mlflow import MlflowClient
+from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
+
+import diffsift.job  # noqa: F401
+from diffsift.cli import app
+from diffsift.search import SearchStudy
+
+POINTS = ("scored", "told", "logged", "mlflow")
+MOMENT = "moment"
+_MLFLOW_WRITES = ("create_run", "log_batch", "set_terminated", "log_text")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where to be killed.
+
+    Attributes:
+        place: `MOMENT`, or one of `POINTS`: a score is in the ledger but not in the study; it is in the study but was
+            not handed to MLflow's log; it was handed there; a call that writes to MLflow has returned.
+        trials: of this process that are told before the place counts.
+        writes: of MLflow that return before the place "mlflow" counts, from the process's start.
+        most: trials of this process after which "mlflow" is given up and the process stops at "logged".
+    """
+
+    place: str
+    trials: int
+    writes: int
+    most: int
+
+
+class Marks:
+    """Counts on the way and tells the parent, by pairs of a word and a value.
+
+    ``("told", n)`` after n trials of this process were committed to the study; ``("at", MOMENT)`` when the planned
+    place of a kill at a random moment is reached, and the process goes on; ``("at", point)`` when a planned point is
+    reached, and the process waits there for the kill.
+    """
+
+    def __init__(self, plan: Plan, pipe: Connection) -> None:
+        self._plan, self._pipe = plan, pipe
+        self._told = self._writes = 0
+        self._moment_sent = False
+
+    def run_begins(self) -> None:
+        self._moment()
+
+    def step(self, step: str) -> None:
+        """What `SearchStudy.run` calls as a trial passes its points."""
+        if step == "told":
+            self._told += 1
+            self._pipe.send(("told", self._told))
+            self._moment()
+        waits_for = "logged" if self._plan.place == "mlflow" and self._told >= self._plan.most else self._plan.place
+        if step == waits_for and self._told >= self._plan.trials:
+            self._stop_at(step)
+
+    def mlflow_wrote(self) -> None:
+        self._writes += 1
+        if self._plan.place == "mlflow" and self._writes >= self._plan.writes:
+            self._stop_at("mlflow")
+
+    def _moment(self) -> None:
+        if self._plan.place == MOMENT and not self._moment_sent and self._told >= self._plan.trials:
+            self._moment_sent = True
+            self._pipe.send(("at", MOMENT))
+
+    def _stop_at(self, point: str) -> None:
+        self._pipe.send(("at", point))
+        while True:
+            signal.pause()
+
+
+def install(marks: Marks) -> None:
+    """Put the marks into this process."""
+    run = SearchStudy.run
+
+    def marked_run(study: SearchStudy, probe: Any, **options: Any) -> None:
+        marks.run_begins()
+        run(study, probe, after_step=marks.step, **options)
+
+    SearchStudy.run = marked_run
+    for name in _MLFLOW_WRITES:
+        setattr(MlflowClient, name, _marked(getattr(MlflowClient, name), marks))
+
+
+def _marked(write: Callable[..., Any], marks: Marks) -> Callable[..., Any]:
+    @functools.wraps(write)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        result = write(*args, **kwargs)
+        marks.mlflow_wrote()
+        return result
+
+    return wrapper
+
+
+def drive(plan: Plan, pipe: Connection, command: list[str], output: Path) -> None:
+    """Run ``diffsift`` with the arguments `command`; what it prints is appended to the file `output`."""
+    with output.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    install(Marks(plan, pipe))
+    app(command)

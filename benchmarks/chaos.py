@@ -1,0 +1,294 @@
+"""What is left of a search that is killed again and again: ``kill -9`` at random moments, then ``diffsift resume``.
+
+A search on digit scenes with the demo's pipeline is started with ``diffsift search`` and killed (SIGKILL) in its search
+phase; then each ``diffsift resume`` is killed too, until all kills are done. The last resume runs to its end. Every
+process is a new one and runs the real command line (those to be killed are forked from a server that has only imported
+the modules; the last one starts from nothing); the parent sends the signal. Half of the kills come at a random moment
+(a random number of trials, then a random delay), the others at a point of a trial, reached after a random number of
+trials: "scored" (in the ledger, not in the study), "told" (in the study, not handed to MLflow's log), "logged"
+(handed to the log) and "mlflow" (after a random number of single writes to the MLflow store, so also between the writes
+of one child run).
+
+Checked after every kill: no trial is lost that was committed before. Checked after the last resume: exactly the asked
+number of distinct finished selections, each in one trial; no trial running; at most one failed trial a kill; the ledger
+holds these selections and no other; in MLflow one parent run, one child run a trial at most, and the same trial uids as
+in the study, with equal scores; and, since a proposal depends on the finished trials alone, the same selections and
+scores in the same order as a search that nobody killed. A violation is named, and the exit status is 1.
+
+Conditions: 40 training, 40 validation and 20 test scenes, 16 locations each, two timesteps; bank and reference are made
+first. Noise that is left: places and delays are drawn from --seed, but where in a trial a random moment falls depends
+on the machine, so no two runs kill at the same instructions. Killing a process does not lose what the system holds for
+the disk; a power cut can, and is not tried here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from _chaos_driver import MOMENT, POINTS, Plan, drive
+from _common import RESULTS, environment, load, write_csv
+
+from diffsift.demo import PIPELINE
+from diffsift.search import SearchSpace, SearchStudy, open_storage
+from diffsift.spaces import Candidate
+from diffsift.specification import Specification
+from diffsift.tracking import Ledger, MlflowLog, TrialRecord, open_database
+from diffsift.workspace import Workspace
+
+STUDY, REFERENCE = "chaos", "chaos-reference"
+LONGEST_DELAY = 0.15  # s from the drawn trial to the kill at a random moment: some trials long
+PATIENCE = 600  # s that one process may take
+FORKS = multiprocessing.get_context("forkserver")
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A kill as it came about; `told` counts the trials that the killed process had committed for sure."""
+
+    place: str
+    told: int
+    seconds: float
+
+
+class Tried:
+    """A workspace with a study to be killed, and what its databases say."""
+
+    def __init__(self, place: Workspace, trials: int) -> None:
+        self.place, self.trials = place, trials
+        self.output = place.folder / "output.log"
+        # A copy: all processes must see the same weights, whatever happens to the installed ones meanwhile.
+        self.pipeline = Path(shutil.copytree(PIPELINE, place.folder / "pipeline"))
+
+    def write_specification(self, name: str) -> Path:
+        """Two of three trials get a child run, so that both ways into MLflow are taken."""
+        file = self.place.folder / f"{name}.yaml"
+        values = {
+            "model": {"id": str(self.pipeline), "device": "cpu", "batch_size": 40},
+            "data": {"kind": "digit-scenes", "train": 40, "validation": 40, "test": 20},
+            "timesteps": [50, 150],
+            "bank": {"pixels_per_image": 16, "fit_images": 40},
+            "study": {"name": name, "trials": self.trials},
+            "tracking": {"child_runs": 2 * self.trials // 3},
+        }
+        file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+        return file
+
+    def states(self) -> Counter[str]:
+        """Trials by state, as Optuna holds them."""
+        import optuna
+
+        if STUDY not in optuna.get_all_study_names(storage := open_storage(self.place.study_url)):
+            return Counter()
+        trials = optuna.load_study(study_name=STUDY, storage=storage).get_trials(deepcopy=False)
+        return Counter(trial.state.name for trial in trials)
+
+    def records(self, name: str) -> list[TrialRecord]:
+        """The finished trials as the product itself reads them."""
+        ledger = self.ledger()
+        row = ledger.study(name)
+        specification = Specification.parse(row.runtime)
+        pool = [Candidate(*entry) for entry in row.pool]
+        space = SearchSpace(pool, dict.fromkeys(pool, 1), specification.limits)
+        return SearchStudy(self.place.study_url, specification.study, space, ledger).records()
+
+    def ledger(self) -> Ledger:
+        return Ledger(open_database(self.place.study_url))
+
+
+def main() -> None:
+    options = _options()
+    load_before = load()
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    FORKS.set_forkserver_preload(["_chaos_driver"])
+    with tempfile.TemporaryDirectory(prefix="diffsift-chaos-") as temporary:
+        tried = Tried(Workspace(Path(temporary)), options.trials or 12 * (options.kills + 1))
+        _finish(tried, "search", str(tried.write_specification(REFERENCE)))
+        kills, problems = _kill_all(options, tried)
+        _finish(tried, "resume", STUDY)
+        problems += _violations(tried, len(kills))
+        failed = tried.states()["FAIL"]
+    between = sum(kill.place != MOMENT for kill in kills)
+    print(f"\n{len(kills)} kills, {between} of them at a point between two writes; {failed} trials failed by them")
+    for problem in problems:
+        print(f"VIOLATED    {problem}")
+    if not problems:
+        print(f"HELD        {tried.trials} distinct finished selections, none running, ledger and MLflow equal")
+    columns = {**environment(), "load_before": load_before, "load_after": load(), "trials": tried.trials}
+    verdict = {"held": not problems, "problems": "; ".join(problems)}
+    rows = [
+        {"kill": number, "place": kill.place, "told": kill.told, "seconds": kill.seconds, **verdict, **columns}
+        for number, kill in enumerate(kills, 1)
+    ]
+    if rows:
+        write_csv(options.out, rows)
+    sys.exit(1 if problems else 0)
+
+
+def _kill_all(options: argparse.Namespace, tried: Tried) -> tuple[list[Kill], list[str]]:
+    """Start or resume, kill, look, and again."""
+    rng = random.Random(options.seed)
+    most = tried.trials // (options.kills + 1)  # a process; a random moment can exceed it by the trials of its delay
+    places = [MOMENT if number % 2 else POINTS[number // 2 % len(POINTS)] for number in range(options.kills)]
+    rng.shuffle(places)
+    command = ["search", str(tried.write_specification(STUDY))]
+    kills: list[Kill] = []
+    problems: list[str] = []
+    finished = 0
+    for number, place in enumerate(places, 1):
+        plan = Plan(place, rng.randrange(max(1, most - 1)), rng.randint(1, 30), most)
+        kill = _kill_one(command, plan, rng.uniform(0, LONGEST_DELAY), tried)
+        if kill is None:
+            problems.append(f"process {number} ended before its kill at {place!r}: give more --trials")
+            break
+        kills.append(kill)
+        states = tried.states()
+        print(
+            f"kill {number:3d}   {kill.place:7s} after {kill.told:3d} trials and {kill.seconds:5.1f} s; "
+            f"left: {_listed(states)}",
+            flush=True,
+        )
+        if states["COMPLETE"] < finished + kill.told:
+            lost = finished + kill.told - states["COMPLETE"]
+            problems.append(f"kill {number} at {kill.place!r} lost {lost} committed trials")
+        finished = states["COMPLETE"]
+        command = ["resume", STUDY]
+    return kills, problems
+
+
+def _kill_one(command: list[str], plan: Plan, delay: float, tried: Tried) -> Kill | None:
+    """Run the driver until its mark, kill it, and read what it said; None if it ended by itself."""
+    marks, their_end = FORKS.Pipe(duplex=False)
+    started = time.perf_counter()
+    process = FORKS.Process(target=drive, args=(plan, their_end, [*command, *_places(tried)], tried.output))
+    process.start()
+    their_end.close()
+    told, place = 0, ""
+    with contextlib.suppress(EOFError):  # how a dead process says so
+        while True:
+            word, value = marks.recv()
+            if word == "told":
+                told = value
+            else:
+                place = value
+                time.sleep(delay if place == MOMENT else 0)
+                process.kill()
+    process.join(PATIENCE)
+    if process.exitcode != -signal.SIGKILL:
+        if process.exitcode != 0:
+            raise SystemExit(f"diffsift {' '.join(command)} ended with {process.exitcode}:\n{_tail(tried)}")
+        return None
+    return Kill(place, told, time.perf_counter() - started)
+
+
+def _finish(tried: Tried, *command: str) -> None:
+    """Run the command line, undisturbed, to its end."""
+    program = [sys.executable, "-m", "diffsift.cli", *command, *_places(tried)]
+    with tried.output.open("ab") as output:
+        ended = subprocess.run(program, stdout=output, stderr=subprocess.STDOUT, timeout=PATIENCE, check=False)
+    if ended.returncode:
+        raise SystemExit(f"diffsift {' '.join(command)} ended with {ended.returncode}:\n{_tail(tried)}")
+
+
+def _violations(tried: Tried, kills: int) -> list[str]:
+    """Everything that does not hold after the last resume, in words."""
+    problems = []
+
+    def require(holds: bool, text: str) -> None:
+        if not holds:
+            problems.append(text)
+
+    records, states = tried.records(STUDY), tried.states()
+    selections = [record.selection for record in records]
+    distinct = set(selections)
+    require(len(distinct) == tried.trials, f"{len(distinct)} distinct finished selections, asked {tried.trials}")
+    require(len(selections) == len(distinct), f"{len(selections) - len(distinct)} finished trials repeat a selection")
+    require(not states["RUNNING"], f"{states['RUNNING']} trials are running")
+    require(not states["WAITING"], f"{states['WAITING']} trials are waiting")
+    require(states["FAIL"] <= kills, f"{states['FAIL']} trials failed at {kills} kills")
+
+    ledger = {entry.selection: entry.score for entry in tried.ledger().evaluations(STUDY)}
+    require(ledger == {record.selection: record.score for record in records}, "the ledger differs from the study")
+    wanted = [(record.selection, record.score) for record in tried.records(REFERENCE)]
+    got = [(record.selection, record.score) for record in records]
+    require(got == wanted, f"{_first_difference(got, wanted)} differs from the search nobody killed")
+    return problems + _mlflow_violations(tried, {record.uid: record.score for record in records})
+
+
+def _mlflow_violations(tried: Tried, study: dict[str, float]) -> list[str]:
+    from mlflow import MlflowClient
+
+    problems = []
+    client = MlflowClient(tracking_uri=tried.place.mlflow_url)
+    experiments = [entry.experiment_id for entry in client.search_experiments()]
+    runs = client.search_runs(experiments, f"tags.`diffsift.study` = '{STUDY}'", max_results=5000)
+    parents = [run for run in runs if run.data.tags["diffsift.role"] == "study"]
+    trials = [run for run in runs if run.data.tags["diffsift.role"] == "trial"]
+    children = Counter(run.data.tags["diffsift.trial_uid"] for run in trials)
+    statuses = Counter(run.info.status for run in runs)
+    if len(parents) != 1:
+        problems.append(f"{len(parents)} parent runs in MLflow")
+    if twice := [uid for uid, count in children.items() if count > 1]:
+        problems.append(f"{len(twice)} trials have several child runs in MLflow, first {twice[0]}")
+    if set(statuses) != {"FINISHED"}:
+        problems.append(f"runs in MLflow are not all finished: {_listed(statuses)}")
+    steps = [metric.step for metric in client.get_metric_history(parents[0].info.run_id, "score")] if parents else []
+    if sorted(steps) != sorted(int(uid.rpartition("-")[2]) for uid in study):
+        problems.append(
+            f"the curve in MLflow has {len(steps)} steps ({len(set(steps))} distinct) for {len(study)} trials"
+        )
+
+    log = MlflowLog(tried.place.mlflow_url, tried.place.artifacts, STUDY)
+    log.start({}, None)
+    tracked = log.scores()
+    if missing := study.keys() - tracked.keys():
+        problems.append(f"{len(missing)} trials are missing in MLflow, first {min(missing)}")
+    if extra := tracked.keys() - study.keys():
+        problems.append(f"{len(extra)} trials are in MLflow only, first {min(extra)}")
+    if differing := [uid for uid in study.keys() & tracked.keys() if study[uid] != tracked[uid]]:
+        problems.append(f"{len(differing)} trials have another score in MLflow, first {min(differing)}")
+    return problems
+
+
+def _first_difference(got: list[Any], wanted: list[Any]) -> str:
+    pairs = enumerate(zip(got, wanted, strict=False))
+    return next((f"finished trial {index}" for index, (a, b) in pairs if a != b), "the number of trials")
+
+
+def _places(tried: Tried) -> list[str]:
+    return ["--workspace", str(tried.place.folder), "--out", str(tried.place.folder / "selection.json")]
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name.lower()}" for name, count in sorted(counts.items())) or "no trials"
+
+
+def _tail(tried: Tried) -> str:
+    return tried.output.read_text(encoding="utf-8", errors="replace")[-3000:]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20, help="processes to kill (default: %(default)s)")
+    parser.add_argument("--trials", type=int, help="distinct selections to end with (default: 12 a process)")
+    parser.add_argument("--seed", type=int, default=0, help="draws places and moments (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=RESULTS / "chaos.csv", help="default: %(default)s")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

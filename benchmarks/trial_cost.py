@@ -1,0 +1,229 @@
+"""What a trial of the demo's search costs, and which part of it takes how long.
+
+Measures a real search: ``diffsift.select`` on the demo's specification with timing wrappers around the objects it uses,
+stopped right after the search (the test split stays sealed). The total is the wall time of ``SearchStudy.run`` and the
+last MLflow flush, over the trials. Each moment counts for one part only, the innermost:
+
+- proposal: `SiftSampler.sample_relative`, without the storage reads in it;
+- probe: `RidgeProbe.score`;
+- ledger: `Ledger.evaluation` and `Ledger.record_evaluation`;
+- optuna storage: every call of a study on its storage (SQLite, with Optuna's cache in memory before it);
+- mlflow: `MlflowLog.add` and `MlflowLog.flush`; it writes in batches, so most trials pay nothing and some for many;
+- rest: what is left: Optuna's own Python, the search space, the progress of the loop, the timing itself.
+
+A trial is cold when it holds a candidate, or a pair of them, that no trial before it held: the probe then reads
+features and computes moments. A warm trial finds all in memory, as long as the probe's cache of 1 GB holds them.
+
+Beside the wall time stands the processor time that this process used (all of its threads): where the load exceeds the
+number of CPUs, the wall time is mostly waiting for others, and the processor time is what can be compared.
+
+Noise that is left: one run on a machine that may be busy; load is printed and written before and after. Disk speed
+enters the wall time through SQLite's commits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import os
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _common import RESULTS, environment, load, print_table, write_csv
+
+import diffsift
+from diffsift.demo import TRIALS, demo_specification
+from diffsift.objectives import RidgeProbe
+from diffsift.search import SearchStudy, SiftSampler
+from diffsift.spaces import Selection
+from diffsift.tracking import Ledger, MlflowLog
+
+PARTS = ("proposal", "probe", "ledger", "optuna storage", "mlflow", "rest")
+Times = dict[str, np.ndarray]
+_COLUMNS = ("mean_ms", "median_ms", "p95_ms", "mean_cpu_ms")
+
+
+class _SearchOverError(Exception):
+    """Ends `diffsift.select` when the search is over, before the test split is opened."""
+
+
+class Clock:
+    """Exclusive time per part, cut at the ends of trials.
+
+    Attributes:
+        trials: [wall, processor] seconds by part, one mapping per trial in order; "total" is their sum.
+        after: seconds by part after the last trial's end: what was still to be written.
+        cold: per trial, whether its probe met a candidate or a pair for the first time.
+    """
+
+    def __init__(self) -> None:
+        self.trials: list[Times] = []
+        self.after: Times = {}
+        self.cold: list[bool] = []
+        self._running = False
+        self._stack = ["rest"]
+        self._spent = _nothing()
+        self._since = _now()
+        self._met: set[Any] = set()
+        self._is_cold = False
+
+    def start(self) -> None:
+        self._running, self._since = True, _now()
+
+    def end_trial(self) -> None:
+        self.trials.append(self._cut())
+        self.cold.append(self._is_cold)
+        self._is_cold = False
+
+    def stop(self) -> None:
+        self.after = self._cut()
+        self._running = False
+
+    def meet(self, selection: Selection) -> None:
+        """Note what a probe is asked for."""
+        blocks = {*selection.candidates, *map(frozenset, combinations(selection.candidates, 2))}
+        self._is_cold = not blocks <= self._met
+        self._met |= blocks
+
+    def timed(self, part: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        """`method`, with its time counted for `part` while the clock runs."""
+
+        @functools.wraps(method)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            if not self._running:
+                return method(*args, **kwargs)
+            self._switch()
+            self._stack.append(part)
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self._switch()
+                self._stack.pop()
+
+        return wrapper
+
+    def _switch(self) -> None:
+        now = _now()
+        self._spent[self._stack[-1]] += now - self._since
+        self._since = now
+
+    def _cut(self) -> Times:
+        self._switch()
+        spent, self._spent = self._spent, _nothing()
+        return {**spent, "total": np.sum(list(spent.values()), axis=0)}
+
+
+def _nothing() -> Times:
+    return {part: np.zeros(2) for part in PARTS}
+
+
+def _now() -> np.ndarray:
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def install(clock: Clock) -> None:
+    """Put the clock around the real methods, for the rest of this process."""
+    import optuna
+
+    score = RidgeProbe.score
+
+    def score_noting(probe: RidgeProbe, selection: Selection) -> Any:
+        clock.meet(selection)
+        return score(probe, selection)
+
+    RidgeProbe.score = clock.timed("probe", score_noting)
+    SiftSampler.sample_relative = clock.timed("proposal", SiftSampler.sample_relative)
+    for name in ("evaluation", "record_evaluation"):
+        setattr(Ledger, name, clock.timed("ledger", getattr(Ledger, name)))
+    for name in ("add", "flush"):
+        setattr(MlflowLog, name, clock.timed("mlflow", getattr(MlflowLog, name)))
+    # What a study talks to is not RDBStorage itself but Optuna's cache before it, made by get_storage.
+    storage = type(optuna.storages.get_storage("sqlite://"))
+    for name, method in vars(optuna.storages.BaseStorage).items():
+        if callable(method) and not name.startswith("_"):
+            setattr(storage, name, clock.timed("optuna storage", getattr(storage, name)))
+
+    run = SearchStudy.run
+
+    def run_and_stop(study: SearchStudy, probe: RidgeProbe, *, log: MlflowLog | None = None, **options: Any) -> None:
+        last = "told" if log is None else "logged"
+        clock.start()
+        run(study, probe, log=log, after_step=lambda step: clock.end_trial() if step == last else None, **options)
+        if log is not None:
+            log.flush()
+        clock.stop()
+        raise _SearchOverError
+
+    SearchStudy.run = run_and_stop
+
+
+def main() -> None:
+    options = _options()
+    clock = Clock()
+    install(clock)
+    specification = demo_specification(seed=options.seed, trials=options.trials)
+    study = specification.study.model_copy(update={"name": f"trial-cost-{uuid.uuid4().hex[:8]}"})
+    specification = specification.model_copy(update={"study": study})
+    load_before = load()
+    with tempfile.TemporaryDirectory(prefix="diffsift-cost-") as temporary, contextlib.suppress(_SearchOverError):
+        diffsift.select(specification, workspace=options.workspace or temporary, progress=options.progress)
+    columns = {**environment(), "trials": len(clock.trials), "load_before": load_before, "load_after": load()}
+    rows = _statistics(clock)
+    _print(rows, clock, columns)
+    write_csv(options.out, [{**row, **columns} for row in rows])
+
+
+def _statistics(clock: Clock) -> list[dict[str, Any]]:
+    """Milliseconds by kind of trial and part. The mean over all trials includes what was written after the last one."""
+    cold = np.array(clock.cold)
+    rows = []
+    for kind, chosen in (("all", np.ones_like(cold)), ("cold", cold), ("warm", ~cold)):
+        for part in (*PARTS, "total") if chosen.any() else ():
+            values, processor = 1000 * np.array([trial[part] for trial in clock.trials])[chosen].T
+            late, late_processor = 1000 * clock.after[part] / len(values) if kind == "all" else (0.0, 0.0)
+            rows.append(
+                {
+                    "kind": kind,
+                    "count": len(values),
+                    "part": part,
+                    "mean_ms": float(values.mean()) + late,
+                    "median_ms": float(np.median(values)),
+                    "p95_ms": float(np.percentile(values, 95)),
+                    "mean_cpu_ms": float(processor.mean() + late_processor),
+                }
+            )
+    return rows
+
+
+def _print(rows: Sequence[dict[str, Any]], clock: Clock, columns: dict[str, Any]) -> None:
+    print(
+        f"\n{columns['trials']} trials on {columns['cpus']} CPUs ({columns['cpu']}), {columns['threads']} torch threads"
+        f" (the probe solves on one), niceness {os.nice(0)}, machine load {columns['load_before']} before and "
+        f"{columns['load_after']} after; milliseconds per trial"
+    )
+    cells = [(f"{row['kind']} ({row['count']})", row["part"], *(f"{row[k]:.2f}" for k in _COLUMNS)) for row in rows]
+    print_table(("trials", "part", "mean", "median", "p95", "mean CPU"), cells)
+    after, before = clock.after["total"][0], sum(trial["total"][0] for trial in clock.trials)
+    share = 100 * after / (after + before)
+    print(f"the mean over all trials includes the last flush, {share:.1f} % of the time")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workspace", type=Path, help="reuse this folder's bank; the study is new; default: temporary")
+    parser.add_argument("--trials", type=int, default=TRIALS, help="distinct selections (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of scenes and search (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=RESULTS / "trial_cost.csv", help="default: %(default)s")
+    parser.add_argument("--progress", action="store_true", help="show progress bars; they cost a little in each trial")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
