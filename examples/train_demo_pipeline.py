@@ -236,7 +236,7 @@ def train_denoiser(
 
 
 def save_pictures(pipeline: StableDiffusionPipeline, folder: Path, seed: int) -> None:
-    """`samples.png`: ten rows of one digit, one of pairs; `reconstructions.png`: scenes above what the VAE makes of them."""
+    """`samples.png`: ten rows of one digit, one of pairs; `reconstructions.png`: scenes above what the VAE returns."""
     pipeline.set_progress_bar_config(disable=True)
     rows = [[word] * 8 for word in DIGIT_WORDS]
     rows.append([f"{DIGIT_WORDS[i]} and {DIGIT_WORDS[i + 2]}" for i in range(8)])
