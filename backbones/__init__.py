@@ -2,7 +2,7 @@
 
 from ._base import Backbone, resize
 from ._controls import LatentControl, PixelControl, with_random_weights
-from ._loading import load, load_structure
+from ._loading import load, load_structure, resolve_device, resolve_dtype
 from ._pipeline import StableDiffusionBackbone
 from .activation import Activation
 from .capture import Capture, as_map, grid_size
@@ -21,5 +21,7 @@ __all__ = [
     "load",
     "load_structure",
     "resize",
+    "resolve_device",
+    "resolve_dtype",
     "with_random_weights",
 ]

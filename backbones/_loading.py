@@ -36,8 +36,8 @@ def load(model: ModelSpecification, *, name: str = "main") -> StableDiffusionBac
         ModelError: nothing is found under the id, it is no diffusers pipeline, or is of a kind not supported yet.
     """
     _check_local_folder(model.id)
-    device = _resolve_device(model.device)
-    dtype = _resolve_dtype(model.dtype, device)
+    device = resolve_device(model.device)
+    dtype = resolve_dtype(model.dtype, device)
     with _quiet_imports():
         try:
             pipeline = DiffusionPipeline.from_pretrained(
@@ -117,7 +117,12 @@ def _check_local_folder(model: str) -> None:
         raise ModelError(f"{index} must be a mapping of pipeline parts, but is a {type(content).__name__}.")
 
 
-def _resolve_device(device: str) -> torch.device:
+def resolve_device(device: str) -> torch.device:
+    """The device of a name; ``auto`` is the first GPU, else the CPU.
+
+    Raises:
+        ModelError: this machine has no such device.
+    """
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -133,7 +138,8 @@ def _resolve_device(device: str) -> torch.device:
     return resolved
 
 
-def _resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The type of a name; ``auto`` is float16 on a GPU and float32 on a CPU."""
     if dtype == "auto":
         return torch.float32 if device.type == "cpu" else torch.float16
     resolved: torch.dtype = getattr(torch, dtype)
@@ -171,7 +177,7 @@ def _first_line(error: BaseException) -> str:
 @contextmanager
 def _quiet_imports() -> Iterator[None]:
     """Keep advice that concerns other uses (torchvision processors, progress of loading) off the terminal."""
-    loggers = [logging.getLogger(name) for name in ("transformers", "diffusers")]
+    loggers = [logging.getLogger(name) for name in ("transformers", "diffusers", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()

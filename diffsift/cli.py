@@ -28,10 +28,19 @@ app = typer.Typer(
 
 WorkspaceOption = Annotated[
     Path | None,
-    typer.Option("--workspace", "-w", envvar="DIFFSIFT_WORKSPACE", help="Folder for bank, databases and artifacts."),
+    typer.Option(
+        "--workspace",
+        "-w",
+        envvar="DIFFSIFT_WORKSPACE",
+        help="Folder for bank, databases and artifacts [default: ./.diffsift].",
+    ),
 ]
-OutOption = Annotated[Path, typer.Option("--out", "-o", help="The selection file to write.")]
-TrialsOption = Annotated[int | None, typer.Option(min=1, help="Distinct selections to evaluate, in all.")]
+OutOption = Annotated[
+    Path, typer.Option("--out", "-o", help="The selection file to write; report.html goes beside it.")
+]
+TrialsOption = Annotated[
+    int | None, typer.Option(min=1, help="Distinct selections to evaluate, in all [default: 300, or the study's].")
+]
 TimeoutOption = Annotated[float | None, typer.Option(min=0.001, help="Seconds after which no new trial starts.")]
 StorageOption = Annotated[str | None, typer.Option(help="SQLAlchemy URL of the study database.")]
 
@@ -61,13 +70,13 @@ def demo(
     workspace: WorkspaceOption = None,
     out: OutOption = Path("selection.json"),
 ) -> None:
-    """Run the main job on the built-in pipeline and data: two minutes on two cores, no downloads."""
+    """Run the main job on the built-in pipeline and data: minutes on two cores, no downloads."""
     with _errors():
         from diffsift.demo import demo_specification
         from diffsift.job import select
 
         specification = demo_specification(seed=seed, trials=trials)
-        with _resumable(specification.study.name, workspace):
+        with _resumable():
             _show(select(specification, workspace=workspace, out=out, say=_say), workspace)
 
 
@@ -108,7 +117,7 @@ def search(
             expected = plan(loaded, workspace=workspace, say=_say)
             typer.echo(f"dry run     {expected.describe(loaded.study.trials)}")
             return
-        with _resumable(loaded.study.name, workspace):
+        with _resumable():
             _show(select(loaded, workspace=workspace, out=out, say=_say), workspace)
 
 
@@ -125,7 +134,7 @@ def resume(
     with _errors():
         from diffsift.job import resume as resume_study
 
-        with _resumable(study, workspace):
+        with _resumable():
             result = resume_study(
                 study, workspace=workspace, storage=storage, trials=trials, timeout=timeout, out=out, say=_say
             )
@@ -217,12 +226,11 @@ def _errors() -> Iterator[None]:
 
 
 @contextmanager
-def _resumable(study: str, workspace: Path | None) -> Iterator[None]:
+def _resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        where = "" if workspace is None else f" --workspace {workspace}"
-        typer.echo(f"\nStopped; finished work is kept. Go on with: diffsift resume {study}{where}", err=True)
+        typer.echo("\nStopped; what was finished is kept. Repeat the command to go on.", err=True)
         raise typer.Exit(130) from None
 
 

@@ -63,6 +63,8 @@ def did_you_mean(name: str, valid: Iterable[str], *, most: int = 3) -> str:
         '; valid: data, model'
     """
     known = sorted(valid)
+    if not known:
+        return "; there are none"
     close = get_close_matches(name, known, n=most, cutoff=0.6)
     if close:
         return f"; did you mean {' or '.join(repr(match) for match in close)}?"

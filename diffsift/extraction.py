@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from diffsift.errors import DataError
+from diffsift.errors import DataError, SelectionError
 from diffsift.objectives.bank import image_batch
 from diffsift.objectives.datasets import read_image
 from diffsift.tracking.extractor import FeatureExtractor
@@ -32,6 +32,11 @@ def extract_files(
         DataError: an image is missing or does not decode, or two share a stem; raised before the model is loaded.
         SelectionError: the selection file cannot be used.
     """
+    if not selection.is_file():
+        raise SelectionError(f"the selection file must exist, but there is no {selection}.")
+    missing = next((path for path in images if not path.is_file()), None)
+    if missing is not None:
+        raise DataError(f"images must exist, but there is no {missing}.")
     stems = [path.stem for path in images]
     twice = next((stem for stem in stems if stems.count(stem) > 1), None)
     if twice is not None:

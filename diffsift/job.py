@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diffsift import __version__
+from diffsift.backbones import resolve_device, resolve_dtype
 from diffsift.errors import SpecificationError, StudyError, did_you_mean
 from diffsift.finish import finish
 from diffsift.objectives import TestResult
@@ -96,6 +97,7 @@ def select(
     """
     if not isinstance(specification, Specification):
         specification = Specification.parse(specification)
+    specification = _with_fixed_dtype(specification)
     place = Workspace.at(workspace)
     selection_file = Path(out)
     report_file = Path(report) if report else selection_file.with_name("report.html")
@@ -104,6 +106,9 @@ def select(
         prepared = prepare(specification, place, progress, say)
         study, log, records = _search(prepared, place, ledger, progress, say)
         end = finish(prepared, study, ledger, progress, say)
+        reopened = _reopened(ledger, specification.study.name)
+        for warning in reopened:
+            say(f"warning     {warning}")
         outcome = Outcome(
             study=specification.study.name,
             task=specification.task.kind,
@@ -117,7 +122,7 @@ def select(
             table=end.table,
             found=end.found,
             verdict=end.verdict,
-            warnings=(*prepared.warnings, end.weights_note, *_reopened(ledger, specification.study.name)),
+            warnings=(*prepared.warnings, end.weights_note, *reopened),
             credits=prepared.objective.credits,
             class_names=prepared.objective.class_names,
         )
@@ -146,6 +151,7 @@ def resume(
         StudyError: there is no such study in the database.
     """
     place = Workspace.at(workspace)
+    place.require_studies(storage)
     with Ledger(open_database(storage or place.study_url)) as ledger:
         row = ledger.study(study)
         known = [entry.name for entry in ledger.studies()]
@@ -280,6 +286,13 @@ def _write(prepared: Prepared, outcome: Outcome, result: TestResult, selection_f
     )
     pictures = report_pictures(prepared.backbone, outcome, result, prepared.specification)
     write_report(outcome, pictures, report_file)
+
+
+def _with_fixed_dtype(specification: Specification) -> Specification:
+    """With ``dtype: auto`` resolved, so that a study that is resumed on another device keeps its precision."""
+    model = specification.model
+    dtype = str(resolve_dtype(model.dtype, resolve_device(model.device))).removeprefix("torch.")
+    return specification.model_copy(update={"model": model.model_copy(update={"dtype": dtype})})
 
 
 def _open_ledger(specification: Specification, place: Workspace) -> Ledger:

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from diffsift.backbones import load_structure
-from diffsift.errors import StudyError
 from diffsift.job import Result
 from diffsift.spaces import FilterSpecification, apply_filters, read_activations
 from diffsift.tracking import Ledger, Outcome, open_database
@@ -47,10 +46,7 @@ def print_status(workspace: Path | None, storage: str | None) -> None:
         StudyError: there is no study database.
     """
     place = Workspace.at(workspace)
-    if storage is None and not (place.folder / "studies.db").is_file():
-        raise StudyError(
-            f"{place.folder} holds no studies: run a search first, or name the workspace with --workspace."
-        )
+    place.require_studies(storage)
     with Ledger(open_database(storage or place.study_url)) as ledger:
         table = Table("study", "evaluated", "asked", "best on validation", "selection", "verdict")
         for row in ledger.studies():

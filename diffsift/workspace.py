@@ -38,6 +38,13 @@ class Workspace:
     def mlflow_url(self) -> str:
         return f"sqlite:///{self.folder / 'mlflow.db'}"
 
+    def require_studies(self, storage: str | None) -> None:
+        """Raise `StudyError` where no `storage` is named and the folder holds no study database."""
+        if storage is None and not (self.folder / "studies.db").is_file():
+            raise StudyError(
+                f"{self.folder} holds no studies: run a search first, or name the workspace (--workspace)."
+            )
+
     def make(self) -> None:
         """Make the folder.
 

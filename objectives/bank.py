@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from jaxtyping import Float16
 from safetensors import SafetensorError
@@ -128,6 +129,7 @@ class Bank:
         if not count:
             return 0
         self._check_space(missing)
+        self._sweep()
         try:
             with _Writers(self._folder, keys) as writers:
                 self._stream(backbone, missing, writers)
@@ -213,6 +215,13 @@ class Bank:
         size = sum(file.stat().st_size for file in folder.iterdir())
         self._entries[candidate] = Entry(candidate, features, standardiser, size)
         return True
+
+    def _sweep(self) -> None:
+        """Remove what processes that were killed left half-written; a living process's entries are left alone."""
+        for partial in self._folder.glob("*.partial"):
+            process = partial.name.split(".")[-2]
+            if process.isdigit() and not psutil.pid_exists(int(process)):
+                shutil.rmtree(partial, ignore_errors=True)
 
     def _check_space(self, wanted: Wanted) -> None:
         needed, free = self.estimate(wanted), shutil.disk_usage(self._folder).free

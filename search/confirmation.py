@@ -102,7 +102,10 @@ def verdict(table: Sequence[FinalRow]) -> str:
     parts = [head]
     if worse:
         best = max(worse, key=lambda row: row.score)
-        parts.append(f"It is not better than {best.name} ({_difference(best)}): use {best.name}.")
+        parts.append(
+            f"It is not better than {best.name} ({_difference(best)}, {best.channels} channels against "
+            f"{found.channels}): use {best.name} unless its size matters."
+        )
     if better:
         closest = max(better, key=lambda row: row.score)
         names = _listed([row.name for row in better])

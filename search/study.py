@@ -109,11 +109,14 @@ class SearchStudy:
         records = self.records()
         seen = {record.selection for record in records}
         best = max((record.score for record in records), default=float("-inf"))
-        started, repeated = time.monotonic(), 0
+        started, repeated, finished = time.monotonic(), 0, len(records)
         bar = tqdm(total=trials, initial=min(len(seen), trials), desc="search", unit="trial", disable=not progress)
         with bar:
             while len(seen) < trials and (timeout is None or time.monotonic() - started < timeout):
-                record = self._trial(probe, len(seen), log, after_step)
+                # All finished trials count, not the distinct ones: made anew with the same seed after a repeated
+                # selection, a sampler would repeat it for ever.
+                record = self._trial(probe, finished, log, after_step)
+                finished += 1
                 repeated = repeated + 1 if record.selection in seen else 0
                 if record.selection not in seen:
                     seen.add(record.selection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -34,16 +35,22 @@ def serve(store_uri: str, artifacts: Path, port: int) -> None:
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     # A session of its own keeps Ctrl-C from reaching the server's processes in any order: we end them below.
     server = subprocess.Popen(command, env={**quiet, **os.environ}, start_new_session=True)
+    before = signal.signal(signal.SIGTERM, _as_interrupt)  # a polite kill must not leave the server behind
     try:
         status = server.wait()
     except KeyboardInterrupt:
         return
     finally:
+        signal.signal(signal.SIGTERM, before)
         _end(server)
     if status:
         raise StudyError(
             f"the MLflow server must run until it is stopped, but it ended with status {status}; see above."
         )
+
+
+def _as_interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _require_free(port: int) -> None:

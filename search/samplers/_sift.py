@@ -11,7 +11,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from diffsift.spaces import Candidate, Selection
+from diffsift.spaces import WEIGHT_STEP, Candidate, Selection
 
 from ..space import SearchSpace
 
@@ -93,10 +93,14 @@ class SiftSampler(BaseSampler):
 
     def _anything(self, history: History, rng: np.random.Generator) -> Selection:
         """A random selection, new if one is met within some tries."""
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
             count = int(rng.integers(1, self._space.limits.activations + 1))
             drawn = rng.choice(len(self._space.pool), size=count, replace=False)
-            found = self._space.repaired({self._space.pool[int(i)]: 1.0 for i in drawn})
+            # In a small pool all at equal weights may have been tried.
+            weights = np.ones(count) if attempt < _TRIES // 2 else rng.uniform(WEIGHT_STEP, 1.0, size=count)
+            found = self._space.repaired(
+                {self._space.pool[int(i)]: float(weight) for i, weight in zip(drawn, weights, strict=True)}
+            )
             if found not in history:
                 break
         return found
