@@ -150,7 +150,7 @@ def _kill_all(options: argparse.Namespace, tried: Tried) -> tuple[list[Kill], li
     problems: list[str] = []
     finished = 0
     for number, place in enumerate(places, 1):
-        plan = Plan(place, rng.randrange(max(1, most - 1)), rng.randint(1, 30), most)
+        plan = Plan(place, rng.randrange(max(1, most - 1)), rng.randint(1, 12), most)
         kill = _kill_one(command, plan, rng.uniform(0, LONGEST_DELAY), tried)
         if kill is None:
             problems.append(f"process {number} ended before its kill at {place!r}: give more --trials")

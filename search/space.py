@@ -1,7 +1,7 @@
 """How a selection is written as Optuna parameters.
 
-``count`` members, each a ``slot`` (position in the frozen pool) and a ``weight``: at most 2k + 1 parameters, because
-Optuna's SQL storage commits once per parameter. Slots beyond the count are not asked for.
+``count`` members, each a ``slot`` (position in the frozen pool), and only if ``weighted`` a ``weight`` each. Slots
+beyond the count and weights that are all equal are not asked for: Optuna's SQL storage commits once per parameter.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial
 
 from diffsift.errors import SpecificationError
@@ -50,7 +50,10 @@ class SearchSpace:
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
         """Of all parameters, at the largest count."""
-        found: dict[str, BaseDistribution] = {"count": IntDistribution(1, self.limits.activations)}
+        found: dict[str, BaseDistribution] = {
+            "count": IntDistribution(1, self.limits.activations),
+            "weighted": CategoricalDistribution((False, True)),
+        }
         for slot in range(self.limits.activations):
             found[f"slot{slot}"] = IntDistribution(0, len(self.pool) - 1)
             found[f"weight{slot}"] = FloatDistribution(WEIGHT_STEP, 1.0, step=WEIGHT_STEP)
@@ -59,22 +62,27 @@ class SearchSpace:
     def suggest(self, trial: Trial) -> Selection:
         """The selection that a trial's sampler proposes, repaired to meet the limits."""
         limit = len(self.pool) - 1
+        count = trial.suggest_int("count", 1, self.limits.activations)
+        weighted = count > 1 and trial.suggest_categorical("weighted", (False, True))
         members: dict[Candidate, float] = {}
-        for slot in range(trial.suggest_int("count", 1, self.limits.activations)):
+        for slot in range(count):
             candidate = self.pool[trial.suggest_int(f"slot{slot}", 0, limit)]
-            members.setdefault(candidate, trial.suggest_float(f"weight{slot}", WEIGHT_STEP, 1.0, step=WEIGHT_STEP))
+            weight = trial.suggest_float(f"weight{slot}", WEIGHT_STEP, 1.0, step=WEIGHT_STEP) if weighted else 1.0
+            members.setdefault(candidate, weight)
         return self.repaired(members)
 
     def read(self, trial: FrozenTrial) -> Selection:
         """The selection of a finished trial."""
         members: dict[Candidate, float] = {}
         for slot in range(int(trial.params["count"])):
-            members.setdefault(self.pool[int(trial.params[f"slot{slot}"])], float(trial.params[f"weight{slot}"]))
+            weight = float(trial.params.get(f"weight{slot}", 1.0))
+            members.setdefault(self.pool[int(trial.params[f"slot{slot}"])], weight)
         return self.repaired(members)
 
     def parameters(self, selection: Selection) -> dict[str, Any]:
         """A selection as parameters: the inverse of `read`."""
-        found: dict[str, Any] = {"count": len(selection.members)}
+        weighted = any(weight != 1.0 for _, weight in selection.members)
+        found: dict[str, Any] = {"count": len(selection.members), "weighted": weighted}
         for slot, (candidate, weight) in enumerate(selection.members):
             found[f"slot{slot}"], found[f"weight{slot}"] = self._index[candidate], weight
         return found

@@ -12,4 +12,4 @@ class TrackingSpecification(BaseModel):
 
     mlflow: bool = Field(True, description="write trials to MLflow")
     uri: str | None = Field(None, description="MLflow store URI; default: SQLite in the workspace")
-    child_runs: int = Field(200, ge=0, description="trials with a run of their own; beyond, only those that improve")
+    child_runs: int = Field(100, ge=0, description="trials with a run of their own; beyond, only those that improve")

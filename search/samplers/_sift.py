@@ -46,6 +46,7 @@ class SiftSampler(BaseSampler):
         self._warm_starts = [entry for entry in warm_starts if space.allows(dict(entry.members))]
         self._singles = _stratified(space.pool, seed)
         self._independent = RandomSampler(seed=seed)
+        self._read: dict[int, Selection] = {}  # by trial number: finished trials do not change
         self.stage_of: dict[int, str] = {}
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -55,7 +56,10 @@ class SiftSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        history = {self._space.read(entry): float(entry.values[0]) for entry in finished}
+        for entry in finished:
+            if entry.number not in self._read:
+                self._read[entry.number] = self._space.read(entry)
+        history = {self._read[entry.number]: float(entry.values[0]) for entry in finished}
         selection, self.stage_of[trial.number] = self.propose(history)
         return self._space.parameters(selection)
 

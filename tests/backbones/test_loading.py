@@ -1,0 +1,116 @@
+"""Loading: what is accepted, and a word for everything that is not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny
+
+from diffsift.backbones import ModelSpecification, load, load_structure
+from diffsift.errors import DiffsiftError, ModelError
+
+
+@pytest.fixture
+def folder(tiny_pipeline: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny pipeline that a test may damage."""
+    return Path(shutil.copytree(tiny_pipeline, tmp_path / "model"))
+
+
+def test_a_folder_loads_as_a_backbone(tiny_pipeline: Path) -> None:
+    backbone = load(ModelSpecification(id=str(tiny_pipeline), device="cpu"), name="other")
+    assert (backbone.name, backbone.image_size, backbone.train_timesteps) == ("other", (16, 16), 1000)
+    assert not backbone.denoiser.training
+    assert not any(parameter.requires_grad for parameter in backbone.denoiser.parameters())
+
+
+def test_configurations_alone_give_the_structure(tiny_pipeline: Path, tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    for name in ("model_index.json", "unet/config.json"):
+        shutil.copy(tiny_pipeline / name, tmp_path / name)
+    denoiser = load_structure(str(tmp_path))
+    assert {parameter.device.type for parameter in denoiser.parameters()} == {"meta"}
+
+
+def edit_index(**changes: object) -> Callable[[Path], object]:
+    def edit(folder: Path) -> None:
+        index = json.loads((folder / "model_index.json").read_text())
+        (folder / "model_index.json").write_text(json.dumps({**index, **changes}))
+
+    return edit
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda folder: folder.rename(folder.with_name("moved")), "there is no folder"),
+    "no pipeline": (lambda folder: (folder / "model_index.json").unlink(), "pipeline folder with a model_index.json"),
+    "broken index": (lambda folder: (folder / "model_index.json").write_text("{"), "model_index.json must be JSON"),
+    "index is a list": (lambda folder: (folder / "model_index.json").write_text("[]"), "model_index.json must be"),
+    "no weights": (
+        lambda folder: next((folder / "unet").glob("*.safetensors")).unlink(),
+        "cannot be loaded|safetensors",
+    ),
+    "damaged weights": (
+        lambda folder: next((folder / "unet").glob("*.safetensors")).write_bytes(b"no tensors"),
+        "cannot be loaded|safetensors",
+    ),
+    "unknown pipeline class": (edit_index(_class_name="MyPipeline"), "cannot be loaded"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_wrong_with_a_folder_is_said_and_the_folder_named(folder: Path, damage: str) -> None:
+    make, message = DAMAGES[damage]
+    make(folder)
+    with pytest.raises(DiffsiftError, match=message) as caught:
+        load(ModelSpecification(id=str(folder), device="cpu"))
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+STRUCTURE_DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no denoiser": (edit_index(unet=None), r"must have a denoiser \(unet or transformer\), but has only: .*vae"),
+    "unknown class": (
+        edit_index(unet=["diffusers", "UNet2DConditionModle"]),
+        "did you mean 'UNet2DConditionModel'",
+    ),
+    "no configuration": (lambda folder: (folder / "unet" / "config.json").unlink(), r"must hold unet/config\.json"),
+}
+
+
+@pytest.mark.parametrize("damage", STRUCTURE_DAMAGES)
+def test_what_is_wrong_with_configurations_is_said(folder: Path, damage: str) -> None:
+    make, message = STRUCTURE_DAMAGES[damage]
+    make(folder)
+    with pytest.raises(ModelError, match=message) as caught:
+        load_structure(str(folder))
+    assert str(folder) in str(caught.value)
+
+
+def test_pickled_weights_are_loaded_only_when_trusted(tmp_path: Path) -> None:
+    tiny.pipeline().save_pretrained(tmp_path, safe_serialization=False)
+    with pytest.raises(ModelError, match=r"must be safetensors files.*allow_pickle: true"):
+        load(ModelSpecification(id=str(tmp_path), device="cpu"))
+    load(ModelSpecification(id=str(tmp_path), device="cpu", allow_pickle=True))
+
+
+@pytest.mark.parametrize("opened", [lambda name: load(ModelSpecification(id=name, device="cpu")), load_structure])
+def test_a_hub_id_without_the_hub_is_one_clear_sentence(opened: Callable[[str], object]) -> None:
+    with pytest.raises(ModelError) as caught:
+        opened("nobody/no-such-pipeline")
+    assert "nobody/no-such-pipeline" in str(caught.value)
+    assert "the hub cannot be reached" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+def test_a_device_that_does_not_exist_is_refused(tiny_pipeline: Path, device: str) -> None:
+    with pytest.raises(ModelError, match="must be a device this machine has"):
+        load(ModelSpecification(id=str(tiny_pipeline), device=device))
+
+
+def test_an_image_size_that_does_not_fit_is_refused(tiny_pipeline: Path) -> None:
+    with pytest.raises(ModelError, match=r"must be multiples of 8 px .* but got 18 x 16"):
+        load(ModelSpecification(id=str(tiny_pipeline), device="cpu", image_size=(18, 16)))

@@ -1,0 +1,142 @@
+"""The backbone of Stable-Diffusion-like pipelines: what a feature depends on, and what it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from torch import Tensor
+
+from diffsift.backbones import (
+    Backbone,
+    LatentControl,
+    ModelSpecification,
+    PixelControl,
+    StableDiffusionBackbone,
+    load,
+    with_random_weights,
+)
+from diffsift.backbones._base import noise_of
+from diffsift.errors import ModelError
+from diffsift.spaces import activation_named, catalogue
+
+NAMES = ("up-level0-repeat0-vit-block0-cross-q", "up-level1-repeat1-res-out")
+
+
+def features(backbone: Backbone, images: Tensor, *, timestep: int = 100, seed: int = 0) -> Tensor:
+    """Both activations at one timestep, flattened by image."""
+    known = catalogue(backbone)
+    wanted = backbone.declared or [activation_named(name, known) for name in NAMES]
+    ((_, maps),) = backbone.capture(images, {timestep: wanted}, seed=seed)
+    return torch.cat([found.flatten(1) for found in maps.values()], dim=1)
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def test_an_image_has_the_same_features_in_any_batch(tiny_backbone: StableDiffusionBackbone, images: Tensor) -> None:
+    together = features(tiny_backbone, images)
+    alone = torch.cat([features(tiny_backbone, images[i : i + 1]) for i in range(len(images))])
+    reversed_ = features(tiny_backbone, images.flip(0)).flip(0)
+    assert torch.allclose(together, alone, atol=1e-5)
+    assert torch.allclose(together, reversed_, atol=1e-5)
+    assert not torch.allclose(together[0], together[1], atol=1e-2)
+
+
+def test_features_depend_on_seed_and_timestep(tiny_backbone: StableDiffusionBackbone, images: Tensor) -> None:
+    base = features(tiny_backbone, images)
+    assert torch.equal(base, features(tiny_backbone, images))
+    assert not torch.allclose(base, features(tiny_backbone, images, seed=1), atol=1e-3)
+    assert not torch.allclose(base, features(tiny_backbone, images, timestep=300), atol=1e-3)
+
+
+def test_noise_depends_on_content_and_seed_only(images: Tensor) -> None:
+    noise = noise_of(images, (4, 8, 8), 3)
+    torch.manual_seed(99)
+    assert torch.equal(noise_of(images[[3, 1]], (4, 8, 8), 3), noise[[3, 1]])
+    assert not torch.equal(noise_of(images, (4, 8, 8), 4), noise)
+    changed = images.clone()
+    changed[0, 0, 0, 0] += 0.5 - changed[0, 0, 0, 0].round()
+    assert [torch.equal(a, b) for a, b in zip(noise_of(changed, (4, 8, 8), 3), noise, strict=True)] == [False] + [
+        True
+    ] * 4
+    assert abs(float(noise.mean())) < 0.1
+    assert abs(float(noise.std()) - 1) < 0.1
+
+
+@pytest.mark.parametrize("timestep", [-1, 1000])
+def test_a_timestep_out_of_range_is_refused(
+    tiny_backbone: StableDiffusionBackbone, images: Tensor, timestep: int
+) -> None:
+    with pytest.raises(ModelError, match=rf"timestep must be in \[0, 999\], but got {timestep}"):
+        features(tiny_backbone, images, timestep=timestep)
+
+
+def test_images_need_not_be_square(tiny_pipeline: Path) -> None:
+    backbone = load(ModelSpecification(id=str(tiny_pipeline), device="cpu", image_size=(24, 40)))
+    ((_, maps),) = backbone.capture(torch.rand(1, 3, 40, 31), {10: catalogue(backbone)}, seed=0)
+    assert tuple(maps["unet-in"].shape[-2:]) == (12, 20)
+    assert tuple(maps["mid-vit-out"].shape[-2:]) == (6, 10)
+
+
+def test_the_conditioning_of_sdxl_is_its_pipelines_own(images: Tensor) -> None:
+    backbone = StableDiffusionBackbone(tiny.xl_pipeline(), source="tiny-xl")
+    conditioning = backbone.condition(3)
+    assert tuple(conditioning["encoder_hidden_states"].shape) == (3, tiny.TOKENS, 2 * tiny.TEXT_WIDTH)
+    assert conditioning["added_cond_kwargs"]["time_ids"][0].tolist() == [16, 16, 0, 0, 16, 16]
+    assert tuple(conditioning["added_cond_kwargs"]["text_embeds"].shape) == (3, tiny.TEXT_WIDTH)
+    assert features(backbone, images).isfinite().all()
+
+
+def test_the_prompt_matters_and_is_part_of_the_identity(images: Tensor) -> None:
+    plain = StableDiffusionBackbone(tiny.pipeline(), source="tiny")
+    prompted = StableDiffusionBackbone(tiny.pipeline(), source="tiny", prompt="bad cafe")
+    assert plain.identity() != prompted.identity()
+    assert not torch.equal(features(plain, images), features(prompted, images))
+
+
+def test_identity_is_that_of_the_weights(tiny_pipeline: Path, tiny_backbone: StableDiffusionBackbone) -> None:
+    again = load(ModelSpecification(id=str(tiny_pipeline), device="cpu"))
+    assert again.identity() == tiny_backbone.identity()
+    next(again.denoiser.parameters()).data.flatten()[0] += 1
+    changed = again.identity()
+    assert {key for key in changed if changed[key] != tiny_backbone.identity()[key]} == {"denoiser"}
+
+
+def test_random_weights_are_another_network(tiny_backbone: StableDiffusionBackbone, images: Tensor) -> None:
+    first, second = with_random_weights(tiny_backbone, seed=0), with_random_weights(tiny_backbone, seed=0)
+    assert first.name == "random"
+    assert first.identity() == second.identity()
+    assert first.identity() not in (tiny_backbone.identity(), with_random_weights(tiny_backbone, seed=1).identity())
+    assert not torch.allclose(features(first, images), features(tiny_backbone, images), atol=1e-2)
+    assert tiny_backbone.name == "main"
+
+
+def test_controls_are_neighbourhoods_of_pixels_and_latents(
+    tiny_backbone: StableDiffusionBackbone, images: Tensor
+) -> None:
+    pixels, latents = PixelControl(tiny_backbone), LatentControl(tiny_backbone)
+    ((_, maps),) = pixels.capture(images, {0: pixels.declared}, seed=0)
+    patches = maps["pixels-5x5"].reshape(5, 3, 5, 5, 16, 16)
+    assert torch.equal(patches[:, :, 2, 2], images)
+    assert torch.equal(patches[:, :, 0, 4, 2:, :-2], images[:, :, :-2, 2:])
+    ((_, maps),) = latents.capture(images, {0: latents.declared}, seed=0)
+    center = maps["latents-3x3"].reshape(5, 4, 3, 3, 8, 8)[:, :, 1, 1]
+    with torch.inference_mode():
+        assert torch.allclose(center, tiny_backbone.encode(images), atol=1e-6)
+    assert pixels.identity() != latents.identity()
+    assert latents.identity() != tiny_backbone.identity()
+    assert latents.identity() == LatentControl(with_random_weights(tiny_backbone)).identity()
+    with pytest.raises(ModelError, match=r"in \[0, 0\]"):
+        pixels.check_timesteps([50])
+
+
+def test_another_kind_of_pipeline_is_refused() -> None:
+    pipeline = tiny.pipeline()
+    pipeline.vae = None
+    with pytest.raises(ModelError, match=r"my-model must be a Stable-Diffusion-like pipeline .* has no vae"):
+        StableDiffusionBackbone(pipeline, source="my-model")

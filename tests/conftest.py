@@ -1,0 +1,68 @@
+"""What holds for every test: no network, few threads, a workspace and random numbers of its own."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Read when the libraries are imported, so it must stand before any test module imports them.
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    MLFLOW_DISABLE_TELEMETRY="true",
+    MPLBACKEND="Agg",
+    OMP_NUM_THREADS="2",
+    MKL_NUM_THREADS="2",
+    TOKENIZERS_PARALLELISM="false",
+)
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # modules that several test files share, such as tiny.py
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from diffsift.backbones import StableDiffusionBackbone
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's root."""
+    return ROOT
+
+
+@pytest.fixture(autouse=True)
+def _own_workspace_and_randomness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep tests apart, so that they pass in any order and leave nothing behind in the working directory."""
+    monkeypatch.setenv("DIFFSIFT_WORKSPACE", str(tmp_path / "workspace"))
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  (libraries under test still read the global state)
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny Stable Diffusion with random weights. Not to be changed."""
+    import tiny
+
+    folder = tmp_path_factory.mktemp("pipeline") / "tiny"
+    tiny.pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with twelve images and their labels. Not to be changed."""
+    import tiny
+
+    return tiny.write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tiny_pipeline: Path) -> StableDiffusionBackbone:
+    """The tiny pipeline, loaded. Not to be changed."""
+    from diffsift.backbones import ModelSpecification, load
+
+    return load(ModelSpecification(id=str(tiny_pipeline), device="cpu"))

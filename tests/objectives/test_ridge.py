@@ -1,0 +1,143 @@
+"""The ridge probe against scikit-learn's, which sees the same features as one dense matrix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from sklearn.linear_model import Ridge
+
+from diffsift.backbones import StableDiffusionBackbone
+from diffsift.objectives import (
+    Bank,
+    BankSpecification,
+    ProbeSpecification,
+    RidgeProbe,
+    SegmentationObjective,
+    TaskSpecification,
+)
+from diffsift.objectives.metrics import confusion, mean_iou
+from diffsift.objectives.specification import FolderSpecification
+from diffsift.spaces import Candidate, Selection, activation_named, block_scale, catalogue
+
+A, B, C = (
+    Candidate("main", name, 50)
+    for name in ("up-level0-repeat0-vit-block0-cross-q", "up-level1-repeat1-res-out", "up-level1-repeat1-vit-out")
+)
+SELECTIONS = [
+    Selection.of([A]),
+    Selection.of([A, B]),
+    Selection.of({A: 0.3, B: 1.0, C: 0.6}),
+]
+
+
+def filled(data: Path, backbone: StableDiffusionBackbone, folder: Path, fractions: tuple[float, float, float]) -> Bank:
+    bank = BankSpecification(pixels_per_image=40, max_channels=12, fit_images=4)
+    specification = FolderSpecification(
+        kind="folder", images=data / "images", labels=data / "labels", classes=tiny.CLASSES, fractions=fractions
+    )
+    objective = SegmentationObjective(specification, TaskSpecification(folds=3), bank, ProbeSpecification())
+    found = Bank(folder, objective.load(), bank, noise_seed=0, batch_size=12, progress=False)
+    known = catalogue(backbone)
+    found.fill(backbone, {50: [activation_named(candidate.activation, known) for candidate in (A, B, C)]})
+    return found
+
+
+@pytest.fixture(scope="module")
+def bank(tiny_data: Path, tiny_backbone: StableDiffusionBackbone, tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    """Cross-validated in three folds."""
+    return filled(tiny_data, tiny_backbone, tmp_path_factory.mktemp("bank"), (0.6, 0.0, 0.4))
+
+
+def dense(bank: Bank, selection: Selection) -> np.ndarray:
+    """(images, points, channels): the fused feature, scaled as the extractor scales it."""
+    blocks = [
+        bank[candidate].features.astype(np.float64) * block_scale(weight, bank[candidate].standardiser.raw_channels)
+        for candidate, weight in selection.members
+    ]
+    return np.concatenate(blocks, axis=2)
+
+
+def dense_fit(bank: Bank, selection: Selection, fit: np.ndarray, specification: ProbeSpecification) -> Ridge:
+    development = bank.development
+    emphasis = development.weights.astype(np.float64) ** (1 - specification.balance)
+    emphasis = (emphasis / emphasis.mean())[fit].ravel()
+    features = dense(bank, selection)[fit].reshape(len(emphasis), -1)
+    targets = np.eye(len(tiny.CLASSES))[development.labels[fit].ravel()]
+    model = Ridge(alpha=specification.regularisation * emphasis.sum(), solver="cholesky")
+    return model.fit(features, targets, sample_weight=emphasis)
+
+
+@pytest.mark.parametrize("selection", SELECTIONS, ids=str)
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_scores_are_those_of_a_dense_fit(bank: Bank, selection: Selection, balance: float) -> None:
+    specification = ProbeSpecification(balance=balance, regularisation=1e-2)
+    development, counts = bank.development, []
+    features = dense(bank, selection)
+    for fold in development.folds:
+        model = dense_fit(bank, selection, development.fold != fold, specification)
+        held_out = development.fold == fold
+        predicted = model.predict(features[held_out].reshape(-1, features.shape[-1])).argmax(1)
+        weights = development.weights[held_out].ravel()
+        counts.append(confusion(development.labels[held_out].ravel(), predicted, weights, len(tiny.CLASSES)))
+    score = RidgeProbe(bank, specification).score(selection)
+    assert score.value == pytest.approx(mean_iou(np.sum(counts, axis=0)), abs=1e-6)
+    assert score.folds == pytest.approx([mean_iou(count) for count in counts], abs=1e-6)
+
+
+def test_the_head_fit_on_everything_is_that_of_a_dense_fit(bank: Bank) -> None:
+    specification, selection = ProbeSpecification(), SELECTIONS[2]
+    head = RidgeProbe(bank, specification).fit(selection)
+    logits = head.intercept + sum(
+        bank[candidate].features.astype(np.float64) @ weights for candidate, weights in head.weights.items()
+    )
+    model = dense_fit(bank, selection, np.ones(len(bank.development.samples), bool), specification)
+    features = dense(bank, selection)
+    expected = model.predict(features.reshape(-1, features.shape[-1])).reshape(logits.shape)
+    assert np.allclose(logits, expected, atol=1e-3)
+    assert (logits.argmax(-1) == expected.argmax(-1)).mean() > 0.999
+
+
+def test_a_signal_is_found_and_noise_is_not(bank: Bank) -> None:
+    """Three classes by colour: features of a network that sees the image do better than the largest class alone."""
+    development = bank.development
+    always_background = confusion(
+        development.labels.ravel(), np.zeros(development.labels.size, int), development.weights.ravel(), 3
+    )
+    assert RidgeProbe(bank, ProbeSpecification()).score(SELECTIONS[2]).value > mean_iou(always_background) + 0.1
+
+
+def test_a_validation_split_is_the_only_fold(
+    tiny_data: Path, tiny_backbone: StableDiffusionBackbone, tmp_path: Path
+) -> None:
+    held_out = filled(tiny_data, tiny_backbone, tmp_path, (0.5, 0.25, 0.25))
+    assert held_out.development.folds == (0,)
+    probe = RidgeProbe(held_out, ProbeSpecification())
+    score = probe.score(SELECTIONS[1])
+    assert score.folds == (score.value,)
+    assert len(probe.held_out_counts(SELECTIONS[1])) == 3
+
+
+def test_folds_hold_every_image_out_once(bank: Bank) -> None:
+    assert len(bank.development.folds) == 3
+    counts = RidgeProbe(bank, ProbeSpecification()).held_out_counts(SELECTIONS[0])
+    assert len(counts) == len(bank.development.samples)
+    score = RidgeProbe(bank, ProbeSpecification()).score(SELECTIONS[0])
+    assert mean_iou(counts.sum(0)) == pytest.approx(score.value)
+    assert len(score.folds) == 3
+
+
+def test_memory_does_not_change_the_numbers(bank: Bank) -> None:
+    roomy, tight = (RidgeProbe(bank, ProbeSpecification(), memory=memory) for memory in (10**9, 1))
+    for selection in [*SELECTIONS, *SELECTIONS]:
+        assert roomy.score(selection) == tight.score(selection)
+    assert len(tight._kept) == 1
+
+
+def test_weights_matter_and_a_global_factor_does_not(bank: Bank) -> None:
+    probe = RidgeProbe(bank, ProbeSpecification(regularisation=0.1))
+    light, heavy = (probe.fit(Selection.of({A: weight, B: 1.0})) for weight in (0.05, 1.0))
+    assert not np.allclose(light.weights[A], heavy.weights[A], rtol=0.1)
+    assert probe.score(Selection.of({A: 2.0, B: 2.0})) == probe.score(Selection.of([A, B]))

@@ -1,0 +1,81 @@
+"""A search with a known answer: what a selection covers is its score, and three planted candidates cover everything."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffsift.objectives import Score
+from diffsift.search import SearchSpace, SearchStudy, StudySpecification
+from diffsift.spaces import Candidate, LimitsSpecification, Selection
+from diffsift.tracking import Ledger, MlflowLog, open_database
+
+STUDY = "planted"
+PLANTED = tuple(
+    Candidate("main", f"activation{number:02}", timestep) for number, timestep in ((3, 50), (8, 50), (14, 300))
+)
+_PLACES = 60
+
+
+def pool(size: int = 40) -> list[Candidate]:
+    return sorted(Candidate("main", f"activation{i // 2:02}", (50, 300)[i % 2]) for i in range(size))
+
+
+def covered(candidate: Candidate) -> np.ndarray:
+    """Which of sixty places a candidate covers: planted ones a third each, others most of a third and some beyond.
+
+    Alone, many look as good as the planted ones; together, those of one third add little to each other.
+    """
+    if candidate in PLANTED:
+        return np.arange(_PLACES) // 20 == PLANTED.index(candidate)
+    rng = np.random.default_rng(zlib.crc32(str(candidate).encode()))
+    third = rng.permutation(_PLACES // 3) + _PLACES // 3 * int(rng.integers(3))
+    beyond = rng.permutation(_PLACES)
+    found = np.zeros(_PLACES, bool)
+    found[third[: int(rng.integers(10, 17))]] = True
+    found[beyond[: int(rng.integers(0, 6))]] = True
+    return found
+
+
+def value(selection: Selection) -> float:
+    """At most 0.97, by the three planted candidates alone: each candidate costs a hundredth."""
+    union = np.any([covered(candidate) for candidate in selection.candidates], axis=0)
+    return float(union.mean()) - 0.01 * len(selection.members)
+
+
+@dataclass
+class SyntheticProbe:
+    """Scores by `value` and remembers what it was asked."""
+
+    asked: list[Selection] = field(default_factory=list)
+
+    def score(self, selection: Selection) -> Score:
+        self.asked.append(selection)
+        return Score(value(selection), (value(selection),))
+
+
+def space(size: int = 40, activations: int = 4) -> SearchSpace:
+    candidates = pool(size)
+    return SearchSpace(candidates, dict.fromkeys(candidates, 8), LimitsSpecification(activations=activations))
+
+
+def study(url: str, *, sampler: Any = "sift", pool: int = 40, activations: int = 3, seed: int = 0) -> SearchStudy:
+    ledger = Ledger(open_database(url))
+    if ledger.study(STUDY) is None:
+        ledger.create_study(STUDY, {}, {}, [])
+    specification = StudySpecification(name=STUDY, sampler=sampler, seed=seed)
+    return SearchStudy(url, specification, space(pool, activations), ledger)
+
+
+def logged_study(folder: str | Path) -> tuple[SearchStudy, MlflowLog]:
+    """As `diffsift search` opens one that may have been stopped: reclaimed, and its MLflow copy repaired."""
+    found = study(f"sqlite:///{Path(folder) / 'studies.db'}")
+    found.reclaim()
+    log = MlflowLog(f"sqlite:///{Path(folder) / 'mlflow.db'}", Path(folder) / "artifacts", STUDY)
+    log.start({}, None)
+    log.repair(found.records())
+    return found, log

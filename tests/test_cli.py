@@ -1,0 +1,228 @@
+"""The command line: one search end to end, and one clear message for every bad input."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import yaml
+from click.testing import Result
+from PIL import Image
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from diffsift.cli import app
+
+COMMANDS = ("demo", "init", "search", "resume", "status", "activations", "extract", "ui")
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def done(*arguments: object) -> str:
+    """What a command says that must succeed."""
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def write(path: Path, specification: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(specification))
+    return path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command: str) -> None:
+    assert f"Example: diffsift {command}" in " ".join(done(command, "--help").split())
+
+
+def test_version() -> None:
+    assert done("--version").startswith("diffsift ")
+
+
+def test_init_writes_a_specification_and_does_not_overwrite_it(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    assert "diffsift search" in done("init", "--out", file)
+    file.write_text("mine")
+    result = run("init", "--out", file)
+    assert result.exit_code == 1
+    assert "exists already" in result.output
+    assert file.read_text() == "mine"
+    done("init", "--out", file, "--force")
+    assert file.read_text().startswith("# A diffsift search")
+
+
+def test_activations_from_configurations_alone(tiny_pipeline: Path) -> None:
+    rows = list(csv.DictReader(done("activations", tiny_pipeline, "--format", "csv").splitlines()))
+    assert list(rows[0]) == ["name", "kind", "stage", "level", "depth", "channels", "stride", "kept", "reason"]
+    assert {row["kept"] for row in rows} == {"yes", "no"}
+    assert all((row["kept"] == "yes") == (row["reason"] == "") for row in rows)
+    assert f"{len(rows)} activations" in " ".join(done("activations", tiny_pipeline).split())
+
+
+# One search, end to end
+
+
+@pytest.fixture(scope="module")
+def searched(tiny_pipeline: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder in which a search of six trials has ended, and what it said."""
+    folder = tmp_path_factory.mktemp("searched")
+    specification = tiny.specification(tiny_pipeline, tiny_data, study={"trials": 6})
+    spec = write(folder / "spec.yaml", specification)
+    said = done("search", spec, "--workspace", folder / "workspace", "--out", folder / "selection.json")
+    return folder, said
+
+
+def test_a_search_says_what_it_does_and_writes_its_files(searched: tuple[Path, str]) -> None:
+    folder, said = searched
+    for word in ("activations", "dropped", "bank", "6 distinct selections", "random weights", "Verdict", "diffsift ui"):
+        assert word in said
+    assert (folder / "report.html").stat().st_size > 10_000
+    document = json.loads((folder / "selection.json").read_text())
+    assert document["about"]["study"] == "tiny"
+    assert (folder / "selection.safetensors").is_file()
+
+
+def test_resume_status_and_extract(searched: tuple[Path, str], tiny_data: Path, tmp_path: Path) -> None:
+    workspace = ("--workspace", searched[0] / "workspace")
+    said = done("resume", "tiny", "--trials", 9, *workspace, "--out", tmp_path / "more.json")
+    assert "9 distinct selections" in said
+    assert "all there already" in said
+    table = done("status", *workspace)
+    assert "tiny" in table
+    images = sorted((tiny_data / "images").iterdir())[:3]
+    said = done("extract", tmp_path / "more.json", *images, "--out", tmp_path / "features", "--device", "cpu")
+    assert "wrote       3 files" in said
+    features = load_file(tmp_path / "features" / f"{images[0].stem}.safetensors")["features"]
+    assert features.ndim == 3
+    assert features.isfinite().all()
+
+
+def test_a_study_of_another_specification_is_refused(searched: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = searched
+    values = yaml.safe_load((folder / "spec.yaml").read_text())
+    other = write(tmp_path / "other.yaml", {**values, "timesteps": [50, 200]})
+    said = refused("search", other, "--workspace", folder / "workspace")
+    assert "study 'tiny' was made with timesteps=[50, 300], but got timesteps=[50, 200]" in said
+    assert "no study is named 'tinny'" in refused("resume", "tinny", "--workspace", folder / "workspace")
+
+
+# What is wrong
+
+
+def refused(*arguments: object) -> str:
+    """What a command says that must fail: one message, no traceback."""
+    result = run(*arguments)
+    assert result.exit_code == 1, (result.output, result.exception)
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.output.count("error: ") == 1
+    assert "Traceback" not in result.output
+    return " ".join(result.output[result.output.index("error: ") :].split())
+
+
+def save_mask(folder: Path, values: np.ndarray) -> None:
+    Image.fromarray(values.astype(np.uint8)).save(folder / "labels" / "image03.png")
+
+
+def mask(folder: Path) -> np.ndarray:
+    return np.asarray(Image.open(folder / "labels" / "image03.png"))
+
+
+BAD_DATA: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no masks": (lambda folder: (folder / "labels").rename(folder / "masks"), "the folder of labels must exist"),
+    "a mask missing": (lambda folder: (folder / "labels" / "image03.png").unlink(), "has none: image03.png"),
+    "another size": (lambda folder: save_mask(folder, mask(folder)[1:]), "image03.png must be as large as its image"),
+    "beyond the classes": (
+        lambda folder: save_mask(folder, mask(folder) + 7),
+        "image03.png must hold values",
+    ),
+    "all ignored": (lambda folder: save_mask(folder, np.full_like(mask(folder), 255)), "image03.png must have a pixel"),
+    "not an image": (
+        lambda folder: (folder / "images" / "image03.png").write_bytes(b"x"),
+        "image03.png cannot be decoded",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", BAD_DATA)
+def test_bad_data_is_refused(tiny_pipeline: Path, tiny_data: Path, tmp_path: Path, damage: str) -> None:
+    make, message = BAD_DATA[damage]
+    data = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    make(data)
+    said = refused("search", write(tmp_path / "spec.yaml", tiny.specification(tiny_pipeline, data)), "--dry-run")
+    assert message in said
+
+
+BAD_FIELDS: dict[str, tuple[dict[str, Any], str]] = {
+    "no image in a split": ({"data": {"fractions": [0.01, 0.0, 0.99]}}, "the train split must get an image"),
+    "no such folder": ({"model": {"id": "/nowhere/model"}}, "there is no folder /nowhere/model"),
+    "timestep": ({"timesteps": [50, 1000]}, "timestep must be in [0, 999], but got 1000"),
+    "activation": ({"filters": {"keep": ["mid-vit-uot"], "rules": "none"}}, "did you mean 'mid-vit-out'"),
+    "nothing left": ({"filters": {"keep": ["down-*"]}}, "filters must keep at least one activation"),
+    "too many": ({"limits": {"activations": 60}}, "limits.activations must be at most the number of candidates"),
+    "unknown field": ({"model": {"devise": "cpu"}}, "model.devise is not a field; did you mean 'device'"),
+    "image size": ({"model": {"image_size": [17, 16]}}, "model.image_size must be multiples of 8 px"),
+}
+
+
+@pytest.mark.parametrize("mistake", BAD_FIELDS)
+def test_a_bad_specification_is_refused(tiny_pipeline: Path, tiny_data: Path, tmp_path: Path, mistake: str) -> None:
+    changes, message = BAD_FIELDS[mistake]
+    spec = write(tmp_path / "spec.yaml", tiny.specification(tiny_pipeline, tiny_data, **copy.deepcopy(changes)))
+    assert message in refused("search", spec, "--dry-run")
+
+
+def test_a_folder_that_is_no_pipeline_is_refused(tiny_data: Path, tmp_path: Path) -> None:
+    spec = write(tmp_path / "spec.yaml", tiny.specification(tiny_data, tiny_data))
+    assert "diffusers pipeline folder with a model_index.json" in refused("search", spec, "--dry-run")
+    assert "diffusers pipeline folder" in refused("activations", tiny_data)
+
+
+def test_a_read_only_database_is_refused(tiny_pipeline: Path, tiny_data: Path, tmp_path: Path) -> None:
+    from diffsift.tracking import open_database
+
+    open_database(f"sqlite:///{tmp_path / 'studies.db'}").dispose()
+    storage = f"sqlite:///file:{tmp_path / 'studies.db'}?mode=ro&uri=true"
+    values = tiny.specification(tiny_pipeline, tiny_data, study={"storage": storage})
+    assert "is read-only" in refused("search", write(tmp_path / "spec.yaml", values))
+
+
+def test_files_that_do_not_exist_are_named(tmp_path: Path) -> None:
+    assert "nowhere.yaml cannot be read" in refused("search", tmp_path / "nowhere.yaml")
+    assert "holds no studies" in refused("status", "--workspace", tmp_path / "empty")
+    assert "holds no MLflow trials" in refused("ui", "--workspace", tmp_path / "empty")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    said = refused("extract", tmp_path / "nowhere.json", tmp_path / "a.png", "--out", tmp_path / "out")
+    assert "nowhere.json cannot be read" in said
+    said = refused("extract", tmp_path / "s.json", tmp_path / "nowhere.png", "--out", tmp_path / "out")
+    assert "nowhere.png" in said
+
+
+def test_a_dry_run_prints_the_cost_and_makes_no_study(tiny_pipeline: Path, tiny_data: Path, tmp_path: Path) -> None:
+    spec = write(tmp_path / "spec.yaml", tiny.specification(tiny_pipeline, tiny_data))
+    said = done("search", spec, "--dry-run", "--workspace", tmp_path / "workspace")
+    assert "30 candidates; 14 passes (7 images)" in said
+    assert "MB of" in said
+    assert not (tmp_path / "workspace" / "studies.db").exists()
+    assert list((tmp_path / "workspace" / "bank").iterdir()) == []
+
+
+def test_values_that_are_not_finite_are_dropped_and_the_search_goes_on(tiny_data: Path, tmp_path: Path) -> None:
+    pipeline = tiny.pipeline()
+    broken = pipeline.unet.get_submodule("up_blocks.1.attentions.1.transformer_blocks.0.attn1.to_k")
+    broken.weight.data[:] = float("nan")
+    pipeline.save_pretrained(tmp_path / "model")
+    changes = {"study": {"trials": 3}, "tracking": {"mlflow": False}}
+    spec = write(tmp_path / "spec.yaml", tiny.specification(tmp_path / "model", tiny_data, **changes))
+    said = done("search", spec, "--out", tmp_path / "selection.json")
+    assert "warning     up-level1-repeat1-vit-block0-self-k@50 was dropped: not finite" in said
+    assert "3 distinct selections" in said

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, event, text
+
+from diffsift.errors import StudyError
+from diffsift.spaces.selection import Candidate, Selection
+from diffsift.tracking import ActivationDecision, Ledger, open_database
+
+IDENTITY = {"model": {"id": "demo"}, "timesteps": [50, 100], "seed": 0}
+SELECTION = Selection.of({Candidate("main", "mid-vit-out", 50): 1.0, Candidate("main", "up-vit-out", 100): 0.5})
+DECISION = ActivationDecision("mid-vit-out", "vit-out", "mid", None, 7, 128, 4, True, "kept")
+
+HOLD_LOCK = """
+import sys, time
+from diffsift.tracking import Ledger, open_database
+with Ledger(open_database(sys.argv[1])).exclusive("horses"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'folder' / 'studies.db'}"
+
+
+@pytest.fixture
+def engine(url: str) -> Iterator[Engine]:
+    engine = open_database(url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def ledger(engine: Engine) -> Ledger:
+    ledger = Ledger(engine)
+    ledger.create_study("horses", IDENTITY, {"trials": 100}, [["main", "mid-vit-out", 50]])
+    return ledger
+
+
+def test_a_study_reads_back_as_it_was_made(ledger: Ledger) -> None:
+    row = ledger.study("horses")
+    assert row is not None
+    assert (row.identity, row.runtime, row.pool) == (IDENTITY, {"trials": 100}, [["main", "mid-vit-out", 50]])
+    assert abs(datetime.now(UTC) - row.created) < timedelta(minutes=1)
+    ledger.set_runtime("horses", {"trials": 300})
+    assert [study.runtime for study in ledger.studies()] == [{"trials": 300}]
+    assert ledger.study("cows") is None
+
+
+def test_a_study_cannot_be_made_twice_and_an_unknown_one_is_named(ledger: Ledger) -> None:
+    with pytest.raises(StudyError, match="must be new"):
+        ledger.create_study("horses", {}, {}, [])
+    with pytest.raises(StudyError, match="no study 'horse'; did you mean 'horses'"):
+        ledger.evaluations("horse")
+
+
+def test_identity_names_every_differing_field(ledger: Ledger) -> None:
+    ledger.check_identity("horses", {**IDENTITY, "timesteps": (50, 100)})  # a tuple is a list in JSON
+    with pytest.raises(StudyError) as caught:
+        ledger.check_identity("horses", {"model": {"id": "other"}, "timesteps": [50], "seed": 0, "probe": "ridge"})
+    assert str(caught.value) == (
+        "study 'horses' was made with model.id='demo', probe=(not set), timesteps=[50, 100], but got model.id='other', "
+        "probe='ridge', timesteps=[50]: identity fields cannot change; give the study another name (study.name) to "
+        "start anew."
+    )
+
+
+def test_a_selection_is_scored_once(ledger: Ledger) -> None:
+    assert ledger.evaluation("horses", SELECTION) is None
+    ledger.record_evaluation("horses", SELECTION, 0.25, [0.2, 0.3], 192, 0.01)
+    ledger.record_evaluation("horses", SELECTION, 0.99, [0.9], 1, 9.0)
+    found = ledger.evaluation("horses", SELECTION)
+    assert found is not None
+    assert (found.selection, found.score, found.fold_scores) == (SELECTION, 0.25, (0.2, 0.3))
+    assert ledger.evaluations("horses") == [found]
+    ledger.create_study("cows", IDENTITY, {}, [])
+    assert ledger.evaluation("cows", SELECTION) is None
+
+
+def test_a_score_must_be_finite(ledger: Ledger) -> None:
+    with pytest.raises(StudyError, match="must be finite"):
+        ledger.record_evaluation("horses", SELECTION, float("nan"), [0.1], 1, 0.1)
+
+
+def test_decisions_openings_and_outcome(ledger: Ledger) -> None:
+    ledger.record_decisions("horses", [DECISION, DECISION])
+    ledger.record_decisions("horses", [DECISION])
+    assert ledger.decisions("horses") == [DECISION]
+    ledger.open_test_split("horses", ["found", "raw pixels"])
+    ledger.open_test_split("horses", ["found"])
+    openings = ledger.openings("horses")
+    assert [opening.rows for opening in openings] == [("found", "raw pixels"), ("found",)]
+    assert openings[0].opened.tzinfo is not None
+    assert ledger.outcome("horses") is None
+    ledger.record_outcome("horses", {"verdict": "a"})
+    ledger.record_outcome("horses", {"verdict": "b"})
+    assert ledger.outcome("horses") == {"verdict": "b"}
+
+
+def test_lock_is_released_also_on_an_exception_and_refuses_a_second_holder(ledger: Ledger) -> None:
+    with ledger.exclusive("horses"), pytest.raises(StudyError, match=rf"process {os.getpid()} on host"):
+        ledger.exclusive("horses").__enter__()
+    with pytest.raises(ZeroDivisionError), ledger.exclusive("horses"):
+        raise ZeroDivisionError
+    with ledger.exclusive("horses"), ledger.exclusive("cows"):
+        pass
+
+
+def test_lock_of_a_killed_process_is_taken_over(url: str, ledger: Ledger) -> None:
+    process = subprocess.Popen([sys.executable, "-c", HOLD_LOCK, url], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(StudyError, match=f"searched by process {process.pid} on host {socket.gethostname()}"):
+            ledger.exclusive("horses").__enter__()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with ledger.exclusive("horses"), pytest.raises(StudyError, match=f"process {os.getpid()}"):
+            ledger.exclusive("horses").__enter__()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_lock_of_a_process_whose_number_was_given_anew_is_taken_over(engine: Engine, ledger: Ledger) -> None:
+    with ledger.exclusive("horses"):
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE diffsift_lock SET process_started = process_started - 100"))
+        with ledger.exclusive("horses"):
+            pass
+
+
+def test_lock_of_another_host_stands_until_it_is_broken(engine: Engine, ledger: Ledger) -> None:
+    with ledger.exclusive("horses"):
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE diffsift_lock SET host = 'elsewhere', pid = 1"))
+        with pytest.raises(StudyError, match="on host elsewhere since"):
+            ledger.exclusive("horses").__enter__()
+        ledger.break_lock("horses")
+        with ledger.exclusive("horses"):
+            pass
+
+
+def test_sqlite_has_a_write_ahead_log_and_opening_again_changes_nothing(url: str, ledger: Ledger) -> None:
+    again = open_database(url)
+    with again.connect() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 1
+        assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 30_000
+        assert list(connection.execute(text('SELECT "schema" FROM diffsift_version'))) == [(1,)]
+    assert [study.name for study in Ledger(again).studies()] == ["horses"]
+    again.dispose()
+
+
+def test_a_newer_schema_is_refused(url: str, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text('UPDATE diffsift_version SET "schema" = 2'))
+    with pytest.raises(StudyError, match=r"got schema 2.*upgrade diffsift"):
+        open_database(url)
+
+
+def test_a_file_that_is_not_a_database_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("not a database at all, but long enough to look at. " * 40)
+    with pytest.raises(StudyError, match=r"notes\.txt is not an SQLite database"):
+        open_database(f"sqlite:///{file}")
+    with pytest.raises(StudyError, match=r"studies\.db cannot be made"):
+        open_database(f"sqlite:///{file}/studies.db")
+
+
+def test_a_read_only_database_is_named(tmp_path: Path, url: str, engine: Engine) -> None:
+    engine.dispose()
+    file = tmp_path / "folder" / "studies.db"
+    with pytest.raises(StudyError, match=r"studies\.db.* is read-only"):
+        open_database(f"sqlite:///file:{file}?mode=ro&uri=true")
+    if os.geteuid() != 0:  # the superuser may write everything
+        file.chmod(0o400)
+        with pytest.raises(StudyError, match=r"studies\.db is read-only"):
+            open_database(url)
+
+
+def test_a_full_disk_is_named_and_leaves_what_was_written(engine: Engine, ledger: Ledger) -> None:
+    ledger.record_evaluation("horses", SELECTION, 0.25, [0.2, 0.3], 192, 0.01)
+
+    @event.listens_for(engine, "connect")
+    def _no_more_pages(connection: object, _record: object) -> None:
+        connection.execute("PRAGMA max_page_count = 1")  # type: ignore[attr-defined]
+
+    engine.dispose()
+    with pytest.raises(StudyError, match=r"studies\.db has no room: the disk is full"):
+        ledger.create_study("big", {"text": "x" * 100_000}, {}, [])
+    assert len(ledger.evaluations("horses")) == 1
+
+
+def test_a_url_that_cannot_be_understood(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="must be an SQLAlchemy URL"):
+        open_database(str(tmp_path / "studies.db"))
