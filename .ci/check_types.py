@@ -44,7 +44,7 @@ def main() -> int:
     link(folders)
     expected = sum(1 for folder in folders.values() for _ in folder.rglob("*.py"))
     command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
-    command += ["--cache-dir", str(ROOT / ".mypy_cache"), "-p", "diffsift"]
+    command += ["--cache-dir", str(ROOT / ".mypy_cache"), "--no-namespace-packages", "-p", "diffsift"]
     result = subprocess.run(command, cwd=LINKS, capture_output=True, text=True, check=False)
     subpackages = "|".join(name for name in folders if name)
     print(re.sub(rf"^diffsift/({subpackages})/", r"\1/", result.stdout, flags=re.MULTILINE), end="")

@@ -28,7 +28,7 @@ import diffsift.job  # noqa: F401
 from diffsift.cli import app
 from diffsift.search import SearchStudy
 
-POINTS = ("scored", "told", "logged", "mlflow")
+POINTS = ("mlflow", "scored", "told", "logged")
 MOMENT = "moment"
 _MLFLOW_WRITES = ("create_run", "log_batch", "set_terminated", "log_text")
 
@@ -42,13 +42,11 @@ class Plan:
             not handed to MLflow's log; it was handed there; a call that writes to MLflow has returned.
         trials: of this process that are told before the place counts.
         writes: of MLflow that return before the place "mlflow" counts, from the process's start.
-        most: trials of this process after which "mlflow" is given up and the process stops at "logged".
     """
 
     place: str
     trials: int
     writes: int
-    most: int
 
 
 class Marks:
@@ -73,8 +71,7 @@ class Marks:
             self._told += 1
             self._pipe.send(("told", self._told))
             self._moment()
-        waits_for = "logged" if self._plan.place == "mlflow" and self._told >= self._plan.most else self._plan.place
-        if step == waits_for and self._told >= self._plan.trials:
+        if step == self._plan.place and self._told >= self._plan.trials:
             self._stop_at(step)
 
     def mlflow_wrote(self) -> None:

@@ -116,7 +116,7 @@ def main() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     FORKS.set_forkserver_preload(["_chaos_driver"])
     with tempfile.TemporaryDirectory(prefix="diffsift-chaos-") as temporary:
-        tried = Tried(Workspace(Path(temporary)), options.trials or 12 * (options.kills + 1))
+        tried = Tried(Workspace(Path(temporary)), options.trials or 12 * (options.kills + 1) + 30)
         _search_reference(tried)
         kills, problems = _kill_all(options, tried)
         _finish(tried, "resume", STUDY)
@@ -142,7 +142,8 @@ def main() -> None:
 def _kill_all(options: argparse.Namespace, tried: Tried) -> tuple[list[Kill], list[str]]:
     """Start or resume, kill, look, and again."""
     rng = random.Random(options.seed)
-    most = tried.trials // (options.kills + 1)  # a process; a random moment can exceed it by the trials of its delay
+    # Of one process; more are made during a random moment's delay, and where MLflow's next batch must be waited for.
+    most = tried.trials // (options.kills + 1)
     places = [MOMENT if number % 2 else POINTS[number // 2 % len(POINTS)] for number in range(options.kills)]
     rng.shuffle(places)
     command = ["search", str(tried.write_specification(STUDY))]
@@ -150,7 +151,7 @@ def _kill_all(options: argparse.Namespace, tried: Tried) -> tuple[list[Kill], li
     problems: list[str] = []
     finished = 0
     for number, place in enumerate(places, 1):
-        plan = Plan(place, rng.randrange(max(1, most - 1)), rng.randint(1, 12), most)
+        plan = Plan(place, rng.randrange(max(1, most - 1)), rng.randint(1, 30))
         kill = _kill_one(command, plan, rng.uniform(0, LONGEST_DELAY), tried)
         if kill is None:
             problems.append(f"process {number} ended before its kill at {place!r}: give more --trials")
@@ -198,7 +199,7 @@ def _kill_one(command: list[str], plan: Plan, delay: float, tried: Tried) -> Kil
 def _search_reference(tried: Tried) -> None:
     """The same search under another name, undisturbed; stopped when it is over, since nothing else of it is needed."""
     command = ["search", str(tried.write_specification(REFERENCE))]
-    if _kill_one(command, Plan("told", tried.trials, 0, tried.trials), 0, tried) is None:
+    if _kill_one(command, Plan("told", tried.trials, 0), 0, tried) is None:
         raise SystemExit(f"the reference must evaluate {tried.trials} selections, but ended before:\n{_tail(tried)}")
 
 
@@ -291,7 +292,7 @@ def _tail(tried: Tried) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="processes to kill (default: %(default)s)")
-    parser.add_argument("--trials", type=int, help="distinct selections to end with (default: 12 a process)")
+    parser.add_argument("--trials", type=int, help="distinct selections to end with (default: 12 a process, and 30)")
     parser.add_argument("--seed", type=int, default=0, help="draws places and moments (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS / "chaos.csv", help="default: %(default)s")
     return parser.parse_args()

@@ -44,7 +44,7 @@ class SiftSampler(BaseSampler):
     def __init__(self, space: SearchSpace, *, seed: int, warm_starts: Sequence[Selection] = ()) -> None:
         self._space, self._seed = space, seed
         self._warm_starts = [entry for entry in warm_starts if space.allows(dict(entry.members))]
-        self._singles = _stratified(space.pool, seed)
+        self._singles = [entry for entry in _stratified(space.pool, seed) if space.allows({entry: 1.0})]
         self._independent = RandomSampler(seed=seed)
         self._read: dict[int, Selection] = {}  # by trial number: finished trials do not change
         self.stage_of: dict[int, str] = {}

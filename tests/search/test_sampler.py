@@ -43,7 +43,7 @@ def test_every_activation_is_tried_alone_first_and_at_its_middle_timestep() -> N
 def test_warm_starts_come_first_where_the_limits_allow_them() -> None:
     pool = planted.pool()
     allowed, too_many = Selection.of(pool[:2]), Selection.of(pool[:4])
-    sampler = SiftSampler(planted.space(activations=3), seed=0, warm_starts=[too_many, allowed])
+    sampler = SiftSampler(planted.space(), seed=0, warm_starts=[too_many, allowed])
     assert sampler.propose({}) == (allowed, "warm start")
     assert sampler.propose({allowed: 0.1})[1] == "single"
 
