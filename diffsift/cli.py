@@ -52,15 +52,23 @@ class TableFormat(StrEnum):
     csv = "csv"
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"diffsift {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, show_default=False)
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, show_default=False, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
-    if version:
-        typer.echo(f"diffsift {__version__}")
-        raise typer.Exit
+    # An eager option with a callback of its own answers before a missing command is complained of.
+    pass
 
 
 @app.command(epilog="Example: diffsift demo --trials 100")

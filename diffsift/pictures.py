@@ -43,8 +43,9 @@ def report_pictures(
 def principal_colors(feature_map: Float[Tensor, "channels rows columns"]) -> UInt8[np.ndarray, "rows columns 3"]:
     """The three leading principal components of standardised channels as red, green and blue, each over its range."""
     channels, rows, columns = feature_map.shape
-    flat = feature_map.reshape(channels, -1).T.double().cpu()
-    flat = torch.nan_to_num(flat - flat.mean(0)) / flat.std(0).clamp(min=1e-8)
+    # An activation that the bank rejected may be shown: what is not finite in it counts as zero.
+    flat = torch.nan_to_num(feature_map.reshape(channels, -1).T.double().cpu(), posinf=0.0, neginf=0.0)
+    flat = (flat - flat.mean(0)) / flat.std(0).clamp(min=1e-8)
     left, values, _ = torch.linalg.svd(flat, full_matrices=False)
     colors = torch.zeros(rows * columns, 3, dtype=torch.double)
     count = min(3, values.shape[0])

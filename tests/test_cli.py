@@ -105,6 +105,8 @@ def test_resume_status_and_extract(searched: tuple[Path, str], tiny_data: Path, 
     features = load_file(tmp_path / "features" / f"{images[0].stem}.safetensors")["features"]
     assert features.ndim == 3
     assert features.isfinite().all()
+    missing = tmp_path / "nowhere.png"
+    assert "nowhere.png" in refused("extract", tmp_path / "more.json", missing, "--out", tmp_path / "features")
 
 
 def test_a_study_of_another_specification_is_refused(searched: tuple[Path, str], tmp_path: Path) -> None:
@@ -202,9 +204,8 @@ def test_files_that_do_not_exist_are_named(tmp_path: Path) -> None:
     assert "holds no MLflow trials" in refused("ui", "--workspace", tmp_path / "empty")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     said = refused("extract", tmp_path / "nowhere.json", tmp_path / "a.png", "--out", tmp_path / "out")
-    assert "nowhere.json cannot be read" in said
-    said = refused("extract", tmp_path / "s.json", tmp_path / "nowhere.png", "--out", tmp_path / "out")
-    assert "nowhere.png" in said
+    assert "the selection file must exist, but there is no" in said
+    (tmp_path / "s.json").write_text("{}")
 
 
 def test_a_dry_run_prints_the_cost_and_makes_no_study(tiny_pipeline: Path, tiny_data: Path, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_mistakes_are_named_by_field(mistake: str) -> None:
 
 
 def test_all_mistakes_are_named_at_once() -> None:
-    with pytest.raises(SpecificationError, match=r"(?s)study\.trials.*probe\.balance"):
+    with pytest.raises(SpecificationError, match=r"(?s)probe\.balance.*study\.trials"):
         Specification.parse(changed("study", trials=0) | {"probe": {"balance": 2}})
 
 

@@ -126,14 +126,14 @@ def write_data(folder: Path) -> Path:
     return folder
 
 
-def specification(model: Path, data: Path, **changes: Any) -> dict[str, Any]:
+def specification(model_folder: Path, data_folder: Path, **changes: Any) -> dict[str, Any]:
     """A search over the two, as a mapping; `changes` replace fields of its parts."""
     parts: dict[str, Any] = {
-        "model": {"id": str(model), "device": "cpu", "batch_size": 5},
+        "model": {"id": str(model_folder), "device": "cpu", "batch_size": 5},
         "data": {
             "kind": "folder",
-            "images": str(data / "images"),
-            "labels": str(data / "labels"),
+            "images": str(data_folder / "images"),
+            "labels": str(data_folder / "labels"),
             "classes": list(CLASSES),
         },
         "timesteps": [50, 300],

@@ -68,7 +68,7 @@ class MlflowLog:
         child_runs: most child runs before only improvements get one, 0 or more.
     """
 
-    def __init__(self, store_uri: str, artifacts: Path, study: str, *, child_runs: int = 200) -> None:
+    def __init__(self, store_uri: str, artifacts: Path, study: str, *, child_runs: int = 100) -> None:
         if child_runs < 0:
             raise StudyError(f"child_runs must be 0 or more, but got {child_runs}.")
         self.failures = 0

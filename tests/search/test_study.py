@@ -126,28 +126,35 @@ def test_ctrl_c_within_a_trial_loses_no_more_than_it(url: str, step: str, finish
     assert len(probe.asked) == 12 - 5  # what was scored is in the ledger, even where its trial is lost
 
 
+# One process that loads the libraries and opens nothing; each of its children searches until it kills itself.
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 import planted
 
-step, count = sys.argv[3], int(sys.argv[4])
-def after_step(now, passed=[]):
-    passed.append(now)
-    if passed.count(step) == count:
-        os.kill(os.getpid(), signal.SIGKILL)
+def search_until(step, count):
+    passed = []
+    def after_step(now):
+        passed.append(now)
+        if passed.count(step) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+    study, log = planted.logged_study(sys.argv[2])
+    study.run(planted.SyntheticProbe(), trials=40, log=log, progress=False, after_step=after_step)
 
-study, log = planted.logged_study(sys.argv[2])
-study.run(planted.SyntheticProbe(), trials=40, log=log, progress=False, after_step=after_step)
+for step, count in (("scored", 6), ("told", 5), ("logged", 4)):
+    child = os.fork()
+    if child == 0:
+        search_until(step, count)
+        os._exit(0)
+    print(os.WTERMSIG(os.waitpid(child, 0)[1]))
 """
 
 
 def test_a_killed_search_resumes_whole(tmp_path: Path) -> None:
     """Killed in turn between score and commit, between commit and MLflow, and after MLflow; then resumed."""
-    for step, count in (("scored", 6), ("told", 5), ("logged", 4)):
-        arguments = [str(Path(planted.__file__).parent), str(tmp_path), step, str(count)]
-        killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, check=False)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    arguments = [str(Path(planted.__file__).parent), str(tmp_path)]
+    killer = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, check=False)
+    assert killer.stdout.split() == [str(int(signal.SIGKILL))] * 3, killer.stderr
     study, log = planted.logged_study(tmp_path)
     assert distinct(study) == 5 + 5 + 4
     study.run(SyntheticProbe(), trials=18, log=log, progress=False)
