@@ -28,6 +28,9 @@ from diffsift.tracking.extractor import save_selection
 from diffsift.tracking.report import write_report
 from diffsift.workspace import Workspace
 
+_CONTENT = "content"
+"""Where a study's identity holds the digests of its model and data."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -104,6 +107,7 @@ def select(
     with _open_ledger(specification, place) as ledger, ledger.exclusive(specification.study.name):
         _refuse_other_identity(ledger, specification)
         prepared = prepare(specification, place, progress, say)
+        _refuse_other_identity(ledger, specification, _content(prepared))
         study, log, records = _search(prepared, place, ledger, progress, say)
         end = finish(prepared, study, ledger, progress, say)
         reopened = _reopened(ledger, specification.study.name)
@@ -157,7 +161,8 @@ def resume(
         known = [entry.name for entry in ledger.studies()]
     if row is None:
         raise StudyError(f"no study is named {study!r} in {storage or place.folder}{did_you_mean(study, known)}")
-    specification = Specification.parse(_merged(row.identity, row.runtime), source=f"study {study}")
+    identity = {part: value for part, value in row.identity.items() if part != _CONTENT}
+    specification = Specification.parse(_merged(identity, row.runtime), source=f"study {study}")
     specification = specification.with_runtime(trials=trials, timeout=timeout, storage=storage)
     return select(specification, workspace=place.folder, **options)
 
@@ -207,7 +212,8 @@ def _search(
     name = specification.study.name
     if ledger.study(name) is None:
         frozen = [[candidate.backbone, candidate.activation, candidate.timestep] for candidate in pool]
-        ledger.create_study(name, specification.identity(), specification.model_dump(mode="json"), frozen)
+        identity = {**specification.identity(), _CONTENT: _content(prepared)}
+        ledger.create_study(name, identity, specification.model_dump(mode="json"), frozen)
         ledger.record_decisions(name, [_recorded(decision) for decision in prepared.decisions])
     else:
         ledger.set_runtime(name, specification.model_dump(mode="json"))
@@ -300,9 +306,22 @@ def _open_ledger(specification: Specification, place: Workspace) -> Ledger:
     return Ledger(open_database(specification.study.storage or place.study_url))
 
 
-def _refuse_other_identity(ledger: Ledger, specification: Specification) -> None:
-    if ledger.study(specification.study.name) is not None:
-        ledger.check_identity(specification.study.name, specification.identity())
+def _content(prepared: Prepared) -> dict[str, str]:
+    """Digests of what lies behind the names in a specification: weights and images may change under the same path."""
+    parts = {"model": prepared.backbone.identity(), "data": prepared.bank.development.identity}
+    return {name: _digest(identity) for name, identity in parts.items()}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _refuse_other_identity(ledger: Ledger, specification: Specification, content: dict[str, str] | None = None) -> None:
+    """Refuse a study of this name made with another specification, or, once it is known, with other content."""
+    row = ledger.study(specification.study.name)
+    if row is not None:
+        known = content or row.identity[_CONTENT]
+        ledger.check_identity(specification.study.name, {**specification.identity(), _CONTENT: known})
 
 
 def _reopened(ledger: Ledger, study: str) -> list[str]:
@@ -336,7 +355,7 @@ def _data_input(prepared: Prepared) -> dict[str, Any]:
     data = prepared.specification.data
     return {
         "name": data.kind,
-        "digest": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16],
+        "digest": _digest(identity),
         "source": str(data.images) if data.kind == "folder" else data.kind,
         "context": "development",
         "images": len(prepared.bank.development.samples),

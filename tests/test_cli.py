@@ -227,3 +227,14 @@ def test_values_that_are_not_finite_are_dropped_and_the_search_goes_on(tiny_data
     said = done("search", spec, "--out", tmp_path / "selection.json")
     assert "warning     up-level1-repeat1-vit-block0-self-k@50 was dropped: not finite" in said
     assert "3 distinct selections" in said
+
+
+def test_other_weights_under_the_same_path_are_refused(tiny_data: Path, tmp_path: Path) -> None:
+    pipeline = tiny.pipeline()
+    pipeline.save_pretrained(tmp_path / "model")
+    spec = write(tmp_path / "spec.yaml", tiny.specification(tmp_path / "model", tiny_data))
+    options = ("--trials", "2", "--workspace", tmp_path / "workspace", "--out", tmp_path / "selection.json")
+    done("search", spec, *options)
+    pipeline.unet.conv_in.weight.data.add_(1.0)
+    pipeline.save_pretrained(tmp_path / "model")
+    assert "content.model" in refused("search", spec, *options)
