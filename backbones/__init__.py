@@ -6,6 +6,7 @@ from ._loading import load, load_structure, resolve_device, resolve_dtype
 from ._pipeline import StableDiffusionBackbone
 from .activation import Activation
 from .capture import Capture, as_map, grid_size
+from .placing import place
 from .specification import ModelSpecification
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "grid_size",
     "load",
     "load_structure",
+    "place",
     "resize",
     "resolve_device",
     "resolve_dtype",

@@ -13,16 +13,21 @@ Kind = Literal[
     "self-q",
     "self-k",
     "self-v",
+    "self-out",
+    "self-map",
     "cross-q",
+    "cross-out",
+    "cross-map",
     "ffn-inner",
     "block-out",
     "vit-out",
     "downsampler-out",
     "upsampler-out",
 ]
-Stage = Literal["in", "down", "mid", "up"]
-Layout = Literal["map", "tokens"]
-Port = Literal["input", "output"]
+Stage = Literal["in", "down", "mid", "up", "blocks"]
+Layout = Literal["map", "map-last", "tokens"]
+Port = Literal["input", "output", "attention"]
+Tokens = Literal["all", "first", "last"]
 
 
 @dataclass(frozen=True)
@@ -32,16 +37,23 @@ class Activation:
     Attributes:
         name: unique within the denoiser, in the paper's style (``up-level1-repeat0-vit-block0-cross-q``).
         kind: the role of the tensor.
-        stage: part of the network: ``in``, ``down``, ``mid`` or ``up``.
+        stage: part of the network: ``in``, ``down``, ``mid`` or ``up`` of a U-Net, ``blocks`` of a transformer.
         level: resolution level within the stage, counted from 0 in execution order; None outside down and up.
         depth: position in execution order over the whole denoiser, from 0.
-        channels: features per place.
+        channels: features per place; of an attention map the places or prompt tokens attended to, which are 0 until
+            the image size and the prompt are known.
         stride: edge of one place in units of the denoiser's input grid (1 is the input's own resolution).
-        layout: ``map`` is (batch, channels, height, width), ``tokens`` is (batch, height * width, channels).
+        layout: ``map`` is (batch, channels, height, width), ``map-last`` (batch, height, width, channels), ``tokens``
+            (batch, tokens, channels).
         module: dotted path of the hooked module in the denoiser.
-        port: whether the module's first input or its output is taken.
-        repeat: position among the residual blocks of its level, or None.
-        repeats: how many residual blocks its level has, or None.
+        port: whether the module's first input or its output is taken; ``attention`` is the attention weights that the
+            module computes, averaged over heads.
+        repeat: position among the residual blocks of its level, or among all blocks of a transformer; or None.
+        repeats: how many of these there are, or None.
+        item: which tensor is taken where the module returns several.
+        columns: first and one past the last channel, of a projection that several activations share; None takes all.
+        tokens: where the image's tokens lie in a sequence that holds text as well.
+        unreadable: why it cannot be captured; empty where it can.
     """
 
     name: str
@@ -56,3 +68,7 @@ class Activation:
     port: Port = "output"
     repeat: int | None = None
     repeats: int | None = None
+    item: int = 0
+    columns: tuple[int, int] | None = None
+    tokens: Tokens = "all"
+    unreadable: str = ""

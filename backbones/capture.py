@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from diffsift.errors import CaptureError, did_you_mean
 
 from .activation import Activation
+from .attention import AttentionCalls, attention_map
 
 
 class _EverythingCaptured(Exception):  # noqa: N818 - control flow, not an error
@@ -52,51 +53,64 @@ class Capture:
         self._stop_early = stop_early
         self._handles: list[RemovableHandle] = []
         self._fired: Counter[str] = Counter()
+        # Reading every torch call costs time: only where attention maps are wanted.
+        self._attention = AttentionCalls() if any(entry.port == "attention" for entry in activations) else None
         self.tensors: dict[str, Tensor] = {}
 
     def __enter__(self) -> Self:
         modules = dict(self._denoiser.named_modules())
         try:
             for activation in self._activations:
+                if activation.unreadable:
+                    raise CaptureError(f"{activation.name} cannot be captured: {activation.unreadable}.")
                 if activation.module not in modules:
                     raise CaptureError(
                         f"{activation.name} is read off module {activation.module!r}, which the denoiser does not "
                         f"have{did_you_mean(activation.module, modules)}"
                     )
-                self._handles.append(self._hook(modules[activation.module], activation))
+                self._handles += self._hook(modules[activation.module], activation)
         except BaseException:
             self._remove()
             raise
+        if self._attention is not None:
+            self._attention.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        if self._attention is not None:
+            self._attention.__exit__(kind, error, trace)
         self._remove()
         stopped = isinstance(error, _EverythingCaptured)
         if error is None or stopped:
             self._check()
         return stopped
 
-    def _hook(self, module: nn.Module, activation: Activation) -> RemovableHandle:
+    def _hook(self, module: nn.Module, activation: Activation) -> list[RemovableHandle]:
+        def on_attention(query: Tensor, key: Tensor, options: dict[str, Any]) -> None:
+            self._take(activation, attention_map(query, key, options))
+
         def on_input(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self._take(activation, args[0] if args else next(iter(kwargs.values()), None))
 
         def on_output(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             self._take(activation, output)
 
+        if self._attention is not None and activation.port == "attention":
+            return self._attention.watch(module, on_attention)
         if activation.port == "input":
-            return module.register_forward_pre_hook(on_input, with_kwargs=True)
-        return module.register_forward_hook(on_output)
+            return [module.register_forward_pre_hook(on_input, with_kwargs=True)]
+        return [module.register_forward_hook(on_output)]
 
     def _take(self, activation: Activation, value: Any) -> None:
-        if isinstance(value, tuple):
-            value = value[0]
-        value = getattr(value, "sample", value)
-        if not isinstance(value, Tensor):
+        given = tensors_in(value)
+        if activation.item >= len(given):
             raise CaptureError(
-                f"{activation.name} must be a tensor, but {activation.module} gave a {type(value).__name__}."
+                f"{activation.name} must be tensor {activation.item} of what {activation.module} gives, but it gave "
+                f"{len(given)} in a {type(value).__name__}."
             )
+        value = given[activation.item]
         self._fired[activation.name] += 1
         self.tensors[activation.name] = value.detach()
         if self._stop_early and len(self._fired) == len(self._activations):
@@ -117,6 +131,16 @@ class Capture:
         self._handles.clear()
 
 
+def tensors_in(value: Any) -> list[Tensor]:
+    """The tensors that a module received or returned, in order: alone, in a tuple or list, or in a model output."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, tuple | list):
+        return [entry for entry in value if isinstance(entry, Tensor)]
+    sample = getattr(value, "sample", None)
+    return [] if sample is None else tensors_in(sample)
+
+
 def grid_size(input_size: tuple[int, int], stride: int) -> tuple[int, int]:
     """Rows and columns of an activation, from the denoiser's input grid and the activation's stride.
 
@@ -131,21 +155,30 @@ def grid_size(input_size: tuple[int, int], stride: int) -> tuple[int, int]:
 
 
 def as_map(tensor: Tensor, activation: Activation, input_size: tuple[int, int]) -> Tensor:
-    """A captured tensor as a float32 feature map (batch, channels, rows, columns).
+    """A captured tensor as a float32 feature map (batch, channels, rows, columns); text tokens are cut off.
 
     Raises:
         CaptureError: the tensor does not have the declared channels and grid.
     """
     rows, columns = grid_size(input_size, activation.stride)
-    expected: tuple[int, ...]
+    places = rows * columns
+    given = tuple(tensor.shape)
+    channel_axis = 1 if activation.layout == "map" else -1
+    if activation.columns is not None and tensor.shape[channel_axis] >= activation.columns[1]:
+        start, stop = activation.columns
+        tensor = tensor.narrow(channel_axis, start, stop - start)
     if activation.layout == "tokens":
-        expected = (tensor.shape[0], rows * columns, activation.channels)
+        if tensor.ndim == 3 and activation.tokens != "all" and tensor.shape[1] > places:
+            tensor = tensor[:, :places] if activation.tokens == "first" else tensor[:, -places:]
+        expected: tuple[int, ...] = (tensor.shape[0], places, activation.channels)
+    elif activation.layout == "map-last":
+        expected = (tensor.shape[0], rows, columns, activation.channels)
     else:
         expected = (tensor.shape[0], activation.channels, rows, columns)
     if tuple(tensor.shape) != expected:
-        raise CaptureError(
-            f"{activation.name} is declared as {expected}, but {activation.module} gave {tuple(tensor.shape)}."
-        )
+        raise CaptureError(f"{activation.name} is declared as {expected}, but {activation.module} gave {given}.")
     if activation.layout == "tokens":
         tensor = tensor.transpose(1, 2).reshape(tensor.shape[0], activation.channels, rows, columns)
+    elif activation.layout == "map-last":
+        tensor = tensor.permute(0, 3, 1, 2)
     return tensor.to(torch.float32)

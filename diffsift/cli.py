@@ -45,6 +45,13 @@ TimeoutOption = Annotated[float | None, typer.Option(min=0.001, help="Seconds af
 StorageOption = Annotated[str | None, typer.Option(help="SQLAlchemy URL of the study database.")]
 
 
+class ScopeName(StrEnum):
+    """Which part of the catalogue is listed."""
+
+    all = "all"
+    paper = "paper"
+
+
 class TableFormat(StrEnum):
     """How a table is printed."""
 
@@ -162,13 +169,16 @@ def status(workspace: WorkspaceOption = None, storage: StorageOption = None) -> 
 def activations(
     model: Annotated[str, typer.Argument(help="Hub id or folder; configurations alone are enough.", metavar="MODEL")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    scope: Annotated[
+        ScopeName, typer.Option(help="Every activation, or those that Meng et al. tried (deep ViTs thinned).")
+    ] = ScopeName.all,
     format: Annotated[TableFormat, typer.Option(help="How to print the table.")] = TableFormat.table,
 ) -> None:
     """List a model's activations, and which of them the structural filter keeps."""
     with _errors():
         from diffsift.overview import print_activations
 
-        print_activations(model, revision, csv=format is TableFormat.csv)
+        print_activations(model, revision, scope=scope.value, csv=format is TableFormat.csv)
 
 
 @app.command(epilog="Example: diffsift extract selection.json photos/*.jpg --out features")

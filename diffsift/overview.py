@@ -11,16 +11,18 @@ from rich.table import Table
 
 from diffsift.backbones import load_structure
 from diffsift.job import Result
-from diffsift.spaces import FilterSpecification, apply_filters, read_activations
+from diffsift.spaces import FilterSpecification, apply_filters, in_scope, read_activations
+from diffsift.spaces.catalogue import Scope
 from diffsift.tracking import Ledger, Outcome, open_database
 from diffsift.workspace import Workspace
 
 _COLUMNS = ("name", "kind", "stage", "level", "depth", "channels", "stride", "kept", "reason")
 
 
-def print_activations(model: str, revision: str | None, *, csv: bool) -> None:
-    """The catalogue of a model with the structural filter's decisions."""
-    decisions = apply_filters(read_activations(load_structure(model, revision=revision)), FilterSpecification())
+def print_activations(model: str, revision: str | None, *, scope: Scope, csv: bool) -> None:
+    """The catalogue of a model, or the part of it that the paper tried, with the structural filter's decisions."""
+    known = in_scope(read_activations(load_structure(model, revision=revision)), scope)
+    decisions = apply_filters(known, FilterSpecification(rules="structural"))
     rows = []
     for decision in decisions:
         entry = decision.activation

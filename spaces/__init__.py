@@ -1,6 +1,6 @@
 """What may be chosen: activation catalogue, filters, selections, fusion."""
 
-from .catalogue import activation_named, catalogue, read_activations
+from .catalogue import activation_named, catalogue, in_scope, read_activations
 from .filters import Decision, NamePatternFilter, PropertyFilter, StructuralFilter, apply_filters
 from .fusion import Standardiser, block_scale, resample_map, sample_map
 from .rules import PAPER_SELECTIONS, older_practice, paper_choice
@@ -23,6 +23,7 @@ __all__ = [
     "apply_filters",
     "block_scale",
     "catalogue",
+    "in_scope",
     "older_practice",
     "paper_choice",
     "read_activations",

@@ -1,45 +1,116 @@
-"""The catalogue: every activation of a U-Net, read off its module tree by role.
+"""The catalogue: every activation of a denoiser, read off its module tree by role.
 
-Names, after Meng et al. (NeurIPS 2024): ``{down|up}-level{L}-repeat{R}-res-out``, ``...-res-increment``,
-``...-vit-block{B}-{self-q|self-k|self-v|cross-q|ffn-inner|out}``, ``...-vit-out``,
-``{down|up}-level{L}-{downsampler|upsampler}-out``, ``mid-repeat{R}-res-...``, ``mid-vit-...``, ``unet-in`` and
-``unet-after-conv-in``. Levels, repeats and blocks count from 0 in the order in which a forward pass reaches them.
-Nothing here needs weights: a module tree on the meta device is enough.
+There is no list of model names: a network with residual levels is walked as a U-Net (`_unet`), any other as lists of
+blocks that hold attention (`_transformer`). Nothing here needs weights: a module tree on the meta device is enough.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+import re
+from dataclasses import replace
+from typing import Literal
 
+import torch
 from torch import nn
 
-from diffsift.backbones import Activation, Backbone
-from diffsift.backbones.activation import Kind, Layout, Port, Stage
+from diffsift.backbones import Activation, Backbone, place
 from diffsift.errors import ModelError, SpecificationError, did_you_mean
+
+from ._transformer import read_transformer
+from ._unet import is_unet, read_unet
+
+Scope = Literal["all", "paper"]
 
 
 def catalogue(backbone: Backbone) -> tuple[Activation, ...]:
-    """All activations of a backbone in execution order."""
-    return backbone.declared or read_activations(backbone.denoiser)
+    """All activations of a backbone in execution order; those that cannot be captured say why in `unreadable`.
+
+    The first time the denoiser is run twice, to find out where the image's tokens lie and how large attention maps are.
+    """
+    if not backbone.declared:
+        activations = read_activations(backbone.denoiser)
+        activations = _completed(backbone, activations)
+        if all(entry.unreadable for entry in activations):
+            reasons = "; ".join(sorted({entry.unreadable for entry in activations}))
+            raise ModelError(
+                f"the denoiser must have activations on a grid over the image, but {type(backbone.denoiser).__name__} "
+                f"has none: {reasons}."
+            )
+        backbone.declared = activations
+    return backbone.declared
 
 
 def read_activations(denoiser: nn.Module) -> tuple[Activation, ...]:
-    """All activations of a U-Net in execution order.
+    """All activations of a denoiser in execution order, as its module tree declares them.
 
     Args:
-        denoiser: a `UNet2DConditionModel`, on any device, the meta device included.
+        denoiser: a U-Net or transformer of diffusers, on any device, the meta device included. Where a transformer's
+            image tokens lie among text is known only once it ran (`catalogue`).
 
     Raises:
-        ModelError: the module tree is not that of a U-Net.
+        ModelError: there are neither residual levels nor blocks with attention.
     """
-    if not all(hasattr(denoiser, part) for part in ("conv_in", "down_blocks", "mid_block", "up_blocks")):
+    activations = read_unet(denoiser) if is_unet(denoiser) else read_transformer(denoiser)
+    if not activations:
         raise ModelError(
-            f"the denoiser must be a U-Net with down_blocks, mid_block and up_blocks, but {type(denoiser).__name__} "
-            "is not: diffsift cannot list its activations yet."
+            f"the denoiser must have residual levels or blocks with attention, but {type(denoiser).__name__} has "
+            "neither: diffsift finds no activations in it."
         )
-    return tuple(_Walk(denoiser).activations())
+    return activations
+
+
+def in_scope(activations: tuple[Activation, ...], scope: Scope) -> tuple[Activation, ...]:
+    """The activations of a scope: ``all``, or those that Meng et al. tried (``paper``).
+
+    They left out the network's input, values, attention outputs and attention maps, and of a deep ViT (more than two
+    blocks) all blocks but 0 and those with odd numbers: of ten blocks 0, 1, 3, 5, 7 and 9.
+    """
+    if scope == "all":
+        return activations
+    depth = _vit_depths(activations)
+    return tuple(entry for entry in activations if _in_paper(entry, depth))
+
+
+def _vit_depths(activations: tuple[Activation, ...]) -> dict[str, int]:
+    depths: dict[str, int] = {}
+    for entry in activations:
+        if match := _VIT_BLOCK.match(entry.name):
+            depths[match[1]] = max(depths.get(match[1], 0), int(match[2]) + 1)
+    return depths
+
+
+_VIT_BLOCK = re.compile(r"(.*?)block(\d+)-")
+
+
+def _in_paper(entry: Activation, depths: dict[str, int]) -> bool:
+    if entry.kind in ("input", "conv-in", "self-v", "self-out", "cross-out", "self-map", "cross-map"):
+        return False
+    match = _VIT_BLOCK.match(entry.name)
+    if match is None or depths[match[1]] <= 2:
+        return True
+    return int(match[2]) == 0 or int(match[2]) % 2 == 1
+
+
+def _completed(backbone: Backbone, activations: tuple[Activation, ...]) -> tuple[Activation, ...]:
+    """Declarations with what only a pass tells: all of a transformer's, and the attention maps of a U-Net."""
+    open_ones = [entry for entry in activations if entry.stage == "blocks" or entry.port == "attention"]
+    if not open_ones:
+        return activations
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, *backbone.image_size, generator=generator).to(backbone.device)
+    with torch.inference_mode():
+        clean = torch.cat([backbone.encode(image[None]) for image in images])
+        noise = torch.randn(clean[:1].shape, generator=generator).to(clean)
+
+    def run(image: int) -> None:
+        timestep = backbone.train_timesteps // 4
+        backbone.denoise(clean[image : image + 1], noise, timestep, backbone.condition(1))
+
+    placed = place(backbone.denoiser, run, open_ones, (int(clean.shape[-2]), int(clean.shape[-1])))
+    if len(open_ones) == len(activations):
+        return placed
+    known = {entry.name: entry for entry in placed}
+    return tuple(replace(known.get(entry.name, entry), depth=entry.depth) for entry in activations)
 
 
 def activation_named(name: str, activations: tuple[Activation, ...]) -> Activation:
@@ -54,132 +125,3 @@ def activation_named(name: str, activations: tuple[Activation, ...]) -> Activati
     raise SpecificationError(
         f"activation {name!r} does not exist in this model{did_you_mean(name, (entry.name for entry in activations))}"
     )
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where in the network the walk is."""
-
-    stage: Stage
-    level: int | None
-    stride: int
-    repeat: int | None = None
-    repeats: int | None = None
-
-    @property
-    def prefix(self) -> str:
-        return self.stage if self.level is None else f"{self.stage}-level{self.level}"
-
-
-class _Walk:
-    def __init__(self, unet: Any) -> None:
-        self._unet = unet
-        self._depth = 0
-
-    def activations(self) -> Iterator[Activation]:
-        unet = self._unet
-        entry = _Place("in", None, 1)
-        yield self._declare("unet-in", "input", entry, unet.conv_in.in_channels, "map", "conv_in", "input")
-        yield self._declare("unet-after-conv-in", "conv-in", entry, unet.conv_in.out_channels, "map", "conv_in")
-        stride = 1
-        for level, block in enumerate(unet.down_blocks):
-            yield from self._level(block, f"down_blocks.{level}", "down", level, stride)
-            if _parts(block, "downsamplers"):
-                stride *= 2
-        yield from self._mid(stride)
-        for level, block in enumerate(unet.up_blocks):
-            yield from self._level(block, f"up_blocks.{level}", "up", level, stride)
-            if _parts(block, "upsamplers"):
-                stride //= 2
-
-    def _level(self, block: Any, path: str, stage: Stage, level: int, stride: int) -> Iterator[Activation]:
-        resnets, attentions = _parts(block, "resnets"), _parts(block, "attentions")
-        for repeat, resnet in enumerate(resnets):
-            place = _Place(stage, level, stride, repeat, len(resnets))
-            prefix = f"{place.prefix}-repeat{repeat}"
-            yield from self._resnet(resnet, f"{path}.resnets.{repeat}", prefix, place)
-            if repeat < len(attentions):
-                yield from self._vit(attentions[repeat], f"{path}.attentions.{repeat}", prefix, place)
-        for sampler, after in (("downsampler", stride * 2), ("upsampler", stride // 2)):
-            for number, module in enumerate(_parts(block, f"{sampler}s")):
-                place = _Place(stage, level, after)
-                kind: Kind = "downsampler-out" if sampler == "downsampler" else "upsampler-out"
-                channels = int(getattr(module, "out_channels", None) or resnets[-1].out_channels)
-                name = f"{place.prefix}-{sampler}-out"
-                yield self._declare(name, kind, place, channels, "map", f"{path}.{sampler}s.{number}")
-
-    def _mid(self, stride: int) -> Iterator[Activation]:
-        block = self._unet.mid_block
-        if block is None:
-            return
-        resnets, attentions = _parts(block, "resnets"), _parts(block, "attentions")
-        for repeat, resnet in enumerate(resnets):  # one residual block more than attentions, which lie between them
-            place = _Place("mid", None, stride, repeat, len(resnets))
-            yield from self._resnet(resnet, f"mid_block.resnets.{repeat}", f"mid-repeat{repeat}", place)
-            if repeat < len(attentions):
-                prefix = "mid" if len(attentions) == 1 else f"mid-repeat{repeat}"
-                yield from self._vit(attentions[repeat], f"mid_block.attentions.{repeat}", prefix, place)
-
-    def _resnet(self, resnet: Any, path: str, prefix: str, place: _Place) -> Iterator[Activation]:
-        # The increment is what the block adds to its input: the output of its second convolution.
-        yield self._declare(
-            f"{prefix}-res-increment", "res-increment", place, resnet.out_channels, "map", f"{path}.conv2"
-        )
-        yield self._declare(f"{prefix}-res-out", "res-out", place, resnet.out_channels, "map", path)
-
-    def _vit(self, vit: Any, path: str, prefix: str, place: _Place) -> Iterator[Activation]:
-        blocks = _parts(vit, "transformer_blocks")
-        if not blocks:
-            return
-        width = int(vit.inner_dim)
-        for number, block in enumerate(blocks):
-            here, inside = f"{prefix}-vit-block{number}", f"{path}.transformer_blocks.{number}"
-            for kind, projection in _ATTENTION_TAPS:
-                attention, linear = projection.split(".")
-                module = getattr(getattr(block, attention, None), linear, None)
-                if module is not None:
-                    channels = int(module.out_features)
-                    yield self._declare(f"{here}-{kind}", kind, place, channels, "tokens", f"{inside}.{projection}")
-            inner = block.ff.net[-1].in_features
-            yield self._declare(f"{here}-ffn-inner", "ffn-inner", place, inner, "tokens", f"{inside}.ff.net.0")
-            yield self._declare(f"{here}-out", "block-out", place, width, "tokens", inside)
-        yield self._declare(f"{prefix}-vit-out", "vit-out", place, int(vit.out_channels), "map", path)
-
-    def _declare(
-        self,
-        name: str,
-        kind: Kind,
-        place: _Place,
-        channels: int,
-        layout: Layout,
-        module: str,
-        port: Port = "output",
-    ) -> Activation:
-        activation = Activation(
-            name=name,
-            kind=kind,
-            stage=place.stage,
-            level=place.level,
-            depth=self._depth,
-            channels=channels,
-            stride=place.stride,
-            layout=layout,
-            module=module,
-            port=port,
-            repeat=place.repeat,
-            repeats=place.repeats,
-        )
-        self._depth += 1
-        return activation
-
-
-_ATTENTION_TAPS: tuple[tuple[Kind, str], ...] = (
-    ("self-q", "attn1.to_q"),
-    ("self-k", "attn1.to_k"),
-    ("self-v", "attn1.to_v"),
-    ("cross-q", "attn2.to_q"),
-)
-
-
-def _parts(module: Any, name: str) -> list[Any]:
-    return list(getattr(module, name, None) or [])

@@ -54,13 +54,15 @@ class StructuralFilter(PropertyFilter):
         return {name: reason for name, reason in found.items() if reason}
 
     def _reason(self, entry: Activation, last_level: int) -> str:
+        if entry.stage == "blocks":
+            return ""  # the rules were derived on U-Nets: they say nothing of a transformer
         if entry.stage != "up" or entry.level is None:
             return {
                 "in": "network input: no features yet",
                 "down": "down-stage: diffusion noise not removed yet",
                 "mid": "mid-stage: before the up-stage",
             }[entry.stage]
-        if entry.kind in ("res-increment", "ffn-inner", "self-v"):
+        if entry.kind in ("res-increment", "ffn-inner", "self-v", "self-out", "cross-out"):
             return "increment: carries high-frequency noise"
         if entry.stride >= self.too_coarse_stride or (
             entry.kind == "upsampler-out" and entry.stride * 2 >= self.too_coarse_stride
@@ -74,6 +76,20 @@ class StructuralFilter(PropertyFilter):
         if is_self_attention and not late:
             return "self-attention in the clean part: locality hides meaning"
         return ""
+
+
+class UsableFilter(PropertyFilter):
+    """Drops what cannot be captured, and attention maps unless they are asked for: they are as wide as the grid."""
+
+    def __init__(self, *, attention_maps: bool) -> None:
+        self._attention_maps = attention_maps
+
+    def reasons(self, activations: Sequence[Activation]) -> dict[str, str]:
+        found = {entry.name: f"cannot be captured: {entry.unreadable}" for entry in activations if entry.unreadable}
+        if not self._attention_maps:
+            maps = [entry.name for entry in activations if entry.kind in ("self-map", "cross-map")]
+            found = {**dict.fromkeys(maps, "attention map: filters.attention_maps is off"), **found}
+        return found
 
 
 class NamePatternFilter(PropertyFilter):
@@ -106,7 +122,7 @@ def apply_filters(activations: Sequence[Activation], specification: FilterSpecif
     Raises:
         SpecificationError: a pattern matches nothing, or nothing is left.
     """
-    filters: list[PropertyFilter] = []
+    filters: list[PropertyFilter] = [UsableFilter(attention_maps=specification.attention_maps)]
     if specification.keep or specification.drop:
         filters.append(NamePatternFilter(keep=specification.keep, drop=specification.drop))
     if specification.rules == "structural":

@@ -15,6 +15,9 @@ class FilterSpecification(BaseModel):
     rules: Literal["structural", "none"] = Field(
         "structural", description="structural: the paper's rules generalised; none: keep everything"
     )
+    attention_maps: bool = Field(
+        False, description="try attention maps too; a self-attention map is as wide as its grid"
+    )
     keep: tuple[str, ...] = Field((), description="keep only names that match one of these patterns (up-*-cross-q)")
     drop: tuple[str, ...] = Field((), description="drop names that match one of these patterns")
 

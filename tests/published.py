@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import torch
@@ -35,15 +34,8 @@ SDXL: dict[str, Any] = {
     "addition_time_embed_dim": 256,
     "projection_class_embeddings_input_dim": 2816,
 }
-_PAPERS_BLOCKS = {0, 1, 3, 5, 7, 9}
 
 
 def activations_of(config: dict[str, Any]) -> tuple[Activation, ...]:
     with torch.device("meta"):
         return read_activations(UNet2DConditionModel(**config))
-
-
-def in_the_paper(entry: Activation) -> bool:
-    """The paper's pool has not every block of a deep ViT, no self-v and nothing of the network's input."""
-    block = re.search(r"block(\d+)", entry.name)
-    return (block is None or int(block[1]) in _PAPERS_BLOCKS) and entry.kind not in ("self-v", "input", "conv-in")

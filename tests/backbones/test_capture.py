@@ -61,8 +61,9 @@ def test_hooks_go_away_on_success_early_stop_and_error(network: nn.Sequential) -
 
 
 def test_values_are_those_of_the_modules_bit_for_bit(tiny_backbone: StableDiffusionBackbone) -> None:
-    one_of_each = {entry.kind: entry for entry in reversed(catalogue(tiny_backbone))}.values()
-    assert len(one_of_each) == 13
+    known = [entry for entry in reversed(catalogue(tiny_backbone)) if entry.port != "attention"]
+    one_of_each = {entry.kind: entry for entry in known}.values()
+    assert len(one_of_each) == 15
     modules = dict(tiny_backbone.denoiser.named_modules())
     received: dict[str, Tensor] = {}
     returned: dict[str, Tensor] = {}
@@ -127,8 +128,27 @@ def test_a_module_that_runs_twice_or_never_is_refused() -> None:
 
 def test_only_tensors_can_be_captured() -> None:
     model = nn.Sequential(_Lists())
-    with pytest.raises(CaptureError, match=r"must be a tensor, but 0 gave a list"), Capture(model, [tap("0")]):
+    with (
+        pytest.raises(CaptureError, match=r"must be tensor 1 of what 0 gives, but it gave 1"),
+        Capture(model, [replace(tap("0"), item=1)]),
+    ):
         model(torch.ones(1, 4))
+
+
+def test_what_cannot_be_captured_is_refused_with_the_reason() -> None:
+    text = replace(tap("0"), unreadable="does not depend on the image")
+    with pytest.raises(CaptureError, match=r"cannot be captured: does not depend on the image"):
+        Capture(nn.Sequential(nn.Linear(1, 1)), [text]).__enter__()
+
+
+def test_as_map_cuts_off_text_and_shared_columns() -> None:
+    joint = torch.arange(2 * 9 * 4.0).reshape(2, 9, 4)
+    last = as_map(joint, replace(tap("0"), tokens="last"), (2, 3))
+    assert torch.equal(last, joint[:, 3:].transpose(1, 2).reshape(2, 4, 2, 3))
+    first = as_map(joint, replace(tap("0"), tokens="first", columns=(1, 3), channels=2), (2, 3))
+    assert torch.equal(first, joint[:, :6, 1:3].transpose(1, 2).reshape(2, 2, 2, 3))
+    rows = torch.randn(2, 2, 3, 4)
+    assert torch.equal(as_map(rows, replace(tap("0"), layout="map-last"), (2, 3)), rows.permute(0, 3, 1, 2))
 
 
 def test_as_map_gives_maps_and_refuses_another_shape() -> None:

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 import torch
-from published import SD15, SDXL, activations_of, in_the_paper
+from published import SD15, SDXL, activations_of
 from torch import nn
 
 from diffsift.backbones import Capture, LatentControl, StableDiffusionBackbone, grid_size
 from diffsift.errors import ModelError, SpecificationError
-from diffsift.spaces import activation_named, catalogue, read_activations
+from diffsift.spaces import activation_named, catalogue, in_scope, read_activations
 
 IN_EVERY_BLOCK = ("self-q", "self-k", "cross-q", "ffn-inner", "block-out")
 
 
 def test_sdxl_has_the_279_activations_of_the_paper() -> None:
-    found = [entry for entry in activations_of(SDXL) if in_the_paper(entry)]
+    found = in_scope(activations_of(SDXL), "paper")
     assert len(found) == 279
     counts = Counter((entry.kind, entry.stage) for entry in found)
     expected = {"res-out": (6, 2, 9), "res-increment": (6, 2, 9), "vit-out": (4, 1, 6)}
@@ -52,12 +52,12 @@ def test_sd15_has_its_known_places() -> None:
 def test_names_and_places_are_unique_and_in_execution_order(config: dict[str, Any]) -> None:
     found = activations_of(config)
     assert len({entry.name for entry in found}) == len(found)
-    assert len({(entry.module, entry.port) for entry in found}) == len(found)
+    assert len({(entry.module, entry.port, entry.kind) for entry in found}) == len(found)
     assert [entry.depth for entry in found] == list(range(len(found)))
 
 
 def test_every_declaration_holds_for_the_tensor_it_declares(tiny_backbone: StableDiffusionBackbone) -> None:
-    known = catalogue(tiny_backbone)
+    known = [entry for entry in catalogue(tiny_backbone) if entry.kind != "self-map"]  # as wide as the grid
     clean, noise = torch.randn(2, 3, 4, 9, 7).unbind(0)  # odd, so that strides round
     with torch.inference_mode(), Capture(tiny_backbone.denoiser, known, stop_early=False) as captured:
         tiny_backbone.denoise(clean, noise, 10, tiny_backbone.condition(3))
@@ -91,5 +91,5 @@ def test_an_unknown_name_offers_the_closest(tiny_backbone: StableDiffusionBackbo
 
 
 def test_what_is_no_unet_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"must be a U-Net .* but Linear is not"):
+    with pytest.raises(ModelError, match=r"must have residual levels or blocks with attention, but Linear has neither"):
         read_activations(nn.Linear(1, 1))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from published import SD15, SDXL, activations_of, in_the_paper
+from published import SD15, SDXL, activations_of
 
 from diffsift.backbones import StableDiffusionBackbone
 from diffsift.errors import SpecificationError
-from diffsift.spaces import Decision, FilterSpecification, apply_filters, catalogue, paper_choice
+from diffsift.spaces import Decision, FilterSpecification, apply_filters, catalogue, in_scope, paper_choice
 
 PUBLISHED = Path(__file__).parent.parent / "assets" / "published_pools.csv"
 
@@ -38,7 +39,7 @@ def test_the_structural_rules_keep_the_published_pools_and_few_more(
 ) -> None:
     names = published(backbone)
     assert len(names) == pool
-    known = [entry for entry in activations_of(config) if in_the_paper(entry)]
+    known = in_scope(activations_of(config), "paper")
     found = kept(apply_filters(known, FilterSpecification()))
     assert found >= names
     assert len(found) == ours
@@ -57,7 +58,17 @@ def test_every_drop_has_a_reason_and_no_kept_one_has(tiny_backbone: StableDiffus
 
 
 def test_without_rules_everything_is_kept(tiny_backbone: StableDiffusionBackbone) -> None:
-    assert all(decision.kept for decision in decide(tiny_backbone, rules="none"))
+    assert all(decision.kept for decision in decide(tiny_backbone, rules="none", attention_maps=True))
+    dropped = [entry for entry in decide(tiny_backbone, rules="none") if not entry.kept]
+    assert {entry.activation.kind for entry in dropped} == {"self-map", "cross-map"}
+    assert {entry.reason for entry in dropped} == {"attention map: filters.attention_maps is off"}
+
+
+def test_what_cannot_be_captured_is_dropped_with_the_reason(tiny_backbone: StableDiffusionBackbone) -> None:
+    known = catalogue(tiny_backbone)
+    broken = replace(known[0], unreadable="its module runs 0 times in a pass, not once")
+    first, *_ = apply_filters((broken, *known[1:]), FilterSpecification(rules="none"))
+    assert first.reason == "cannot be captured: its module runs 0 times in a pass, not once"
 
 
 def test_patterns_keep_and_drop_by_name(tiny_backbone: StableDiffusionBackbone) -> None:
