@@ -3,7 +3,7 @@
 from ._base import Backbone, resize
 from ._controls import LatentControl, PixelControl, with_random_weights
 from ._loading import load, load_structure, resolve_device, resolve_dtype
-from ._pipeline import StableDiffusionBackbone
+from ._pipeline import PipelineBackbone
 from .activation import Activation
 from .capture import Capture, as_map, grid_size
 from .placing import place
@@ -15,8 +15,8 @@ __all__ = [
     "Capture",
     "LatentControl",
     "ModelSpecification",
+    "PipelineBackbone",
     "PixelControl",
-    "StableDiffusionBackbone",
     "as_map",
     "grid_size",
     "load",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ._base import Backbone
-from ._pipeline import StableDiffusionBackbone
+from ._pipeline import PipelineBackbone
 from .activation import Activation
 
 
@@ -29,7 +29,7 @@ class _Neighbourhood(nn.Module):
 class _ControlBackbone(Backbone):
     """No network: the neighbourhood of a place in the clean input is the feature."""
 
-    def __init__(self, name: str, main: StableDiffusionBackbone, *, channels: int, edge: int) -> None:
+    def __init__(self, name: str, main: PipelineBackbone, *, channels: int, edge: int) -> None:
         self.name = name
         self._main = main
         self.denoiser = nn.Sequential(_Neighbourhood(edge))
@@ -63,7 +63,7 @@ class _ControlBackbone(Backbone):
 class PixelControl(_ControlBackbone):
     """Raw pixels: the 5 x 5 patch of RGB values around a place, at the backbone's image size."""
 
-    def __init__(self, main: StableDiffusionBackbone) -> None:
+    def __init__(self, main: PipelineBackbone) -> None:
         super().__init__("pixels", main, channels=3, edge=5)
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
@@ -76,8 +76,8 @@ class PixelControl(_ControlBackbone):
 class LatentControl(_ControlBackbone):
     """VAE latents without noise: the 3 x 3 patch of latent values around a place."""
 
-    def __init__(self, main: StableDiffusionBackbone) -> None:
-        super().__init__("latents", main, channels=int(main.config["in_channels"]), edge=3)
+    def __init__(self, main: PipelineBackbone) -> None:
+        super().__init__("latents", main, channels=main.channels, edge=3)
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
         return self._main.encode(images)
@@ -86,7 +86,7 @@ class LatentControl(_ControlBackbone):
         return {**self._main.identity(), "denoiser": "none: latents 3x3"}
 
 
-def with_random_weights(main: StableDiffusionBackbone, *, seed: int = 0) -> StableDiffusionBackbone:
+def with_random_weights(main: PipelineBackbone, *, seed: int = 0) -> PipelineBackbone:
     """The same backbone with its denoiser freshly initialised, named ``random``; VAE and conditioning are shared."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

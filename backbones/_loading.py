@@ -23,13 +23,13 @@ from torch import nn
 
 from diffsift.errors import ModelError, did_you_mean
 
-from ._pipeline import StableDiffusionBackbone
+from ._pipeline import PipelineBackbone
 from .specification import ModelSpecification
 
 _DENOISERS = ("unet", "transformer")
 
 
-def load(model: ModelSpecification, *, name: str = "main") -> StableDiffusionBackbone:
+def load(model: ModelSpecification, *, name: str = "main") -> PipelineBackbone:
     """Load a pipeline and make it a backbone.
 
     Raises:
@@ -52,9 +52,7 @@ def load(model: ModelSpecification, *, name: str = "main") -> StableDiffusionBac
             # AttributeError: a class that model_index.json names is not in this diffusers.
             raise ModelError(_why_not_loaded(model, error)) from error
     pipeline.to(device)
-    return StableDiffusionBackbone(
-        pipeline, name=name, source=model.id, image_size=model.image_size, prompt=model.prompt
-    )
+    return PipelineBackbone(pipeline, name=name, source=model.id, image_size=model.image_size, prompt=model.prompt)
 
 
 def load_structure(model: str, *, revision: str | None = None) -> nn.Module:

@@ -35,7 +35,6 @@ class AttentionCalls(TorchFunctionMode):
 
     def watch(self, module: nn.Module, callback: _Callback) -> list[RemovableHandle]:
         """Call `callback(query, key, options)` for each attention call that `module` makes; returns hooks to remove."""
-
         self._callbacks.setdefault(module, []).append(callback)
         if len(self._callbacks[module]) > 1:
             return []

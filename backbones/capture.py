@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -55,6 +56,7 @@ class Capture:
         self._fired: Counter[str] = Counter()
         # Reading every torch call costs time: only where attention maps are wanted.
         self._attention = AttentionCalls() if any(entry.port == "attention" for entry in activations) else None
+        self._modes = ExitStack()
         self.tensors: dict[str, Tensor] = {}
 
     def __enter__(self) -> Self:
@@ -73,14 +75,13 @@ class Capture:
             self._remove()
             raise
         if self._attention is not None:
-            self._attention.__enter__()
+            self._modes.enter_context(self._attention)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        if self._attention is not None:
-            self._attention.__exit__(kind, error, trace)
+        self._modes.close()
         self._remove()
         stopped = isinstance(error, _EverythingCaptured)
         if error is None or stopped:

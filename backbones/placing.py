@@ -8,6 +8,7 @@ switched off in both, so that nothing can flow from one token to another: a toke
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,17 +39,18 @@ class _Recorder:
         self._handles: list[RemovableHandle] = []
         self._denoiser = denoiser
         self._attention = AttentionCalls(switch_off=True)
+        self._modes = ExitStack()
         self._spots = list(dict.fromkeys((activation.module, activation.port) for activation in activations))
 
     def __enter__(self) -> _Recorder:
         modules = dict(self._denoiser.named_modules())
         for spot in self._spots:
             self._handles += self._hook(modules[spot[0]], spot)
-        self._attention.__enter__()
+        self._modes.enter_context(self._attention)
         return self
 
-    def __exit__(self, *reason: Any) -> None:
-        self._attention.__exit__(*reason)
+    def __exit__(self, *_: object) -> None:
+        self._modes.close()
         for handle in self._handles:
             handle.remove()
 

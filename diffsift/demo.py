@@ -16,8 +16,8 @@ def demo_specification(*, seed: int = 0, trials: int | None = None) -> Specifica
     """The search that ``diffsift demo`` runs; `seed` draws the scenes and seeds the search.
 
     The structural rules are off: they were derived on models a thousand times larger, and on this one they cost score
-    (best of 300 trials on validation scenes of a seed not used elsewhere: 0.14 with them, 0.16 without). Attention outputs
-    are left out: what they add to a block's stream is in the block's output.
+    (best of 300 trials on validation scenes of a seed not used elsewhere: 0.14 with them, 0.16 without). Attention
+    outputs are left out: what they add to a block's stream is in the block's output.
     """
     return Specification.parse(
         {

@@ -25,8 +25,8 @@ def report_pictures(
 ) -> ReportPictures:
     """A few kept and dropped activations of the first test image, and predictions of the selection found."""
     image = result.samples[0].image
-    shown = _activations_to_show(outcome)
     known = catalogue(backbone)
+    shown = _activations_to_show(outcome, {entry.name for entry in known if not entry.unreadable})
     timestep = outcome.found.candidates[0].timestep
     wanted = {timestep: [activation_named(name, known) for name, _ in shown]}
     pictures = []
@@ -55,11 +55,11 @@ def principal_colors(feature_map: Float[Tensor, "channels rows columns"]) -> UIn
     return (scaled * 255).round().to(torch.uint8).reshape(rows, columns, 3).numpy()
 
 
-def _activations_to_show(outcome: Outcome) -> list[tuple[str, bool]]:
+def _activations_to_show(outcome: Outcome, readable: set[str]) -> list[tuple[str, bool]]:
     """The selection's own activations first, then kept and dropped ones spread over the network."""
     chosen = list(dict.fromkeys(candidate.activation for candidate in outcome.found.candidates))
     kept = [entry.name for entry in outcome.decisions if entry.kept and entry.name not in chosen]
-    dropped = [entry.name for entry in outcome.decisions if not entry.kept]
+    dropped = [entry.name for entry in outcome.decisions if not entry.kept and entry.name in readable]
     return [
         *((name, True) for name in (chosen + _spread(kept, max(0, _KEPT_SHOWN - len(chosen))))),
         *((name, False) for name in _spread(dropped, _DROPPED_SHOWN)),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from diffsift.backbones import Activation, StableDiffusionBackbone, load
+from diffsift.backbones import Activation, PipelineBackbone, load
 from diffsift.errors import SpecificationError
 from diffsift.objectives import Bank, Objective, RidgeProbe, SegmentationObjective
 from diffsift.spaces import Candidate, Decision, Selection, apply_filters, catalogue, older_practice, paper_choice
@@ -25,7 +25,7 @@ class Prepared:
 
     specification: Specification
     objective: Objective
-    backbone: StableDiffusionBackbone
+    backbone: PipelineBackbone
     activations: dict[str, Activation]
     decisions: tuple[Decision, ...]
     bank: Bank

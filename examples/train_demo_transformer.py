@@ -1,4 +1,4 @@
-"""Train a small diffusion transformer (DiT) on digit scenes, in the latent space of the pipeline that ships with diffsift.
+"""Train a small diffusion transformer (DiT) on digit scenes, in the latent space of the built-in pipeline.
 
     python examples/train_demo_transformer.py --out examples/demo_transformer
 

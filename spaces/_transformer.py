@@ -1,10 +1,10 @@
 """The activations of a diffusion transformer, read off its module tree by role.
 
 A block list is an `nn.ModuleList` whose entries hold attention: modules with projections to queries and keys, separate
-or fused. Names are in the style of the U-Nets': ``block7-{q|k|v|map|cross-map|attn-out|ffn-inner|out}``, with ``self-`` and
-``cross-`` before q, k, v, map and out where a block has both kinds of attention, and the list's own name before the number where there
-are several lists (``single3-out``). What belongs to the text (its projections, its feed-forward layers, whole blocks)
-looks alike in the tree; running the network tells (`diffsift.backbones.place`).
+or fused. Names are in the style of the U-Nets': ``block7-{q|k|v|map|cross-map|attn-out|ffn-inner|out}``, with
+``self-`` and ``cross-`` before q, k, v, map and out where a block has both kinds of attention, and the list's own name
+where there are several lists (``single3-out``). What belongs to the text (its projections, its feed-forward layers,
+whole blocks) looks alike in the tree; running the network tells (`diffsift.backbones.place`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,12 @@ from diffsift.backbones.activation import Kind, Port
 _QUERIES = ("to_q", "to_query", "q_proj", "wq")
 _KEYS = ("to_k", "to_key", "k_proj", "wk")
 _VALUES = ("to_v", "to_value", "v_proj", "wv")
+_PROJECTIONS: tuple[tuple[str, Kind, tuple[str, ...]], ...] = (
+    ("q", "self-q", _QUERIES),
+    ("k", "self-k", _KEYS),
+    ("v", "self-v", _VALUES),
+)
+_CROSS_PROJECTIONS: tuple[tuple[str, Kind, tuple[str, ...]], ...] = (("q", "cross-q", _QUERIES),)
 _FUSED = ("to_qkv_mlp_proj", "to_qkv", "qkv_proj", "qkv", "img_qkv_proj")
 _OUTPUTS = ("to_out", "out_layer", "out_proj", "o_proj", "wo", "proj")
 _FEED_FORWARD = ("ff", "mlp", "ffn", "feed_forward", "feedforward", "img_mlp")
@@ -119,17 +125,17 @@ class _Block:
         role = ("cross-" if crosses else "self-") if count > 1 else ""
         if count > 2 and order > 1:
             role = f"{role}{order}-"
-        q, k, v, out = ("cross-q", None, None, "cross-out") if crosses else ("self-q", "self-k", "self-v", "self-out")
         fused = _child(attention, _FUSED)
         if fused is not None and not _child(attention, _QUERIES):
             width = _fused_width(attention, fused[1])
-            for third, (letter, kind) in enumerate(zip("qkv", ("self-q", "self-k", "self-v"), strict=True)):
+            for third, (letter, kind, _) in enumerate(_PROJECTIONS):
                 part = (third * width, (third + 1) * width)
                 yield self._declare(role + letter, kind, width, _join(path, fused[0]), columns=part)
         else:
-            for letter, kind, names in (("q", q, _QUERIES), ("k", k, _KEYS), ("v", v, _VALUES)):
+            # Keys and values of cross-attention are the text's.
+            for letter, kind, names in _CROSS_PROJECTIONS if crosses else _PROJECTIONS:
                 projection = _child(attention, names)
-                if kind is not None and projection is not None:
+                if projection is not None:
                     yield self._declare(role + letter, kind, _width(projection[1]), _join(path, projection[0]))
         if not crosses:
             yield self._declare(f"{role}map", "self-map", 0, path, port="attention")
@@ -139,6 +145,7 @@ class _Block:
         if output is not None:
             name = output[0] + (".0" if isinstance(output[1], nn.ModuleList | nn.Sequential) else "")
             last = output[1][0] if isinstance(output[1], nn.ModuleList | nn.Sequential) else output[1]
+            out: Kind = "cross-out" if crosses else "self-out"
             yield self._declare(f"{role or 'attn-'}out", out, _width(last), _join(path, name))
 
     def _declare(

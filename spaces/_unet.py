@@ -131,7 +131,7 @@ class _Walk:
 
     def _attention(self, attention: Any, path: str, prefix: str, place: _Place) -> Iterator[Activation]:
         """Attention over places without a transformer block around it, as unconditional U-Nets have it."""
-        for kind, projection in (("self-q", "to_q"), ("self-k", "to_k"), ("self-v", "to_v")):
+        for kind, projection in _OWN_TAPS:
             module = getattr(attention, projection, None)
             if isinstance(module, nn.Linear):
                 width = module.out_features
@@ -169,6 +169,7 @@ class _Walk:
         return activation
 
 
+_OWN_TAPS: tuple[tuple[Kind, str], ...] = (("self-q", "to_q"), ("self-k", "to_k"), ("self-v", "to_v"))
 _ATTENTION_TAPS: tuple[tuple[Kind, str], ...] = (
     ("self-q", "attn1.to_q"),
     ("self-k", "attn1.to_k"),

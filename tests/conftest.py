@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from diffsift.backbones import StableDiffusionBackbone
+    from diffsift.backbones import PipelineBackbone
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -61,7 +61,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_backbone(tiny_pipeline: Path) -> StableDiffusionBackbone:
+def tiny_backbone(tiny_pipeline: Path) -> PipelineBackbone:
     """The tiny pipeline, loaded. Not to be changed."""
     from diffsift.backbones import ModelSpecification, load
 

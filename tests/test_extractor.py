@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from diffsift import FeatureExtractor
-from diffsift.backbones import ModelSpecification, StableDiffusionBackbone, with_random_weights
+from diffsift.backbones import ModelSpecification, PipelineBackbone, with_random_weights
 from diffsift.errors import SelectionError
 from diffsift.spaces import Candidate, Selection, Standardiser
 from diffsift.tracking.extractor import save_selection
@@ -31,7 +31,7 @@ def statistics() -> dict[Candidate, Standardiser]:
 
 
 @pytest.fixture
-def saved(tiny_pipeline: Path, tiny_backbone: StableDiffusionBackbone, tmp_path: Path) -> Path:
+def saved(tiny_pipeline: Path, tiny_backbone: PipelineBackbone, tmp_path: Path) -> Path:
     """A selection file whose model lies beside it."""
     shutil.copytree(tiny_pipeline, tmp_path / "model")
     save_selection(
@@ -46,7 +46,7 @@ def saved(tiny_pipeline: Path, tiny_backbone: StableDiffusionBackbone, tmp_path:
 
 
 @pytest.fixture
-def extractor(tiny_backbone: StableDiffusionBackbone) -> FeatureExtractor:
+def extractor(tiny_backbone: PipelineBackbone) -> FeatureExtractor:
     return FeatureExtractor(SELECTION, tiny_backbone, statistics(), noise_seed=0)
 
 
@@ -156,7 +156,7 @@ def test_images_are_checked(extractor: FeatureExtractor, wrong: Tensor, message:
         extractor(wrong)
 
 
-def test_candidates_of_another_backbone_are_refused(tiny_backbone: StableDiffusionBackbone) -> None:
+def test_candidates_of_another_backbone_are_refused(tiny_backbone: PipelineBackbone) -> None:
     with pytest.raises(SelectionError, match=r"must be of backbone 'random', but got \['main'\]"):
         FeatureExtractor(SELECTION, with_random_weights(tiny_backbone), statistics(), noise_seed=0)
 

@@ -13,8 +13,8 @@ from diffsift.backbones import (
     Backbone,
     LatentControl,
     ModelSpecification,
+    PipelineBackbone,
     PixelControl,
-    StableDiffusionBackbone,
     load,
     with_random_weights,
 )
@@ -38,7 +38,7 @@ def images() -> Tensor:
     return torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
-def test_an_image_has_the_same_features_in_any_batch(tiny_backbone: StableDiffusionBackbone, images: Tensor) -> None:
+def test_an_image_has_the_same_features_in_any_batch(tiny_backbone: PipelineBackbone, images: Tensor) -> None:
     together = features(tiny_backbone, images)
     alone = torch.cat([features(tiny_backbone, images[i : i + 1]) for i in range(len(images))])
     reversed_ = features(tiny_backbone, images.flip(0)).flip(0)
@@ -47,7 +47,7 @@ def test_an_image_has_the_same_features_in_any_batch(tiny_backbone: StableDiffus
     assert not torch.allclose(together[0], together[1], atol=1e-2)
 
 
-def test_features_depend_on_seed_and_timestep(tiny_backbone: StableDiffusionBackbone, images: Tensor) -> None:
+def test_features_depend_on_seed_and_timestep(tiny_backbone: PipelineBackbone, images: Tensor) -> None:
     base = features(tiny_backbone, images)
     assert torch.equal(base, features(tiny_backbone, images))
     assert not torch.allclose(base, features(tiny_backbone, images, seed=1), atol=1e-3)
@@ -69,9 +69,7 @@ def test_noise_depends_on_content_and_seed_only(images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("timestep", [-1, 1000])
-def test_a_timestep_out_of_range_is_refused(
-    tiny_backbone: StableDiffusionBackbone, images: Tensor, timestep: int
-) -> None:
+def test_a_timestep_out_of_range_is_refused(tiny_backbone: PipelineBackbone, images: Tensor, timestep: int) -> None:
     with pytest.raises(ModelError, match=rf"timestep must be in \[0, 999\], but got {timestep}"):
         features(tiny_backbone, images, timestep=timestep)
 
@@ -84,7 +82,7 @@ def test_images_need_not_be_square(tiny_pipeline: Path) -> None:
 
 
 def test_the_conditioning_of_sdxl_is_its_pipelines_own(images: Tensor) -> None:
-    backbone = StableDiffusionBackbone(tiny.xl_pipeline(), source="tiny-xl")
+    backbone = PipelineBackbone(tiny.xl_pipeline(), source="tiny-xl")
     conditioning = backbone.condition(3)
     assert tuple(conditioning["encoder_hidden_states"].shape) == (3, tiny.TOKENS, 2 * tiny.TEXT_WIDTH)
     assert conditioning["added_cond_kwargs"]["time_ids"][0].tolist() == [16, 16, 0, 0, 16, 16]
@@ -93,13 +91,13 @@ def test_the_conditioning_of_sdxl_is_its_pipelines_own(images: Tensor) -> None:
 
 
 def test_the_prompt_matters_and_is_part_of_the_identity(images: Tensor) -> None:
-    plain = StableDiffusionBackbone(tiny.pipeline(), source="tiny")
-    prompted = StableDiffusionBackbone(tiny.pipeline(), source="tiny", prompt="bad cafe")
+    plain = PipelineBackbone(tiny.pipeline(), source="tiny")
+    prompted = PipelineBackbone(tiny.pipeline(), source="tiny", prompt="bad cafe")
     assert plain.identity() != prompted.identity()
     assert not torch.equal(features(plain, images), features(prompted, images))
 
 
-def test_identity_is_that_of_the_weights(tiny_pipeline: Path, tiny_backbone: StableDiffusionBackbone) -> None:
+def test_identity_is_that_of_the_weights(tiny_pipeline: Path, tiny_backbone: PipelineBackbone) -> None:
     again = load(ModelSpecification(id=str(tiny_pipeline), device="cpu"))
     assert again.identity() == tiny_backbone.identity()
     next(again.denoiser.parameters()).data.flatten()[0] += 1
@@ -107,7 +105,7 @@ def test_identity_is_that_of_the_weights(tiny_pipeline: Path, tiny_backbone: Sta
     assert {key for key in changed if changed[key] != tiny_backbone.identity()[key]} == {"denoiser"}
 
 
-def test_random_weights_are_another_network(tiny_backbone: StableDiffusionBackbone, images: Tensor) -> None:
+def test_random_weights_are_another_network(tiny_backbone: PipelineBackbone, images: Tensor) -> None:
     first, second = with_random_weights(tiny_backbone, seed=0), with_random_weights(tiny_backbone, seed=0)
     assert first.name == "random"
     assert first.identity() == second.identity()
@@ -116,9 +114,7 @@ def test_random_weights_are_another_network(tiny_backbone: StableDiffusionBackbo
     assert tiny_backbone.name == "main"
 
 
-def test_controls_are_neighbourhoods_of_pixels_and_latents(
-    tiny_backbone: StableDiffusionBackbone, images: Tensor
-) -> None:
+def test_controls_are_neighbourhoods_of_pixels_and_latents(tiny_backbone: PipelineBackbone, images: Tensor) -> None:
     pixels, latents = PixelControl(tiny_backbone), LatentControl(tiny_backbone)
     ((_, maps),) = pixels.capture(images, {0: pixels.declared}, seed=0)
     patches = maps["pixels-5x5"].reshape(5, 3, 5, 5, 16, 16)
@@ -135,8 +131,8 @@ def test_controls_are_neighbourhoods_of_pixels_and_latents(
         pixels.check_timesteps([50])
 
 
-def test_another_kind_of_pipeline_is_refused() -> None:
+def test_a_model_that_wants_more_than_the_image_is_refused() -> None:
     pipeline = tiny.pipeline()
-    pipeline.vae = None
-    with pytest.raises(ModelError, match=r"my-model must be a Stable-Diffusion-like pipeline .* has no vae"):
-        StableDiffusionBackbone(pipeline, source="my-model")
+    pipeline.unet = tiny.unet(in_channels=9)
+    with pytest.raises(ModelError, match=r"my-model"):
+        PipelineBackbone(pipeline, source="my-model").encode(torch.rand(1, 3, 16, 16))

@@ -12,7 +12,7 @@ import pytest
 import tiny
 import torch
 
-from diffsift.backbones import Activation, PixelControl, StableDiffusionBackbone, with_random_weights
+from diffsift.backbones import Activation, PipelineBackbone, PixelControl, with_random_weights
 from diffsift.errors import BankError
 from diffsift.objectives import (
     Bank,
@@ -55,7 +55,7 @@ def open_bank(development: DevelopmentSet, tmp_path: Path) -> Callable[..., Bank
 
 
 @pytest.fixture
-def wanted(tiny_backbone: StableDiffusionBackbone) -> dict[int, list[Activation]]:
+def wanted(tiny_backbone: PipelineBackbone) -> dict[int, list[Activation]]:
     known = catalogue(tiny_backbone)
     return {50: [activation_named(name, known) for name in NAMES], 300: [activation_named(NAMES[0], known)]}
 
@@ -68,9 +68,7 @@ def entries(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "bank").iterdir())
 
 
-def test_a_second_fill_extracts_nothing(
-    open_bank: OpenBank, tiny_backbone: StableDiffusionBackbone, wanted: Wanted
-) -> None:
+def test_a_second_fill_extracts_nothing(open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted) -> None:
     first = open_bank()
     assert first.fill(tiny_backbone, wanted) == 4
     assert first.fill(tiny_backbone, wanted) == 0
@@ -83,14 +81,14 @@ def test_a_second_fill_extracts_nothing(
 
 
 def test_only_what_is_missing_is_extracted(
-    open_bank: OpenBank, tiny_backbone: StableDiffusionBackbone, wanted: Wanted
+    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted
 ) -> None:
     assert open_bank().fill(tiny_backbone, {50: wanted[50][:1]}) == 1
     assert open_bank().fill(tiny_backbone, wanted) == 3
 
 
 def test_what_shapes_a_feature_is_part_of_its_key(
-    open_bank: OpenBank, tiny_backbone: StableDiffusionBackbone, wanted: Wanted
+    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted
 ) -> None:
     few = {50: wanted[50][:1]}
     assert open_bank().fill(tiny_backbone, few) == 1
@@ -100,7 +98,7 @@ def test_what_shapes_a_feature_is_part_of_its_key(
 
 
 def test_entries_do_not_depend_on_the_batch_size(
-    open_bank: OpenBank, tiny_backbone: StableDiffusionBackbone, wanted: Wanted
+    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted
 ) -> None:
     single, whole = open_bank(folder="a", batch_size=1), open_bank(folder="b", batch_size=12)
     for bank in (single, whole):
@@ -112,7 +110,7 @@ def test_entries_do_not_depend_on_the_batch_size(
 
 
 def test_entries_are_what_the_extractor_gives(
-    open_bank: OpenBank, tiny_backbone: StableDiffusionBackbone, wanted: Wanted, development: DevelopmentSet
+    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted, development: DevelopmentSet
 ) -> None:
     bank = open_bank()
     bank.fill(tiny_backbone, wanted)
@@ -128,7 +126,7 @@ def test_entries_are_what_the_extractor_gives(
 
 
 def test_compression_keeps_the_limit(
-    open_bank: OpenBank, tiny_backbone: StableDiffusionBackbone, wanted: Wanted, development: DevelopmentSet
+    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted, development: DevelopmentSet
 ) -> None:
     bank = open_bank()
     bank.fill(tiny_backbone, wanted)
@@ -157,7 +155,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_entry_is_rebuilt(
-    open_bank: OpenBank, tiny_backbone: StableDiffusionBackbone, wanted: Wanted, tmp_path: Path, damage: str
+    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted, tmp_path: Path, damage: str
 ) -> None:
     few, candidate = {50: wanted[50][:2]}, Candidate("main", NAMES[0], 50)
     open_bank().fill(tiny_backbone, few)
@@ -170,7 +168,7 @@ def test_a_damaged_entry_is_rebuilt(
 
 
 def test_a_partial_entry_is_never_read(
-    open_bank: OpenBank, tiny_backbone: StableDiffusionBackbone, wanted: Wanted, tmp_path: Path
+    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted, tmp_path: Path
 ) -> None:
     few = {50: wanted[50][:1]}
     open_bank().fill(tiny_backbone, few)
@@ -180,7 +178,7 @@ def test_a_partial_entry_is_never_read(
 
 
 def test_an_interrupted_fill_leaves_nothing_behind(
-    open_bank: OpenBank, tiny_backbone: StableDiffusionBackbone, wanted: Wanted, tmp_path: Path
+    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted, tmp_path: Path
 ) -> None:
     broken = tiny_backbone.with_denoiser(copy.deepcopy(tiny_backbone.denoiser), name="main")
     calls = iter(range(100))
@@ -196,7 +194,7 @@ def test_an_interrupted_fill_leaves_nothing_behind(
 
 
 def test_values_that_are_not_finite_reject_one_candidate_only(
-    open_bank: OpenBank, tiny_backbone: StableDiffusionBackbone, wanted: Wanted, tmp_path: Path
+    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted, tmp_path: Path
 ) -> None:
     denoiser = copy.deepcopy(tiny_backbone.denoiser)
     denoiser.get_submodule("up_blocks.1.attentions.1.transformer_blocks.0.ff.net.0.proj").weight.data[0] = float("nan")
@@ -212,7 +210,7 @@ def test_values_that_are_not_finite_reject_one_candidate_only(
     assert [sorted(file.name for file in path.iterdir()) for path in rejected] == [["entry.json"]]
 
 
-def test_controls_go_through_the_same_bank(open_bank: OpenBank, tiny_backbone: StableDiffusionBackbone) -> None:
+def test_controls_go_through_the_same_bank(open_bank: OpenBank, tiny_backbone: PipelineBackbone) -> None:
     pixels, bank = PixelControl(tiny_backbone), open_bank()
     assert bank.fill(pixels, {0: list(pixels.declared)}) == 1
     assert bank[Candidate("pixels", "pixels-5x5", 0)].standardiser.raw_channels == 75

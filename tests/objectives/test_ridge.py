@@ -9,7 +9,7 @@ import pytest
 import tiny
 from sklearn.linear_model import Ridge
 
-from diffsift.backbones import StableDiffusionBackbone
+from diffsift.backbones import PipelineBackbone
 from diffsift.objectives import (
     Bank,
     BankSpecification,
@@ -33,7 +33,7 @@ SELECTIONS = [
 ]
 
 
-def filled(data: Path, backbone: StableDiffusionBackbone, folder: Path, fractions: tuple[float, float, float]) -> Bank:
+def filled(data: Path, backbone: PipelineBackbone, folder: Path, fractions: tuple[float, float, float]) -> Bank:
     bank = BankSpecification(pixels_per_image=40, max_channels=12, fit_images=4)
     specification = FolderSpecification(
         kind="folder", images=data / "images", labels=data / "labels", classes=tiny.CLASSES, fractions=fractions
@@ -46,7 +46,7 @@ def filled(data: Path, backbone: StableDiffusionBackbone, folder: Path, fraction
 
 
 @pytest.fixture(scope="module")
-def bank(tiny_data: Path, tiny_backbone: StableDiffusionBackbone, tmp_path_factory: pytest.TempPathFactory) -> Bank:
+def bank(tiny_data: Path, tiny_backbone: PipelineBackbone, tmp_path_factory: pytest.TempPathFactory) -> Bank:
     """Cross-validated in three folds."""
     return filled(tiny_data, tiny_backbone, tmp_path_factory.mktemp("bank"), (0.6, 0.0, 0.4))
 
@@ -109,9 +109,7 @@ def test_a_signal_is_found_and_noise_is_not(bank: Bank) -> None:
     assert RidgeProbe(bank, ProbeSpecification()).score(SELECTIONS[2]).value > mean_iou(always_background) + 0.1
 
 
-def test_a_validation_split_is_the_only_fold(
-    tiny_data: Path, tiny_backbone: StableDiffusionBackbone, tmp_path: Path
-) -> None:
+def test_a_validation_split_is_the_only_fold(tiny_data: Path, tiny_backbone: PipelineBackbone, tmp_path: Path) -> None:
     held_out = filled(tiny_data, tiny_backbone, tmp_path, (0.5, 0.25, 0.25))
     assert held_out.development.folds == (0,)
     probe = RidgeProbe(held_out, ProbeSpecification())

@@ -11,7 +11,7 @@ import torch
 from published import SD15, SDXL, activations_of
 from torch import nn
 
-from diffsift.backbones import Capture, LatentControl, StableDiffusionBackbone, grid_size
+from diffsift.backbones import Capture, LatentControl, PipelineBackbone, grid_size
 from diffsift.errors import ModelError, SpecificationError
 from diffsift.spaces import activation_named, catalogue, in_scope, read_activations
 
@@ -56,7 +56,7 @@ def test_names_and_places_are_unique_and_in_execution_order(config: dict[str, An
     assert [entry.depth for entry in found] == list(range(len(found)))
 
 
-def test_every_declaration_holds_for_the_tensor_it_declares(tiny_backbone: StableDiffusionBackbone) -> None:
+def test_every_declaration_holds_for_the_tensor_it_declares(tiny_backbone: PipelineBackbone) -> None:
     known = [entry for entry in catalogue(tiny_backbone) if entry.kind != "self-map"]  # as wide as the grid
     clean, noise = torch.randn(2, 3, 4, 9, 7).unbind(0)  # odd, so that strides round
     with torch.inference_mode(), Capture(tiny_backbone.denoiser, known, stop_early=False) as captured:
@@ -68,7 +68,7 @@ def test_every_declaration_holds_for_the_tensor_it_declares(tiny_backbone: Stabl
         assert tuple(captured.tensors[entry.name].shape) == expected, entry.name
 
 
-def test_depth_is_the_order_in_which_a_pass_reaches_them(tiny_backbone: StableDiffusionBackbone) -> None:
+def test_depth_is_the_order_in_which_a_pass_reaches_them(tiny_backbone: PipelineBackbone) -> None:
     known = catalogue(tiny_backbone)
     clean, noise = torch.randn(2, 1, 4, 8, 8).unbind(0)
     with torch.inference_mode(), Capture(tiny_backbone.denoiser, known, stop_early=False) as captured:
@@ -78,12 +78,12 @@ def test_depth_is_the_order_in_which_a_pass_reaches_them(tiny_backbone: StableDi
         assert activation_named(before, known).depth < activation_named(after, known).depth, (before, after)
 
 
-def test_a_backbone_may_declare_its_own(tiny_backbone: StableDiffusionBackbone) -> None:
+def test_a_backbone_may_declare_its_own(tiny_backbone: PipelineBackbone) -> None:
     control = LatentControl(tiny_backbone)
     assert catalogue(control) == control.declared
 
 
-def test_an_unknown_name_offers_the_closest(tiny_backbone: StableDiffusionBackbone) -> None:
+def test_an_unknown_name_offers_the_closest(tiny_backbone: PipelineBackbone) -> None:
     known = catalogue(tiny_backbone)
     assert activation_named("mid-vit-out", known).kind == "vit-out"
     with pytest.raises(SpecificationError, match=r"'mid-vit-uot' does not exist .* did you mean 'mid-vit-out'"):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from published import SD15, SDXL, activations_of
 
-from diffsift.backbones import StableDiffusionBackbone
+from diffsift.backbones import PipelineBackbone
 from diffsift.errors import SpecificationError
 from diffsift.spaces import Decision, FilterSpecification, apply_filters, catalogue, in_scope, paper_choice
 
@@ -27,7 +27,7 @@ def kept(decisions: tuple[Decision, ...]) -> set[str]:
     return {decision.activation.name for decision in decisions if decision.kept}
 
 
-def decide(backbone: StableDiffusionBackbone, **options: Any) -> tuple[Decision, ...]:
+def decide(backbone: PipelineBackbone, **options: Any) -> tuple[Decision, ...]:
     return apply_filters(catalogue(backbone), FilterSpecification(**options))
 
 
@@ -46,7 +46,7 @@ def test_the_structural_rules_keep_the_published_pools_and_few_more(
     assert found >= set(paper_choice(known))
 
 
-def test_every_drop_has_a_reason_and_no_kept_one_has(tiny_backbone: StableDiffusionBackbone) -> None:
+def test_every_drop_has_a_reason_and_no_kept_one_has(tiny_backbone: PipelineBackbone) -> None:
     decisions = decide(tiny_backbone)
     assert [decision.activation for decision in decisions] == list(catalogue(tiny_backbone))
     assert all(decision.kept == (decision.reason == "") for decision in decisions)
@@ -57,21 +57,21 @@ def test_every_drop_has_a_reason_and_no_kept_one_has(tiny_backbone: StableDiffus
     assert "self-attention" in reasons["up-level0-repeat0-vit-block0-self-q"]
 
 
-def test_without_rules_everything_is_kept(tiny_backbone: StableDiffusionBackbone) -> None:
+def test_without_rules_everything_is_kept(tiny_backbone: PipelineBackbone) -> None:
     assert all(decision.kept for decision in decide(tiny_backbone, rules="none", attention_maps=True))
     dropped = [entry for entry in decide(tiny_backbone, rules="none") if not entry.kept]
     assert {entry.activation.kind for entry in dropped} == {"self-map", "cross-map"}
     assert {entry.reason for entry in dropped} == {"attention map: filters.attention_maps is off"}
 
 
-def test_what_cannot_be_captured_is_dropped_with_the_reason(tiny_backbone: StableDiffusionBackbone) -> None:
+def test_what_cannot_be_captured_is_dropped_with_the_reason(tiny_backbone: PipelineBackbone) -> None:
     known = catalogue(tiny_backbone)
     broken = replace(known[0], unreadable="its module runs 0 times in a pass, not once")
     first, *_ = apply_filters((broken, *known[1:]), FilterSpecification(rules="none"))
     assert first.reason == "cannot be captured: its module runs 0 times in a pass, not once"
 
 
-def test_patterns_keep_and_drop_by_name(tiny_backbone: StableDiffusionBackbone) -> None:
+def test_patterns_keep_and_drop_by_name(tiny_backbone: PipelineBackbone) -> None:
     decisions = decide(tiny_backbone, rules="none", keep=("mid-*", "up-*-cross-q"), drop=("*-increment",))
     assert all(name.startswith("mid-") or name.endswith("cross-q") for name in kept(decisions))
     reasons = {decision.activation.name: decision.reason for decision in decisions}
@@ -81,18 +81,18 @@ def test_patterns_keep_and_drop_by_name(tiny_backbone: StableDiffusionBackbone) 
     assert both == {name for name in kept(decide(tiny_backbone)) if name.endswith("cross-q")}
 
 
-def test_the_filter_named_first_gives_the_reason(tiny_backbone: StableDiffusionBackbone) -> None:
+def test_the_filter_named_first_gives_the_reason(tiny_backbone: PipelineBackbone) -> None:
     reasons = {d.activation.name: d.reason for d in decide(tiny_backbone, drop=("down-*",))}
     assert reasons["down-level0-repeat0-res-out"] == "name matches 'down-*' of filters.drop"
 
 
-def test_filters_that_leave_nothing_say_what_dropped_how_many(tiny_backbone: StableDiffusionBackbone) -> None:
+def test_filters_that_leave_nothing_say_what_dropped_how_many(tiny_backbone: PipelineBackbone) -> None:
     with pytest.raises(SpecificationError, match=r"must keep at least one .*\d+ x down-stage.*filters\.rules to none"):
         decide(tiny_backbone, keep=("down-*",))
 
 
 @pytest.mark.parametrize("field", ["keep", "drop"])
-def test_a_pattern_that_matches_nothing_offers_close_names(tiny_backbone: StableDiffusionBackbone, field: str) -> None:
+def test_a_pattern_that_matches_nothing_offers_close_names(tiny_backbone: PipelineBackbone, field: str) -> None:
     with pytest.raises(
         SpecificationError, match=rf"filters\.{field} .*'mid-vit-uot' matches none; did you mean 'mid-vit"
     ):

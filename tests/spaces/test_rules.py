@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from published import SD15, SDXL, activations_of
 
-from diffsift.backbones import StableDiffusionBackbone
+from diffsift.backbones import PipelineBackbone
 from diffsift.spaces import PAPER_SELECTIONS, catalogue, older_practice, paper_choice
 
 
@@ -19,7 +19,7 @@ def test_the_older_practice_is_as_the_paper_describes_it() -> None:
     assert older_practice(activations_of(SDXL)) == (*upsamplers[:2], "up-level2-repeat2-res-out")
 
 
-def test_another_network_gets_the_same_positions(tiny_backbone: StableDiffusionBackbone) -> None:
+def test_another_network_gets_the_same_positions(tiny_backbone: PipelineBackbone) -> None:
     known = catalogue(tiny_backbone)
     assert paper_choice(known) == (
         "up-level0-repeat1-vit-block0-cross-q",
@@ -30,7 +30,7 @@ def test_another_network_gets_the_same_positions(tiny_backbone: StableDiffusionB
     assert older_practice(known) == ("up-level0-upsampler-out", "up-level1-repeat1-vit-out")
 
 
-def test_without_an_up_stage_there_is_no_choice(tiny_backbone: StableDiffusionBackbone) -> None:
+def test_without_an_up_stage_there_is_no_choice(tiny_backbone: PipelineBackbone) -> None:
     rest = [entry for entry in catalogue(tiny_backbone) if entry.stage != "up"]
     assert paper_choice(rest) == ()
     assert older_practice(rest) == ()

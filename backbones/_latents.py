@@ -1,0 +1,49 @@
+"""Images to a denoiser's clean input: encoded and normalised as the pipeline's VAE says, or pixels as they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def encode_images(vae: Any, processor: Any, images: Tensor, device: torch.device) -> Tensor:
+    """Normalised latents (batch, channels, rows, columns) of images in [0, 1]; the posterior's mode, without noise.
+
+    Args:
+        vae: of the pipeline, or None for a model of pixels, which takes images in [-1, 1].
+        processor: the pipeline's image processor, or None.
+        images: of the backbone's size.
+        device: to compute on.
+    """
+    pixels = (2.0 * images - 1.0 if processor is None else processor.preprocess(images)).to(device)
+    if vae is None:
+        return pixels
+    pixels = pixels.to(vae.dtype)
+    if vae.dtype == torch.float16 and vae.config.get("force_upcast", False):
+        # The VAE of SDXL overflows float16, as its own configuration says.
+        vae.to(torch.float32)
+        pixels = pixels.float()
+    frames = any(isinstance(module, nn.Conv3d) for module in vae.modules())  # a video VAE takes single frames as well
+    encoded = vae.encode(pixels.unsqueeze(2) if frames else pixels)
+    latents: Tensor = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded[0]
+    return _normalised(vae, latents.squeeze(2) if frames else latents)
+
+
+def _normalised(vae: Any, latents: Tensor) -> Tensor:
+    """Latents as the denoiser was trained on them; each VAE says in its configuration which way that is."""
+    if isinstance(getattr(vae, "bn", None), nn.BatchNorm2d):  # per channel of 2 x 2 patches
+        latents = functional.pixel_unshuffle(latents, 2)
+        mean, variance = (entry.view(1, -1, 1, 1).to(latents) for entry in (vae.bn.running_mean, vae.bn.running_var))
+        whitened: Tensor = (latents - mean) / torch.sqrt(variance + vae.bn.eps)
+        return whitened
+    mean, deviation = vae.config.get("latents_mean"), vae.config.get("latents_std")
+    if mean is not None and deviation is not None:
+        mean, deviation = (torch.tensor(entry).view(1, -1, 1, 1).to(latents) for entry in (mean, deviation))
+        standardised: Tensor = (latents - mean) / deviation * (vae.config.get("scaling_factor") or 1.0)
+        return standardised
+    shift = vae.config.get("shift_factor") or 0.0
+    scaled: Tensor = (latents - shift) * (vae.config.get("scaling_factor") or 1.0)
+    return scaled
