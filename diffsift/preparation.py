@@ -6,10 +6,26 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+from torch import Tensor
+
 from diffsift.backbones import Activation, PipelineBackbone, load
 from diffsift.errors import SpecificationError
+from diffsift.measuring import MEASURED_IMAGES, measured_once
 from diffsift.objectives import Bank, Objective, RidgeProbe, SegmentationObjective
-from diffsift.spaces import Candidate, Decision, Selection, apply_filters, catalogue, older_practice, paper_choice
+from diffsift.objectives.bank import image_batch
+from diffsift.objectives.development import DevelopmentSet
+from diffsift.spaces import (
+    Candidate,
+    Decision,
+    MeasuredFilter,
+    Selection,
+    apply_filters,
+    catalogue,
+    older_practice,
+    paper_choice,
+    rules_for,
+)
 from diffsift.specification import Specification
 from diffsift.workspace import Workspace
 
@@ -67,7 +83,13 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
     backbone = load(specification.model)
     backbone.check_timesteps(specification.timesteps)
     known = catalogue(backbone)
-    decisions = apply_filters(known, specification.filters)
+    measured = None
+    if rules_for(known, specification.filters) == "measured":
+        images = _unlabelled(development, backbone)
+        measured = MeasuredFilter(
+            measured_once(place.folder / "properties", backbone, known, specification.timesteps, images, progress)
+        )
+    decisions = apply_filters(known, specification.filters, measured)
     kept = [decision for decision in decisions if decision.kept]
     most = len(kept) * len(specification.timesteps)
     if specification.limits.activations > most:
@@ -100,6 +122,12 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
         bank=bank,
         rules={OLDER: older_practice(known), PAPER: paper_choice(known)},
     )
+
+
+def _unlabelled(development: DevelopmentSet, backbone: PipelineBackbone) -> Tensor:
+    """The first training images, as many as measuring needs."""
+    training = np.flatnonzero(development.training)[:MEASURED_IMAGES]
+    return image_batch([development.samples[int(index)].image for index in training], backbone.image_size)
 
 
 def counted(reasons: Iterable[str]) -> list[tuple[str, int]]:

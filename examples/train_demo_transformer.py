@@ -91,7 +91,7 @@ def main() -> None:
     pipeline.to(dtype=torch.float32).set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(arguments.seed)
     rows = [
-        pipeline([digit] * 8, num_inference_steps=50, guidance_scale=2.0, generator=generator, output_type="np").images
+        pipeline([digit] * 8, num_inference_steps=50, guidance_scale=1.0, generator=generator, output_type="np").images
         for digit in range(len(DIGIT_WORDS))
     ]
     save_grid(

@@ -1,8 +1,10 @@
 """What may be chosen: activation catalogue, filters, selections, fusion."""
 
 from .catalogue import activation_named, catalogue, in_scope, read_activations
-from .filters import Decision, NamePatternFilter, PropertyFilter, StructuralFilter, apply_filters
+from .filters import Decision, NamePatternFilter, PropertyFilter, StructuralFilter, apply_filters, rules_for
 from .fusion import Standardiser, block_scale, resample_map, sample_map
+from .measured import MeasuredFilter, capacity
+from .properties import Properties, measure_properties
 from .rules import PAPER_SELECTIONS, older_practice, paper_choice
 from .selection import WEIGHT_STEP, Candidate, Selection
 from .specification import FilterSpecification, LimitsSpecification
@@ -20,7 +22,12 @@ __all__ = [
     "Standardiser",
     "StructuralFilter",
     "activation_named",
+    "MeasuredFilter",
+    "Properties",
     "apply_filters",
+    "capacity",
+    "measure_properties",
+    "rules_for",
     "block_scale",
     "catalogue",
     "in_scope",

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from diffsift.backbones import Activation
 from diffsift.errors import SpecificationError, did_you_mean
 
-from .specification import FilterSpecification
+from .specification import FilterSpecification, Rules
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,28 @@ class NamePatternFilter(PropertyFilter):
         return dropped
 
 
-def apply_filters(activations: Sequence[Activation], specification: FilterSpecification) -> tuple[Decision, ...]:
+def rules_for(activations: Sequence[Activation], specification: FilterSpecification) -> Rules:
+    """The rules that a specification means for a network: ``auto`` is ``structural`` where they were derived.
+
+    That is a U-Net whose up-stage has cross-attention, as those of the paper; all else is measured.
+    """
+    if specification.rules != "auto":
+        return specification.rules
+    papers = any(entry.stage == "up" and entry.kind == "cross-q" for entry in activations)
+    return "structural" if papers else "measured"
+
+
+def apply_filters(
+    activations: Sequence[Activation],
+    specification: FilterSpecification,
+    measured: PropertyFilter | None = None,
+) -> tuple[Decision, ...]:
     """Decide about every activation; the first filter that drops one gives the reason.
+
+    Args:
+        activations: the catalogue.
+        specification: which rules apply.
+        measured: what the rules ``measured`` stand for; without it they drop nothing.
 
     Raises:
         SpecificationError: a pattern matches nothing, or nothing is left.
@@ -125,8 +145,11 @@ def apply_filters(activations: Sequence[Activation], specification: FilterSpecif
     filters: list[PropertyFilter] = [UsableFilter(attention_maps=specification.attention_maps)]
     if specification.keep or specification.drop:
         filters.append(NamePatternFilter(keep=specification.keep, drop=specification.drop))
-    if specification.rules == "structural":
+    rules = rules_for(activations, specification)
+    if rules == "structural":
         filters.append(StructuralFilter())
+    elif rules == "measured" and measured is not None:
+        filters.append(measured)
     dropped: dict[str, str] = {}
     for entry in filters:
         dropped = {**entry.reasons(activations), **dropped}

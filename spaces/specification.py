@@ -7,13 +7,18 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
+Rules = Literal["auto", "structural", "measured", "none"]
+
+
 class FilterSpecification(BaseModel):
     """Which activations enter the pool."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rules: Literal["structural", "none"] = Field(
-        "structural", description="structural: the paper's rules generalised; none: keep everything"
+    rules: Rules = Field(
+        "auto",
+        description="structural: the paper's rules generalised; measured: by properties measured without labels; "
+        "auto: structural for U-Nets with cross-attention, measured for all else; none: keep everything",
     )
     attention_maps: bool = Field(
         False, description="try attention maps too; a self-attention map is as wide as its grid"

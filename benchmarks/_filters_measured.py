@@ -1,0 +1,48 @@
+"""The measured properties and filter, as `filters.py` needs them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from _filters_scoring import Network
+
+from diffsift.objectives.bank import image_batch
+from diffsift.spaces import Candidate
+
+IMAGES = 24  # unlabelled; a few noise seeds each
+SEEDS = (0, 1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Properties by candidate, and the names that the measured filter drops; None where it does not exist."""
+
+    values: Mapping[Candidate, Mapping[str, float]]
+    dropped: set[str] | None
+
+
+def measure(network: Network) -> Measured:
+    """Measure all candidates on the first training images, without their labels, and apply the filter."""
+    for module in ("diffsift.spaces.properties", "diffsift.spaces.measured"):
+        if importlib.util.find_spec(module) is None:
+            print(f"properties are left out: {module} does not exist")
+            return Measured({}, None)
+    from diffsift.spaces.measured import MeasuredFilter
+    from diffsift.spaces.properties import measure_properties
+
+    samples = network.bank.development.samples
+    images = image_batch(
+        [samples[index].image for index in range(min(IMAGES, len(samples)))], network.backbone.image_size
+    )
+    found = measure_properties(network.backbone, network.activations, network.timesteps, images, seeds=SEEDS)
+    values = {candidate: _numbers(properties) for candidate, properties in found.items()}
+    return Measured(values, set(MeasuredFilter(found).reasons(network.activations)))
+
+
+def _numbers(properties: Any) -> dict[str, float]:
+    values = {field.name: getattr(properties, field.name) for field in fields(properties)}
+    return {name: float(value) for name, value in values.items() if isinstance(value, int | float | np.number)}

@@ -1,0 +1,95 @@
+"""One candidate's properties, accumulated image by image: memory does not grow with the number of images.
+
+Input is x[s, i, p, c]: noise seeds s (S of them), images i (n), places p, channels c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ._granularity import Spectrum
+from ._locality import Locality
+from ._noise import NoiseShare
+from ._outliers import OutlierEnergy
+from ._position import PositionShare
+
+
+@dataclass(frozen=True)
+class Properties:
+    """What was measured of one candidate.
+
+    Attributes:
+        diffusion_noise: share of the variance that comes from the noise draw, in [0, 1].
+        granularity: mean spatial frequency of what does not depend on the noise, over that of white content on the
+            same grid; 0 is one colour, 1 as fine as the grid allows.
+        over_refinement: share of that content in the finer half of the grid's frequencies, over that of white content.
+        locality: share of the similarity between places that follows their distance, in [0, 1].
+        position: share of the content's variance that is the same at a place in all images, in [0, 1].
+        increment_noise: as `over_refinement`, of the activation as it is, with its noise.
+        outliers: share of the energy in the hundredth of channels with most of it, beyond their number; in [0, 1].
+    """
+
+    diffusion_noise: float
+    granularity: float
+    over_refinement: float
+    locality: float
+    position: float
+    increment_noise: float
+    outliers: float
+
+
+class Statistics:
+    """Accumulates the statistics of one candidate.
+
+    Args:
+        channels: at most this many are looked at, drawn once; the properties are means over channels.
+        window: at most this many rows and columns, from the middle.
+    """
+
+    def __init__(self, *, channels: int = 64, window: int = 32) -> None:
+        self._most, self._window = channels, window
+        self._chosen: Tensor | None = None
+        self._noise, self._position = NoiseShare(), PositionShare()
+        self._spectrum, self._locality, self._outliers = Spectrum(), Locality(), OutlierEnergy()
+
+    def add(self, maps: Float[Tensor, "seeds channels rows columns"]) -> None:
+        """One image, under at least two noise seeds.
+
+        Raises:
+            ValueError: there are fewer than two seeds.
+        """
+        if len(maps) < 2:
+            raise ValueError(f"properties must be measured under at least two noise seeds, but got {len(maps)}.")
+        self._outliers.add(maps)
+        looked_at = self._part(maps).to(torch.float64)
+        self._noise.add(looked_at)
+        self._position.add(looked_at)
+        self._spectrum.add(looked_at)
+        self._locality.add(looked_at)
+
+    def result(self) -> Properties:
+        """The properties of all images so far; at least two are needed."""
+        noise, variance = self._noise.result()
+        granularity, refined, refined_with_noise = self._spectrum.result(variance)
+        return Properties(
+            diffusion_noise=noise,
+            granularity=granularity,
+            over_refinement=refined,
+            locality=self._locality.result(),
+            position=self._position.result(),
+            increment_noise=refined_with_noise,
+            outliers=self._outliers.result(),
+        )
+
+    def _part(self, maps: Tensor) -> Tensor:
+        if self._chosen is None:
+            generator = torch.Generator().manual_seed(0)
+            self._chosen = torch.randperm(maps.shape[1], generator=generator)[: self._most].sort().values
+        rows, columns = (min(edge, self._window) for edge in maps.shape[2:])
+        top, left = (maps.shape[2] - rows) // 2, (maps.shape[3] - columns) // 2
+        part = maps[:, self._chosen.to(maps.device), top : top + rows, left : left + columns]
+        return torch.nan_to_num(part.cpu(), posinf=0.0, neginf=0.0)
