@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from _filters_scoring import Network
 
 from diffsift.objectives.bank import image_batch
-from diffsift.spaces import Candidate
+from diffsift.spaces import Candidate, MeasuredFilter, measure_properties
 
 IMAGES = 24  # unlabelled; a few noise seeds each
 SEEDS = (0, 1, 2, 3)
@@ -27,13 +26,6 @@ class Measured:
 
 def measure(network: Network) -> Measured:
     """Measure all candidates on the first training images, without their labels, and apply the filter."""
-    for module in ("diffsift.spaces.properties", "diffsift.spaces.measured"):
-        if importlib.util.find_spec(module) is None:
-            print(f"properties are left out: {module} does not exist")
-            return Measured({}, None)
-    from diffsift.spaces.measured import MeasuredFilter
-    from diffsift.spaces.properties import measure_properties
-
     samples = network.bank.development.samples
     images = image_batch(
         [samples[index].image for index in range(min(IMAGES, len(samples)))], network.backbone.image_size

@@ -181,6 +181,27 @@ def activations(
         print_activations(model, revision, scope=scope.value, csv=format is TableFormat.csv)
 
 
+@app.command(epilog="Example: diffsift properties MODEL --images photos --out pictures")
+def properties(
+    model: Annotated[str, typer.Argument(help="Hub id or folder of a pipeline.", metavar="MODEL")],
+    images: Annotated[Path, typer.Option(help="Folder of PNG or JPEG images; the first 24 are used, without labels.")],
+    timesteps: Annotated[str, typer.Option(help="Noise levels, with commas between them.")] = "50,200",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for pictures of every activation.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    format: Annotated[TableFormat, typer.Option(help="How to print the table.")] = TableFormat.table,
+) -> None:
+    """Measure a model's activations without labels: noise, granularity, locality, and which are worth keeping."""
+    with _errors():
+        from diffsift.measuring import show_properties
+
+        try:
+            levels = [int(part) for part in timesteps.split(",")]
+        except ValueError:
+            _fail(f"--timesteps must be whole numbers with commas between them (50,200), but got {timesteps!r}.")
+        csv = format is TableFormat.csv
+        show_properties(model, images, levels, device=device, csv=csv, out=out, say=_say)
+
+
 @app.command(epilog="Example: diffsift extract selection.json photos/*.jpg --out features")
 def extract(
     selection: Annotated[Path, typer.Argument(help="A selection file.", metavar="SELECTION.json")],

@@ -5,8 +5,8 @@ Of a candidate with C channels on a grid of R x L places, diffusion noise n, loc
     capacity = R L C x (1/2) log2(1 / n) x (1 - l) (1 - p)      bits per image
 
 Each channel at each place is taken for a Gaussian channel whose signal-to-noise ratio is (1 - n) / n (Shannon, 1948),
-less the shares of its content that follow from distance and from position, and so say nothing of what is shown. Channels
-and places are not independent, so this is an upper bound, used only to rank the activations of one network at one image
+less the shares of its content that follow from distance and from position, and so say nothing of what is shown.
+Channels and places are not independent, so this is an upper bound, used only to rank the activations of one network at one image
 size. The threshold is a quantile of the pool itself, which is what carries to models nobody has looked at.
 """
 

@@ -7,7 +7,7 @@ frequencies but 0:
     granularity     = (sum f P / sum P) / (mean f)               the centroid, over that of white content
     over-refinement = (sum_{f > 1/4} P / sum P) / (share of f > 1/4)
 
-so that a grid's stride alone moves neither. Increment noise is the latter with the power of single seeds, noise and all.
+so that a grid's stride alone moves neither. Increment noise is the latter with the power of single seeds, with noise.
 Source: the second property of Meng et al. (NeurIPS 2024), which they judged by eye.
 """
 

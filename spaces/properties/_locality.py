@@ -1,8 +1,9 @@
 """Locality: the share of the similarity between places that follows their distance rather than what they show.
 
 The similarity of two places is the mean over channels of the product of their features, centered over the image, in
-units of each channel's deviation. Two estimates K and K' come from disjoint halves of the seeds' pairs, so that noise
-cancels in their products. With distances (in image fractions) in eight bins of equally many pairs:
+units of each channel's deviation; channels are taken sixteen at a time. Two estimates K and K' come from disjoint
+halves of the seeds' pairs, so that noise cancels in their products. With distances (in image fractions) in eight bins
+of equally many pairs:
 
     locality = sum over bins of N_b mean_b(K) mean_b(K') / sum over pairs K K'      (K, K' centered over pairs)
 
@@ -18,6 +19,8 @@ from torch import Tensor
 
 _EDGE = 16
 _BINS = 8
+_GROUP = 16
+"""Channels in one similarity: chance makes similarities of few channels vary more, so all are measured on as many."""
 
 
 class Locality:
@@ -32,9 +35,13 @@ class Locality:
         features = spread.flatten(2)
         features = features - features.mean(2, keepdim=True)
         deviation = features.std((0, 2)).clamp(min=1e-300)
-        features = features / deviation[:, None] / features.shape[1] ** 0.5
         if rows * columns < _BINS * 2:
             return
+        for group in torch.split(features / deviation[:, None], _GROUP, dim=1):
+            if group.shape[1] in (_GROUP, features.shape[1]):
+                self._add_group(group / group.shape[1] ** 0.5, rows, columns)
+
+    def _add_group(self, features: Tensor, rows: int, columns: int) -> None:
         one, other = (_similarity(part) for part in _halves(features))
         bins, pairs = _distance_bins(rows, columns)
         one, other = one[pairs], other[pairs]
