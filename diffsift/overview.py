@@ -28,7 +28,8 @@ def print_activations(model: str, revision: str | None, *, scope: Scope, csv: bo
         entry = decision.activation
         level = "" if entry.level is None else str(entry.level)
         kept = "yes" if decision.kept else "no"
-        numbers = (str(entry.depth), str(entry.channels), str(entry.stride))
+        # An attention map is as wide as the grid or the prompt, which configurations do not say.
+        numbers = (str(entry.depth), str(entry.channels or ""), str(entry.stride))
         rows.append((entry.name, entry.kind, entry.stage, level, *numbers, kept, decision.reason))
     if csv:
         writer = csv_module.writer(sys.stdout, lineterminator="\n")

@@ -118,7 +118,10 @@ class _Block:
         for order, (path, channels) in enumerate(inner):
             name = "ffn-inner" if order == 0 else f"ffn{order + 1}-inner"
             yield self._declare(name, "ffn-inner", channels, path, port="input")
-        yield self._declare("out", "block-out", 0, "")
+        # A block returns what it was given, changed: as wide as what its queries are projected from.
+        entry = _child(attentions[0][1], (*_QUERIES, *_FUSED)) if attentions else None
+        width = int(getattr(entry[1], "in_features", 0)) if entry else 0
+        yield self._declare("out", "block-out", width, "")
 
     def _attention(self, path: str, attention: nn.Module, order: int, count: int) -> Iterator[Activation]:
         crosses = count > 1 and _is_cross(attention, path, order)

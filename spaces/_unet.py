@@ -26,7 +26,8 @@ def is_unet(denoiser: nn.Module) -> bool:
     if not all(hasattr(denoiser, part) for part in parts):
         return False
     tree: Any = denoiser
-    return all(hasattr(block, "resnets") for block in [*tree.down_blocks, *tree.up_blocks])
+    blocks = [*tree.down_blocks, *tree.up_blocks]
+    return all(hasattr(resnet, "conv2") for block in blocks for resnet in getattr(block, "resnets", [None]))
 
 
 def read_unet(denoiser: nn.Module) -> tuple[Activation, ...]:

@@ -6,8 +6,8 @@ Of a candidate with C channels on a grid of R x L places, diffusion noise n, loc
 
 Each channel at each place is taken for a Gaussian channel whose signal-to-noise ratio is (1 - n) / n (Shannon, 1948),
 less the shares of its content that follow from distance and from position, and so say nothing of what is shown.
-Channels and places are not independent, so this is an upper bound, used only to rank the activations of one network at one image
-size. The threshold is a quantile of the pool itself, which is what carries to models nobody has looked at.
+Channels and places are not independent, so this is an upper bound, used only to rank the activations of one network at
+one image size. The threshold is a quantile of the pool itself, so that it carries to models nobody has looked at.
 """
 
 from __future__ import annotations
