@@ -86,9 +86,9 @@ class LatentControl(_ControlBackbone):
         return {**self._main.identity(), "denoiser": "none: latents 3x3"}
 
 
-def with_random_weights(main: PipelineBackbone, *, seed: int = 0) -> PipelineBackbone:
-    """The same backbone with its denoiser freshly initialised, named ``random``; VAE and conditioning are shared."""
+def with_random_weights(main: PipelineBackbone, *, seed: int = 0, name: str = "random") -> PipelineBackbone:
+    """The same backbone with its denoiser freshly initialised; VAE and conditioning are shared."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = cast("Any", type(main.denoiser)).from_config(main.config)
-    return main.with_denoiser(fresh, name="random")
+    return main.with_denoiser(fresh, name=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +52,12 @@ def extract_files(
     for start in tqdm(range(0, len(images), batch_size), desc="extract", unit="batch"):
         paths = images[start : start + batch_size]
         arrays: list[np.ndarray] = [read_image(path) for path in paths]
-        features = extractor(image_batch(arrays, extractor.image_size))
-        for path, feature in zip(paths, features, strict=True):
-            save_file({"features": feature.to(torch.float32).cpu().contiguous()}, out / f"{path.stem}.safetensors")
+        # Images of one shape run together: each backbone resizes them to a size of its own.
+        for (height, width, _), group in groupby(range(len(paths)), key=lambda index: arrays[index].shape):
+            together = list(group)
+            features = extractor(image_batch([arrays[index] for index in together], (height, width)))
+            for index, feature in zip(together, features, strict=True):
+                file = out / f"{paths[index].stem}.safetensors"
+                save_file({"features": feature.to(torch.float32).cpu().contiguous()}, file)
     shape = tuple(features.shape[1:])
     say(f"wrote       {len(images)} files of (channels, rows, columns) = {shape} to {out}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from diffsift.backbones import Activation, Backbone, LatentControl, PixelControl, with_random_weights
 from diffsift.objectives import TestResult
-from diffsift.preparation import Prepared, Say
+from diffsift.preparation import OLDER, PAPER, Prepared, Say
 from diffsift.search import Row, SearchStudy, confirm
-from diffsift.search.confirmation import FOUND, decide_weights, on_backbone, settle, verdict
-from diffsift.spaces import Candidate, Selection, catalogue
+from diffsift.search.confirmation import FOUND, decide_weights, on_backbones, settle, verdict
+from diffsift.spaces import Candidate, Selection
 from diffsift.tracking import FinalRow, Ledger
 
 
@@ -29,23 +30,21 @@ def finish(prepared: Prepared, study: SearchStudy, ledger: Ledger, progress: boo
     probe = prepared.probe
     found, weights_note = decide_weights(probe, study.best().selection)
     say(f"weights     {weights_note}")
-    backbones: list[Backbone] = [prepared.backbone]
     rows = [
-        *_control_rows(prepared, found, backbones),
+        *_control_rows(prepared, found),
         *_rule_rows(prepared),
         Row("best single activation", tuple(Selection.of([candidate]) for candidate in study.space.pool)),
         _everything_row(prepared, study),
         Row(FOUND, (found,)),
     ]
     settled = settle(rows, probe)
-    activations = [(backbone, {a.name: a for a in catalogue(backbone)}) for backbone in backbones]
     table, result = confirm(
         prepared.specification.study.name,
         settled,
         prepared.objective,
         prepared.bank,
         probe,
-        activations,
+        prepared.shelf,
         ledger,
         noise_seed=prepared.specification.model.noise_seed,
         batch_size=prepared.specification.model.batch_size,
@@ -54,31 +53,39 @@ def finish(prepared: Prepared, study: SearchStudy, ledger: Ledger, progress: boo
     return Finish(tuple(table), result, found, weights_note, verdict(table))
 
 
-def _control_rows(prepared: Prepared, found: Selection, backbones: list[Backbone]) -> list[Row]:
-    """Raw pixels, VAE latents, and the found selection on the network with random weights; extracted when missing."""
+def _control_rows(prepared: Prepared, found: Selection) -> list[Row]:
+    """Raw pixels, VAE latents, and the found selection on networks with random weights; extracted when missing."""
+    shelf, bank = prepared.shelf, prepared.bank
+    controls = {"raw pixels": ("pixels", PixelControl), "VAE latents": ("latents", LatentControl)}
     rows = []
-    for name, control in (
-        ("raw pixels", PixelControl(prepared.backbone)),
-        ("VAE latents", LatentControl(prepared.backbone)),
-    ):
-        backbones.append(control)
-        prepared.bank.fill(control, {0: control.declared})
-        rows.append(Row(name, (Selection.of([Candidate(control.name, control.declared[0].name, 0)]),)))
-    random = with_random_weights(prepared.backbone)
-    backbones.append(random)
-    wanted: dict[int, list[Activation]] = {}
-    for candidate in found.candidates:
-        wanted.setdefault(candidate.timestep, []).append(prepared.activations[candidate.activation])
-    prepared.bank.fill(random, wanted)
-    same = on_backbone(found, random.name)
-    rows.append(Row("random weights", (same,), "the selection found, on the same network before training"))
-    return rows
+    for label, (name, control) in controls.items():
+        shelf.add(name, lambda control=control: control(prepared.backbone("main")), beside="main")  # type: ignore[misc]
+        entry = shelf[name].declared[0]
+        bank.fill(shelf[name], {0: [entry]})
+        rows.append(Row(label, (Selection.of([Candidate(name, entry.name, 0)]),)))
+    random = {}
+    for source in {candidate.backbone for candidate in found.candidates}:
+        name = "random" if source == "main" else f"random-{source}"
+        random[source] = name
+        shelf.add(name, partial(_with_random_weights, prepared, source, name), beside=source)
+        wanted: dict[int, list[Activation]] = {}
+        for candidate in found.candidates:
+            if candidate.backbone == source:
+                entry = prepared.sources[source].activations[candidate.activation]
+                wanted.setdefault(candidate.timestep, []).append(entry)
+        bank.fill(shelf[name], wanted)
+    note = "the selection found, on the same network before training"
+    return [*rows, Row("random weights", (on_backbones(found, random),), note)]
+
+
+def _with_random_weights(prepared: Prepared, source: str, name: str) -> Backbone:
+    return with_random_weights(prepared.backbone(source), name=name)
 
 
 def _rule_rows(prepared: Prepared) -> list[Row]:
     rows = []
-    for rule, names in prepared.rules.items():
-        alternatives = prepared.at_each_timestep(names)
+    for rule in (OLDER, PAPER):
+        alternatives = prepared.by_rule(rule)
         if alternatives:
             rows.append(Row(rule, tuple(alternatives), "at its best timestep on validation"))
     return rows

@@ -18,7 +18,7 @@ from diffsift.finish import finish
 from diffsift.objectives import TestResult
 from diffsift.objectives.bank import image_batch
 from diffsift.pictures import report_pictures
-from diffsift.preparation import OLDER, PAPER, Prepared, Say, prepare
+from diffsift.preparation import OLDER, PAPER, Prepared, Say, Source, prepare
 from diffsift.search import SearchSpace, SearchStudy
 from diffsift.search.confirmation import FOUND
 from diffsift.spaces import Candidate, Decision
@@ -118,9 +118,9 @@ def select(
             task=specification.task.kind,
             metric=prepared.objective.metric,
             protocol=prepared.objective.protocol,
-            model=specification.model.id,
+            model=" + ".join(model.id for model in specification.models.values()),
             data=_data_words(specification),
-            decisions=tuple(_recorded(decision) for decision in prepared.decisions),
+            decisions=_recorded(prepared),
             pool_size=len(study.space.pool),
             trials=tuple(records),
             table=end.table,
@@ -171,37 +171,41 @@ def plan(specification: Specification, *, workspace: str | Path | None = None, s
     """Check everything and say what the search will cost, from two measured batches; nothing is extracted."""
     place = Workspace.at(workspace)
     prepared = prepare(specification, place, False, say)
-    wanted, development = prepared.wanted, prepared.bank.development
-    batch = min(specification.model.batch_size, len(development.samples))
+    development = prepared.bank.development
+    wanted = [prepared.wanted(source) for source in prepared.sources.values()]
     return Plan(
-        decisions=prepared.decisions,
-        candidates=sum(decision.kept for decision in prepared.decisions) * len(specification.timesteps),
+        decisions=tuple(decision for source in prepared.sources.values() for decision in source.decisions),
+        candidates=sum(len(source.kept) for source in prepared.sources.values()) * len(specification.timesteps),
         images=len(development.samples),
-        passes=len(development.samples) * len(wanted),
-        seconds=_seconds_per_batch(prepared, batch) * len(development.samples) / batch,
-        bytes=prepared.bank.estimate(wanted),
+        passes=len(development.samples) * sum(map(len, wanted)),
+        seconds=sum(_seconds_per_image(prepared, source) for source in prepared.sources.values())
+        * len(development.samples),
+        bytes=sum(map(prepared.bank.estimate, wanted)),
         free=shutil.disk_usage(place.folder).free,
     )
 
 
-def _seconds_per_batch(prepared: Prepared, batch: int) -> float:
-    """The faster of two batches at all timesteps: the first one warms up."""
-    samples = prepared.bank.development.samples
-    images = image_batch([samples[index].image for index in range(batch)], prepared.backbone.image_size)
+def _seconds_per_image(prepared: Prepared, source: Source) -> float:
+    """Of the faster of two batches at all timesteps: the first one warms up."""
+    samples, backbone = prepared.bank.development.samples, prepared.backbone(source.name)
+    batch = min(prepared.specification.model.batch_size, len(samples))
+    images = image_batch([samples[index].image for index in range(batch)], backbone.image_size)
     seconds = []
     for _ in range(2):
         started = time.perf_counter()
-        for _ in prepared.backbone.capture(images, prepared.wanted, seed=0):
+        for _ in backbone.capture(images, prepared.wanted(source), seed=0):
             pass
         seconds.append(time.perf_counter() - started)
-    return min(seconds)
+    return min(seconds) / batch
 
 
 def _search(
     prepared: Prepared, place: Workspace, ledger: Ledger, progress: bool, say: Say
 ) -> tuple[SearchStudy, MlflowLog | None, list[TrialRecord]]:
     specification, bank = prepared.specification, prepared.bank
-    extracted = bank.fill(prepared.backbone, prepared.wanted)
+    extracted = sum(
+        bank.fill(prepared.backbone(source.name), prepared.wanted(source)) for source in prepared.sources.values()
+    )
     pool = _checked_pool(prepared, say)
     say(
         f"bank        {bank.size / 1e6:.0f} MB, {len(pool)} candidates at {bank.development.labels.size} locations of "
@@ -214,10 +218,10 @@ def _search(
         frozen = [[candidate.backbone, candidate.activation, candidate.timestep] for candidate in pool]
         identity = {**specification.identity(), _CONTENT: _content(prepared)}
         ledger.create_study(name, identity, specification.model_dump(mode="json"), frozen)
-        ledger.record_decisions(name, [_recorded(decision) for decision in prepared.decisions])
+        ledger.record_decisions(name, _recorded(prepared))
     else:
         ledger.set_runtime(name, specification.model_dump(mode="json"))
-    warm = [selection for rule in (PAPER, OLDER) for selection in prepared.at_each_timestep(prepared.rules[rule])]
+    warm = [selection for rule in (PAPER, OLDER) for selection in prepared.by_rule(rule)]
     study = SearchStudy(
         specification.study.storage or place.study_url,
         specification.study,
@@ -278,9 +282,9 @@ def _write(prepared: Prepared, outcome: Outcome, result: TestResult, selection_f
     save_selection(
         selection_file,
         found,
-        prepared.specification.model,
+        prepared.specification.models,
         {candidate: prepared.bank[candidate].standardiser for candidate in found.candidates},
-        backbone_identity=prepared.backbone.identity(),
+        identities={source.name: source.identity for source in prepared.sources.values()},
         about={
             "diffsift": __version__,
             "study": outcome.study,
@@ -290,15 +294,17 @@ def _write(prepared: Prepared, outcome: Outcome, result: TestResult, selection_f
             "verdict": outcome.verdict,
         },
     )
-    pictures = report_pictures(prepared.backbone, outcome, result, prepared.specification)
+    pictures = report_pictures(prepared.shelf, outcome, result, prepared.specification)
     write_report(outcome, pictures, report_file)
 
 
 def _with_fixed_dtype(specification: Specification) -> Specification:
     """With ``dtype: auto`` resolved, so that a study that is resumed on another device keeps its precision."""
-    model = specification.model
-    dtype = str(resolve_dtype(model.dtype, resolve_device(model.device))).removeprefix("torch.")
-    return specification.model_copy(update={"model": model.model_copy(update={"dtype": dtype})})
+    fixed = {}
+    for name, model in specification.models.items():
+        dtype = str(resolve_dtype(model.dtype, resolve_device(model.device))).removeprefix("torch.")
+        fixed[name] = model.model_copy(update={"dtype": dtype})
+    return specification.model_copy(update={"model": fixed.pop("main"), "further_models": fixed})
 
 
 def _open_ledger(specification: Specification, place: Workspace) -> Ledger:
@@ -308,7 +314,8 @@ def _open_ledger(specification: Specification, place: Workspace) -> Ledger:
 
 def _content(prepared: Prepared) -> dict[str, str]:
     """Digests of what lies behind the names in a specification: weights and images may change under the same path."""
-    parts = {"model": prepared.backbone.identity(), "data": prepared.bank.development.identity}
+    models = {source.name: source.identity for source in prepared.sources.values()}
+    parts = {"model": models, "data": prepared.bank.development.identity}
     return {name: _digest(identity) for name, identity in parts.items()}
 
 
@@ -334,18 +341,23 @@ def _reopened(ledger: Ledger, study: str) -> list[str]:
     return [warning]
 
 
-def _recorded(decision: Decision) -> ActivationDecision:
-    entry = decision.activation
-    return ActivationDecision(
-        entry.name,
-        entry.kind,
-        entry.stage,
-        entry.level,
-        entry.depth,
-        entry.channels,
-        entry.stride,
-        decision.kept,
-        decision.reason,
+def _recorded(prepared: Prepared) -> tuple[ActivationDecision, ...]:
+    return tuple(
+        ActivationDecision(
+            name=entry.name,
+            kind=entry.kind,
+            stage=entry.stage,
+            level=entry.level,
+            depth=entry.depth,
+            channels=entry.channels,
+            stride=entry.stride,
+            kept=decision.kept,
+            reason=decision.reason,
+            backbone=source.name,
+        )
+        for source in prepared.sources.values()
+        for decision in source.decisions
+        for entry in [decision.activation]
     )
 
 

@@ -7,11 +7,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from diffsift.backbones import Backbone
 from diffsift.objectives import TestResult
 from diffsift.objectives.bank import image_batch
 from diffsift.search.confirmation import FOUND
-from diffsift.spaces import activation_named, catalogue
+from diffsift.spaces import Shelf, activation_named, catalogue
 from diffsift.specification import Specification
 from diffsift.tracking import Outcome
 from diffsift.tracking.report import ActivationPicture, PredictionPicture, ReportPictures
@@ -20,13 +19,15 @@ _KEPT_SHOWN = 6
 _DROPPED_SHOWN = 6
 
 
-def report_pictures(
-    backbone: Backbone, outcome: Outcome, result: TestResult, specification: Specification
-) -> ReportPictures:
-    """A few kept and dropped activations of the first test image, and predictions of the selection found."""
+def report_pictures(shelf: Shelf, outcome: Outcome, result: TestResult, specification: Specification) -> ReportPictures:
+    """A few kept and dropped activations of the first test image, and predictions of the selection found.
+
+    Of several models the first that the selection uses is shown.
+    """
     image = result.samples[0].image
+    backbone = shelf[outcome.found.candidates[0].backbone]
     known = catalogue(backbone)
-    shown = _activations_to_show(outcome, {entry.name for entry in known if not entry.unreadable})
+    shown = _activations_to_show(outcome, backbone.name, {entry.name for entry in known if not entry.unreadable})
     timestep = outcome.found.candidates[0].timestep
     wanted = {timestep: [activation_named(name, known) for name, _ in shown]}
     pictures = []
@@ -55,11 +56,12 @@ def principal_colors(feature_map: Float[Tensor, "channels rows columns"]) -> UIn
     return (scaled * 255).round().to(torch.uint8).reshape(rows, columns, 3).numpy()
 
 
-def _activations_to_show(outcome: Outcome, readable: set[str]) -> list[tuple[str, bool]]:
+def _activations_to_show(outcome: Outcome, backbone: str, readable: set[str]) -> list[tuple[str, bool]]:
     """The selection's own activations first, then kept and dropped ones spread over the network."""
-    chosen = list(dict.fromkeys(candidate.activation for candidate in outcome.found.candidates))
-    kept = [entry.name for entry in outcome.decisions if entry.kept and entry.name not in chosen]
-    dropped = [entry.name for entry in outcome.decisions if not entry.kept and entry.name in readable]
+    chosen = list(dict.fromkeys(c.activation for c in outcome.found.candidates if c.backbone == backbone))
+    decisions = [entry for entry in outcome.decisions if entry.backbone == backbone]
+    kept = [entry.name for entry in decisions if entry.kept and entry.name not in chosen]
+    dropped = [entry.name for entry in decisions if not entry.kept and entry.name in readable]
     return [
         *((name, True) for name in (chosen + _spread(kept, max(0, _KEPT_SHOWN - len(chosen))))),
         *((name, False) for name in _spread(dropped, _DROPPED_SHOWN)),

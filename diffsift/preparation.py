@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
@@ -20,6 +21,7 @@ from diffsift.spaces import (
     Decision,
     MeasuredFilter,
     Selection,
+    Shelf,
     apply_filters,
     catalogue,
     older_practice,
@@ -35,17 +37,38 @@ OLDER = "older practice"
 PAPER = "paper's rule-based choice"
 
 
+@dataclass(frozen=True)
+class Source:
+    """One model of a study: what it offers, what was decided about that, and what it is.
+
+    Attributes:
+        name: of its backbone.
+        activations: by name.
+        decisions: of the filters, one per activation.
+        rules: activations of the rule-based choices.
+        identity: of the backbone, as JSON.
+    """
+
+    name: str
+    activations: dict[str, Activation]
+    decisions: tuple[Decision, ...]
+    rules: dict[str, tuple[str, ...]]
+    identity: dict[str, Any]
+
+    @property
+    def kept(self) -> list[str]:
+        return [decision.activation.name for decision in self.decisions if decision.kept]
+
+
 @dataclass
 class Prepared:
-    """A backbone with its pool and data, before anything long was done."""
+    """The models of a study with their pool and data, before anything long was done."""
 
     specification: Specification
     objective: Objective
-    backbone: PipelineBackbone
-    activations: dict[str, Activation]
-    decisions: tuple[Decision, ...]
+    shelf: Shelf
+    sources: dict[str, Source]
     bank: Bank
-    rules: dict[str, tuple[str, ...]]
     warnings: list[str] = field(default_factory=list)
 
     @cached_property
@@ -53,48 +76,52 @@ class Prepared:
         """One probe for search and confirmation, so that what it computed once is kept."""
         return self.objective.probe(self.bank)
 
-    @property
-    def wanted(self) -> dict[int, list[Activation]]:
-        """What the bank must hold of the backbone: the kept activations and those of the rule-based baselines."""
-        names = {d.activation.name for d in self.decisions if d.kept}.union(*self.rules.values())
-        chosen = [activation for name, activation in self.activations.items() if name in names]
+    def backbone(self, name: str) -> PipelineBackbone:
+        """A model of the study, loaded if it is not in memory."""
+        return cast("PipelineBackbone", self.shelf[name])
+
+    def wanted(self, source: Source) -> dict[int, list[Activation]]:
+        """What the bank must hold of a model: the kept activations and those of the rule-based baselines."""
+        names = set(source.kept).union(*source.rules.values())
+        chosen = [activation for name, activation in source.activations.items() if name in names]
         return dict.fromkeys(self.specification.timesteps, chosen)
 
     def pool(self) -> list[Candidate]:
         """Kept candidates whose features are all finite, in a fixed order."""
-        kept = [d.activation.name for d in self.decisions if d.kept]
-        named = [Candidate("main", name, t) for name in kept for t in self.specification.timesteps]
+        named = [
+            Candidate(source.name, name, timestep)
+            for source in self.sources.values()
+            for name in source.kept
+            for timestep in self.specification.timesteps
+        ]
         return sorted(candidate for candidate in named if candidate in self.bank)
 
-    def at_each_timestep(self, names: tuple[str, ...]) -> list[Selection]:
-        """These activations together, at each timestep where all of them are in the bank."""
+    def by_rule(self, rule: str) -> list[Selection]:
+        """What a rule chooses, for each model and timestep where all of it is in the bank."""
         found = []
-        for timestep in self.specification.timesteps:
-            members = [Candidate("main", name, timestep) for name in names]
-            if members and all(candidate in self.bank for candidate in members):
-                found.append(Selection.of(members))
+        for source in self.sources.values():
+            for timestep in self.specification.timesteps:
+                members = [Candidate(source.name, name, timestep) for name in source.rules[rule]]
+                if members and all(candidate in self.bank for candidate in members):
+                    found.append(Selection.of(members))
         return found
 
 
 def prepare(specification: Specification, place: Workspace, progress: bool, say: Say) -> Prepared:
-    """Load model and data; everything that can be refused is refused here, before long work."""
+    """Load models and data; everything that can be refused is refused here, before long work."""
     objective = SegmentationObjective(specification.data, specification.task, specification.bank, specification.probe)
     development = objective.load()
-    backbone = load(specification.model)
-    backbone.check_timesteps(specification.timesteps)
-    known = catalogue(backbone)
-    measured = None
-    if rules_for(known, specification.filters) == "measured":
-        images = _unlabelled(development, backbone)
-        measured = MeasuredFilter(
-            measured_once(place.folder / "properties", backbone, known, specification.timesteps, images, progress)
-        )
-    decisions = apply_filters(known, specification.filters, measured)
-    kept = [decision for decision in decisions if decision.kept]
-    most = len(kept) * len(specification.timesteps)
+    shelf = Shelf()
+    for name, model in specification.models.items():
+        shelf.add(name, partial(load, model, name=name))
+    sources = {
+        name: _source(name, specification, shelf, development, place, progress, say) for name in specification.models
+    }
+    kept = sum(len(source.kept) for source in sources.values())
+    most = kept * len(specification.timesteps)
     if specification.limits.activations > most:
         raise SpecificationError(
-            f"limits.activations must be at most the number of candidates ({len(kept)} activations x "
+            f"limits.activations must be at most the number of candidates ({kept} activations x "
             f"{len(specification.timesteps)} timesteps = {most}), but got {specification.limits.activations}."
         )
     bank = Bank(
@@ -105,22 +132,44 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
         batch_size=specification.model.batch_size,
         progress=progress,
     )
+    return Prepared(specification=specification, objective=objective, shelf=shelf, sources=sources, bank=bank)
+
+
+def _source(
+    name: str,
+    specification: Specification,
+    shelf: Shelf,
+    development: DevelopmentSet,
+    place: Workspace,
+    progress: bool,
+    say: Say,
+) -> Source:
+    """Load a model, list its activations and decide which of them are worth their place in the bank."""
+    backbone = cast("PipelineBackbone", shelf[name])
+    backbone.check_timesteps(specification.timesteps)
+    known = catalogue(backbone)
+    measured = None
+    if rules_for(known, specification.filters) == "measured":
+        images = _unlabelled(development, backbone)
+        measured = MeasuredFilter(
+            measured_once(place.folder / "properties", backbone, known, specification.timesteps, images, progress)
+        )
+    decisions = apply_filters(known, specification.filters, measured)
     height, width = backbone.image_size
+    called = "" if name == "main" else f"{name}: "
     say(
-        f"backbone    {specification.model.id}: {type(backbone.denoiser).__name__}, {height} x {width} px, "
-        f"{sum(p.numel() for p in backbone.denoiser.parameters()) / 1e6:.1f} M parameters, on {backbone.device}"
+        f"backbone    {called}{specification.models[name].id}: {type(backbone.denoiser).__name__}, {height} x {width} "
+        f"px, {sum(p.numel() for p in backbone.denoiser.parameters()) / 1e6:.1f} M parameters, on {backbone.device}"
     )
-    say(f"activations {len(known)} found, {len(kept)} kept")
+    say(f"activations {len(known)} found, {sum(decision.kept for decision in decisions)} kept")
     for reason, count in counted(decision.reason for decision in decisions if not decision.kept):
         say(f"            {count:4d} dropped: {reason}")
-    return Prepared(
-        specification=specification,
-        objective=objective,
-        backbone=backbone,
+    return Source(
+        name=name,
         activations={activation.name: activation for activation in known},
         decisions=decisions,
-        bank=bank,
         rules={OLDER: older_practice(known), PAPER: paper_choice(known)},
+        identity=backbone.identity(),
     )
 
 

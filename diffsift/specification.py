@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from diffsift.backbones.specification import ModelSpecification
 from diffsift.errors import SpecificationError, did_you_mean
@@ -24,6 +24,13 @@ from diffsift.tracking.specification import TrackingSpecification
 
 __all__ = ["Specification", "load_specification"]
 
+BackboneName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.-]{0,29}$")]
+"""What a further model goes by in candidates."""
+
+_RESERVED = ("main", "pixels", "latents", "random")
+_SHARED = ("device", "batch_size", "noise_seed")
+"""Fields of `model` that hold for all models."""
+
 _RUNTIME_FIELDS: dict[str, tuple[str, ...]] = {
     "model": ("device", "batch_size"),
     "study": ("storage", "trials", "timeout"),
@@ -40,6 +47,9 @@ class Specification(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: ModelSpecification
+    further_models: dict[BackboneName, ModelSpecification] = Field(
+        default={}, description="other models in the same search, by a short name"
+    )
     data: DataSpecification
     task: TaskSpecification = TaskSpecification()
     timesteps: tuple[int, ...] = Field((50, 150, 300), min_length=1, description="noise levels, 0 (clean) to 999")
@@ -49,6 +59,34 @@ class Specification(BaseModel):
     probe: ProbeSpecification = ProbeSpecification()
     study: StudySpecification
     tracking: TrackingSpecification = TrackingSpecification()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share_fields(cls, values: Any) -> Any:
+        """Give further models what holds for all, and refuse what contradicts it."""
+        if not isinstance(values, dict) or not isinstance(values.get("further_models"), dict):
+            return values
+        main = values.get("model")
+        given = main if isinstance(main, dict) else {}
+        shared = {name: given.get(name, ModelSpecification.model_fields[name].default) for name in _SHARED}
+        completed = {}
+        for name, model in values["further_models"].items():
+            if name in _RESERVED or str(name).startswith("random-"):
+                raise ValueError(f"further_models must not use the names {', '.join(_RESERVED)}, but has {name!r}")
+            if isinstance(model, dict):
+                for field in _SHARED:
+                    if model.get(field, shared[field]) != shared[field]:
+                        raise ValueError(
+                            f"further_models.{name}.{field} must not differ from model.{field}, which holds for all"
+                        )
+                model = {**model, **shared}
+            completed[name] = model
+        return {**values, "further_models": completed}
+
+    @property
+    def models(self) -> dict[str, ModelSpecification]:
+        """All models by the name of their backbone; the first is ``main``."""
+        return {"main": self.model, **self.further_models}
 
     @classmethod
     def parse(cls, values: Any, *, source: str = "specification") -> Specification:
@@ -74,6 +112,9 @@ class Specification(BaseModel):
         for part, fields in _RUNTIME_FIELDS.items():
             for field in fields:
                 values[part].pop(field, None)
+        for model in values["further_models"].values():
+            for field in _RUNTIME_FIELDS["model"]:
+                model.pop(field, None)
         return values
 
     def with_runtime(self, **changes: Any) -> Specification:
@@ -106,10 +147,16 @@ def _with_resolved_paths(specification: Specification, base: Path) -> Specificat
         paths = {name: getattr(data, name) for name in ("images", "labels", "split_file")}
         resolved = {name: base / path.expanduser() for name, path in paths.items() if path is not None}
         update["data"] = data.model_copy(update=resolved)
-    local = base / Path(specification.model.id).expanduser()
-    if (local / "model_index.json").is_file():
-        update["model"] = specification.model.model_copy(update={"id": str(local)})
+    update["model"] = _with_resolved_model(specification.model, base)
+    update["further_models"] = {
+        name: _with_resolved_model(model, base) for name, model in specification.further_models.items()
+    }
     return specification.model_copy(update=update)
+
+
+def _with_resolved_model(model: ModelSpecification, base: Path) -> ModelSpecification:
+    local = base / Path(model.id).expanduser()
+    return model.model_copy(update={"id": str(local)}) if (local / "model_index.json").is_file() else model
 
 
 def _explain(entry: Any, values: dict[str, Any]) -> str:
@@ -138,6 +185,8 @@ def _fields_at(path: list[str], values: dict[str, Any]) -> list[str]:
         kind = values["data"].get("kind")
         chosen: type[BaseModel] = FolderSpecification if kind == "folder" else DigitScenesSpecification
         return list(chosen.model_fields)
+    if path[0] == "further_models":
+        return list(ModelSpecification.model_fields)
     part: Any = Specification.model_fields[path[0]].annotation
     return list(part.model_fields)
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from diffsift.backbones import Activation, Backbone
-from diffsift.spaces import Candidate, Selection, Standardiser
+from diffsift.spaces import Candidate, Selection, Shelf, Standardiser
 
 from .bank import Bank
 from .datasets import Sample
@@ -70,7 +69,7 @@ class Objective(ABC):
     def test(
         self,
         contenders: Sequence[Contender],
-        backbones: Sequence[tuple[Backbone, Mapping[str, Activation]]],
+        shelf: Shelf,
         *,
         noise_seed: int,
         batch_size: int,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from diffsift.backbones import Activation, Backbone
+from diffsift.backbones import Activation
 from diffsift.errors import DataError
-from diffsift.spaces import Candidate, resample_map
+from diffsift.spaces import Candidate, Shelf, resample_map
 
 from ._base import Contender, Objective, TestResult
 from .bank import Bank, image_batch
@@ -70,7 +70,7 @@ class SegmentationObjective(Objective):
     def test(
         self,
         contenders: Sequence[Contender],
-        backbones: Sequence[tuple[Backbone, Mapping[str, Activation]]],
+        shelf: Shelf,
         *,
         noise_seed: int,
         batch_size: int,
@@ -84,7 +84,7 @@ class SegmentationObjective(Objective):
         for start in tqdm(starts, desc="test split", unit="batch", disable=not progress):
             batch = [samples[index] for index in range(start, min(start + batch_size, len(samples)))]
             shown.extend(batch[: _SHOWN - len(shown)] if len(shown) < _SHOWN else [])
-            logits = _batch_logits(batch, contenders, backbones, noise_seed)
+            logits = _batch_logits(batch, contenders, shelf, noise_seed)
             for contender in contenders:
                 for sample, scores in zip(batch, logits[contender.name], strict=True):
                     predicted = scores.argmax(0).numpy().astype(np.uint8)
@@ -107,7 +107,7 @@ def open_dataset(data: DataSpecification) -> SegmentationDataset:
 def _batch_logits(
     batch: Sequence[Sample],
     contenders: Sequence[Contender],
-    backbones: Sequence[tuple[Backbone, Mapping[str, Activation]]],
+    shelf: Shelf,
     noise_seed: int,
 ) -> dict[str, list[Float[Tensor, "classes height width"]]]:
     """Class scores at every label pixel.
@@ -116,7 +116,7 @@ def _batch_logits(
     only their sum is enlarged: the same result as from enlarged features, at a fraction of the time and memory.
     """
     on_grid: dict[tuple[str, torch.Size], Tensor] = {}
-    for candidate, feature_map in _captured(batch, contenders, backbones, noise_seed):
+    for candidate, feature_map in _captured(batch, contenders, shelf, noise_seed):
         grid = feature_map.shape[-2:]
         channels_last = feature_map.permute(0, 2, 3, 1)
         for contender in contenders:
@@ -140,12 +140,12 @@ def _batch_logits(
 def _captured(
     batch: Sequence[Sample],
     contenders: Sequence[Contender],
-    backbones: Sequence[tuple[Backbone, Mapping[str, Activation]]],
+    shelf: Shelf,
     noise_seed: int,
 ) -> Iterator[tuple[Candidate, Float[Tensor, "batch channels rows columns"]]]:
     """Every candidate that a contender needs, once."""
     needed = {candidate for contender in contenders for candidate in contender.head.weights}
-    for backbone, activations in backbones:
+    for backbone, activations in shelf.each({candidate.backbone for candidate in needed}):
         wanted: dict[int, list[Activation]] = {}
         for candidate in sorted(needed):
             if candidate.backbone == backbone.name:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from diffsift.backbones import Activation, Backbone
 from diffsift.objectives import Bank, Contender, Objective, RidgeProbe, TestResult
 from diffsift.objectives.metrics import bootstrap_interval, mean_iou, paired_difference
-from diffsift.spaces import Candidate, Selection
+from diffsift.spaces import Candidate, Selection, Shelf
 from diffsift.tracking import FinalRow, Ledger
 
 FOUND = "selection found"
@@ -58,7 +57,7 @@ def confirm(
     objective: Objective,
     bank: Bank,
     probe: RidgeProbe,
-    backbones: Sequence[tuple[Backbone, Mapping[str, Activation]]],
+    shelf: Shelf,
     ledger: Ledger,
     *,
     noise_seed: int,
@@ -68,7 +67,7 @@ def confirm(
     """Open the test split and score all rows on it; the one named `FOUND` is compared with every other."""
     contenders = [_contender(row.name, selection, bank, probe) for row, selection in rows]
     ledger.open_test_split(study, [row.name for row, _ in rows])
-    result = objective.test(contenders, backbones, noise_seed=noise_seed, batch_size=batch_size, progress=progress)
+    result = objective.test(contenders, shelf, noise_seed=noise_seed, batch_size=batch_size, progress=progress)
     found = result.counts[FOUND]
     table = []
     for row, selection in rows:
@@ -137,8 +136,11 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def on_backbone(selection: Selection, name: str) -> Selection:
-    """The same selection with another backbone's name."""
+def on_backbones(selection: Selection, names: Mapping[str, str]) -> Selection:
+    """The same selection with other backbones' names."""
     return Selection.of(
-        {Candidate(name, entry.activation, entry.timestep): weight for entry, weight in selection.members}
+        {
+            Candidate(names[entry.backbone], entry.activation, entry.timestep): weight
+            for entry, weight in selection.members
+        }
     )

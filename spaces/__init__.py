@@ -7,6 +7,7 @@ from .measured import MeasuredFilter, capacity
 from .properties import Properties, measure_properties
 from .rules import PAPER_SELECTIONS, older_practice, paper_choice
 from .selection import WEIGHT_STEP, Candidate, Selection
+from .shelf import Shelf
 from .specification import FilterSpecification, LimitsSpecification
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Properties",
     "PropertyFilter",
     "Selection",
+    "Shelf",
     "Standardiser",
     "StructuralFilter",
     "activation_named",

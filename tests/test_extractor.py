@@ -37,9 +37,9 @@ def saved(tiny_pipeline: Path, tiny_backbone: PipelineBackbone, tmp_path: Path) 
     save_selection(
         tmp_path / "selection.json",
         SELECTION,
-        ModelSpecification(id=str(tmp_path / "model")),
+        {"main": ModelSpecification(id=str(tmp_path / "model"))},
         statistics(),
-        backbone_identity=tiny_backbone.identity(),
+        identities={"main": tiny_backbone.identity()},
         about={"study": "tiny"},
     )
     return tmp_path / "selection.json"
@@ -47,7 +47,7 @@ def saved(tiny_pipeline: Path, tiny_backbone: PipelineBackbone, tmp_path: Path) 
 
 @pytest.fixture
 def extractor(tiny_backbone: PipelineBackbone) -> FeatureExtractor:
-    return FeatureExtractor(SELECTION, tiny_backbone, statistics(), noise_seed=0)
+    return FeatureExtractor(SELECTION, [tiny_backbone], statistics(), noise_seed=0)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_the_backbone_runs_once_a_timestep_and_no_deeper_than_needed(
     ran: list[str] = []
     paths = ("conv_in", "up_blocks.0.upsamplers.0", "up_blocks.1.attentions.0", "up_blocks.1.resnets.1", "conv_out")
     handles = [
-        extractor.denoiser.get_submodule(path).register_forward_hook(lambda *_, path=path: ran.append(path))
+        extractor.denoisers[0].get_submodule(path).register_forward_hook(lambda *_, path=path: ran.append(path))
         for path in paths
     ]
     extractor(images)
@@ -132,7 +132,7 @@ def test_a_document_that_is_no_selection_is_refused(saved: Path) -> None:
         (json.dumps({**document, "format": 99}), "must be of format 1, but is of format 99"),
         (json.dumps({key: value for key, value in document.items() if key != "members"}), "has no members"),
         (json.dumps({**document, "members": [{}]}), "each member must have"),
-        (json.dumps({**document, "model": {}}), "the model must be described in full"),
+        (json.dumps({**document, "models": {"main": {}}}), "every model must be described in full"),
     ):
         saved.write_text(content)
         with pytest.raises(SelectionError, match=message):
@@ -157,10 +157,10 @@ def test_images_are_checked(extractor: FeatureExtractor, wrong: Tensor, message:
 
 
 def test_candidates_of_another_backbone_are_refused(tiny_backbone: PipelineBackbone) -> None:
-    with pytest.raises(SelectionError, match=r"must be of backbone 'random', but got \['main'\]"):
-        FeatureExtractor(SELECTION, with_random_weights(tiny_backbone), statistics(), noise_seed=0)
+    with pytest.raises(SelectionError, match=r"must be of the backbones \['random'\], but got \['main'\]"):
+        FeatureExtractor(SELECTION, [with_random_weights(tiny_backbone)], statistics(), noise_seed=0)
 
 
 def test_it_is_a_module_with_the_denoiser_in_it(extractor: FeatureExtractor) -> None:
-    assert sum(1 for _ in extractor.parameters()) == sum(1 for _ in extractor.denoiser.parameters()) > 0
-    assert any(name.startswith("denoiser.") for name in extractor.state_dict())
+    assert sum(1 for _ in extractor.parameters()) == sum(1 for _ in extractor.denoisers.parameters()) > 0
+    assert any(name.startswith("denoisers.0.") for name in extractor.state_dict())

@@ -65,6 +65,7 @@ class DecisionTable(Base):
     stride: Mapped[int]
     kept: Mapped[bool]
     reason: Mapped[str] = mapped_column(Text)
+    backbone: Mapped[str] = mapped_column(_NAME)
 
 
 class OpeningTable(Base):

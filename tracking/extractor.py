@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,10 @@ FORMAT = 1
 def save_selection(
     path: Path,
     selection: Selection,
-    model: ModelSpecification,
+    models: Mapping[str, ModelSpecification],
     standardisers: Mapping[Candidate, Standardiser],
     *,
-    backbone_identity: Mapping[str, Any],
+    identities: Mapping[str, Mapping[str, Any]],
     about: Mapping[str, Any],
 ) -> None:
     """Write ``selection.json`` at `path` and its tensors beside it.
@@ -50,9 +50,9 @@ def save_selection(
     Args:
         path: of the JSON file.
         selection: what was chosen.
-        model: how to load the backbone.
+        models: how to load each backbone, by its name; those that the selection does not use are left out.
         standardisers: of each candidate of the selection.
-        backbone_identity: what `Backbone.identity` said, so that another model under the same name is noticed.
+        identities: what `Backbone.identity` said of each, so that another model under the same id is noticed.
         about: anything worth knowing (study, score, protocol), stored as it is.
     """
     tensors: dict[str, Tensor] = {}
@@ -63,12 +63,13 @@ def save_selection(
             tensors[f"{index}.projection"] = standardiser.projection.contiguous()
     blob = save(tensors)
     tensor_file = path.with_suffix(".safetensors")
+    used = [name for name in models if name in {candidate.backbone for candidate in selection.candidates}]
     document = {
         "format": FORMAT,
-        "model": model.model_dump(mode="json", exclude={"device", "batch_size"}),
+        "models": {name: models[name].model_dump(mode="json", exclude={"device", "batch_size"}) for name in used},
         "members": selection.to_json(),
         "statistics": {"file": tensor_file.name, "sha256": hashlib.sha256(blob).hexdigest()},
-        "backbone": dict(backbone_identity),
+        "backbones": {name: dict(identities[name]) for name in used},
         "about": dict(about),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,12 +80,12 @@ def save_selection(
 class FeatureExtractor(nn.Module):
     """Turns images into the fused feature of a selection.
 
-    The backbone runs once per distinct timestep and only as deep as the selection needs. The noise added to an image
+    Each backbone runs once per distinct timestep and only as deep as the selection needs. The noise added to an image
     is drawn from its content, so an image gives the same feature at any batch size and place in the batch.
 
     Args:
-        selection: what to extract; every candidate must be of this backbone.
-        backbone: loaded.
+        selection: what to extract; every candidate must be of one of the backbones.
+        backbones: loaded; all stay in memory.
         standardisers: of each candidate.
         noise_seed: the seed the statistics were measured with.
 
@@ -96,24 +97,26 @@ class FeatureExtractor(nn.Module):
     def __init__(
         self,
         selection: Selection,
-        backbone: Backbone,
+        backbones: Sequence[Backbone],
         standardisers: Mapping[Candidate, Standardiser],
         *,
         noise_seed: int,
     ) -> None:
         super().__init__()
-        strangers = {entry.backbone for entry in selection.candidates} - {backbone.name}
+        names = [backbone.name for backbone in backbones]
+        strangers = {entry.backbone for entry in selection.candidates} - set(names)
         if strangers:
-            raise SelectionError(f"all candidates must be of backbone {backbone.name!r}, but got {sorted(strangers)}.")
+            raise SelectionError(f"all candidates must be of the backbones {names}, but got {sorted(strangers)}.")
         self.selection, self.noise_seed = selection, noise_seed
-        self.denoiser = backbone.denoiser
-        self._backbone = backbone
-        self.image_size = backbone.image_size
-        known = catalogue(backbone)
-        self._wanted: dict[int, list[Activation]] = {}
-        for candidate in selection.candidates:
-            self._wanted.setdefault(candidate.timestep, []).append(activation_named(candidate.activation, known))
-        backbone.check_timesteps(list(self._wanted))
+        self.denoisers = nn.ModuleList(backbone.denoiser for backbone in backbones)
+        self._wanted: list[tuple[Backbone, dict[int, list[Activation]]]] = []
+        for backbone in backbones:
+            known, wanted = catalogue(backbone), dict[int, list[Activation]]()
+            for candidate in selection.candidates:
+                if candidate.backbone == backbone.name:
+                    wanted.setdefault(candidate.timestep, []).append(activation_named(candidate.activation, known))
+            backbone.check_timesteps(list(wanted))
+            self._wanted.append((backbone, wanted))
         self._standardisers = dict(standardisers)
         self.channels = sum(standardisers[candidate].channels for candidate in selection.candidates)
 
@@ -121,11 +124,11 @@ class FeatureExtractor(nn.Module):
     def from_selection(
         cls, path: str | Path, *, model: str | None = None, device: str = "auto", verify: bool = True
     ) -> FeatureExtractor:
-        """Load the model that a selection file names and the statistics beside the file.
+        """Load the models that a selection file names and the statistics beside the file.
 
         Args:
             path: of ``selection.json``.
-            model: hub id or folder to load instead of the one in the file (say, after a move).
+            model: hub id or folder to load instead of the one in the file (say, after a move), where that is one.
             device: ``auto``, ``cpu``, ``cuda``, ...
             verify: refuse a model whose weights, scheduler or size are not those the selection was made with.
 
@@ -135,25 +138,26 @@ class FeatureExtractor(nn.Module):
         """
         file = Path(path)
         document = _read_document(file)
-        try:
-            specification = ModelSpecification.model_validate({**document["model"], "device": device})
-        except ValidationError as error:
-            raise SelectionError(f"{file}: the model must be described in full, but: {error}") from error
+        specifications = _read_models(file, document, device)
         if model is not None:
-            specification = specification.model_copy(update={"id": model})
+            if len(specifications) > 1:
+                raise SelectionError(f"{file} needs the models {', '.join(specifications)}: one cannot replace them.")
+            specifications = {name: given.model_copy(update={"id": model}) for name, given in specifications.items()}
         selection = Selection.from_json(document["members"])
         standardisers = _read_statistics(file, document, selection)
-        backbone = load_backbone(specification)
-        if verify:
-            _check_identity(backbone.identity(), document["backbone"], file)
-        return cls(selection, backbone, standardisers, noise_seed=specification.noise_seed)
+        backbones = []
+        for name, specification in specifications.items():
+            backbones.append(load_backbone(specification, name=name))
+            if verify:
+                _check_identity(backbones[-1].identity(), document["backbones"][name], file)
+        return cls(selection, backbones, standardisers, noise_seed=specification.noise_seed)
 
     @torch.inference_mode()
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
         """The fused feature map on the finest grid of the selection.
 
         Args:
-            images: RGB in [0, 1], of any size; resized to the size the selection was made at.
+            images: RGB in [0, 1], of any size; resized to each backbone's size.
 
         Raises:
             ValueError: the shape or the range is another.
@@ -173,11 +177,12 @@ class FeatureExtractor(nn.Module):
 
     def _blocks(self, images: Tensor) -> list[Float[Tensor, "batch kept rows columns"]]:
         found: dict[Candidate, Tensor] = {}
-        for timestep, maps in self._backbone.capture(images, self._wanted, seed=self.noise_seed):
-            for name, feature_map in maps.items():
-                candidate = Candidate(self._backbone.name, name, timestep)
-                standardiser = self._standardisers[candidate].to(feature_map.device)
-                found[candidate] = standardiser.apply(feature_map.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        for backbone, wanted in self._wanted:
+            for timestep, maps in backbone.capture(images, wanted, seed=self.noise_seed):
+                for name, feature_map in maps.items():
+                    candidate = Candidate(backbone.name, name, timestep)
+                    standardiser = self._standardisers[candidate].to(feature_map.device)
+                    found[candidate] = standardiser.apply(feature_map.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return [
             found[candidate] * block_scale(weight, self._standardisers[candidate].raw_channels)
             for candidate, weight in self.selection.members
@@ -201,15 +206,28 @@ def _read_document(file: Path) -> dict[str, Any]:
         raise SelectionError(f"{file} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise SelectionError(f"{file} must be a selection file, but is not JSON: {error}.") from error
-    wanted = ("format", "model", "members", "statistics", "backbone")
+    if isinstance(document, dict) and document.get("format", FORMAT) != FORMAT:
+        raise SelectionError(
+            f"{file} must be of format {FORMAT}, but is of format {document['format']}: use the diffsift that wrote it."
+        )
+    wanted = ("format", "models", "members", "statistics", "backbones")
     missing = [field for field in wanted if not isinstance(document, dict) or field not in document]
     if missing:
         raise SelectionError(f"{file} must be a selection file, but has no {', '.join(missing)}.")
-    if document["format"] != FORMAT:
-        raise SelectionError(
-            f"{file} must be of format {FORMAT}, but is of format {document['format']}: use a newer diffsift."
-        )
     return dict(document)
+
+
+def _read_models(file: Path, document: dict[str, Any], device: str) -> dict[str, ModelSpecification]:
+    try:
+        models = {
+            name: ModelSpecification.model_validate({**fields, "device": device})
+            for name, fields in document["models"].items()
+        }
+    except (ValidationError, AttributeError, TypeError) as error:
+        raise SelectionError(f"{file}: every model must be described in full, but: {error}") from error
+    if not models or set(models) != set(document["backbones"]):
+        raise SelectionError(f"{file} must describe and identify the same models, but does not.")
+    return models
 
 
 def _read_statistics(file: Path, document: dict[str, Any], selection: Selection) -> dict[Candidate, Standardiser]:

@@ -34,6 +34,7 @@ class ActivationDecision:
     stride: int
     kept: bool
     reason: str
+    backbone: str = "main"
 
 
 @dataclass(frozen=True)

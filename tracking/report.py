@@ -121,10 +121,18 @@ def _stages(decisions: Sequence[ActivationDecision]) -> list[dict[str, Any]]:
     ordered = sorted(decisions, key=lambda decision: decision.depth)
     order = list(dict.fromkeys(decision.stage for decision in ordered))
     ordered.sort(key=lambda decision: order.index(decision.stage))  # stable: a stage's parts keep their order
-    groups = [(stage, list(group)) for stage, group in groupby(ordered, key=lambda decision: decision.stage)]
+    ordered.sort(key=lambda decision: (decision.backbone != "main", decision.backbone))
+    groups = [
+        (backbone, stage, list(group))
+        for (backbone, stage), group in groupby(ordered, key=lambda decision: (decision.backbone, decision.stage))
+    ]
     return [
-        {"title": _STAGES.get(stage, stage), "rows": rows, "kept": sum(row.kept for row in rows)}
-        for stage, rows in groups
+        {
+            "title": ("" if backbone == "main" else f"{backbone}: ") + _STAGES.get(stage, stage),
+            "rows": rows,
+            "kept": sum(row.kept for row in rows),
+        }
+        for backbone, stage, rows in groups
     ]
 
 

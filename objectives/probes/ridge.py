@@ -132,7 +132,7 @@ class RidgeProbe:
             [scale * self._sum(self._cross, entry, parts) for entry, scale in zip(entries, scales, strict=True)]
         ) - count * np.outer(mean, target_mean)
         offsets = np.cumsum([0, *(entry.features.shape[-1] for entry in entries)])
-        gram = np.empty((offsets[-1], offsets[-1]))
+        gram = np.zeros((offsets[-1], offsets[-1]))
         for i, first in enumerate(entries):
             for j, second in enumerate(entries[: i + 1]):
                 block = scales[i] * scales[j] * self._pair(first, second, parts)

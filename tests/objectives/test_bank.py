@@ -119,7 +119,7 @@ def test_entries_are_what_the_extractor_gives(
     for name in NAMES:
         entry = bank[Candidate("main", name, 50)]
         alone = Selection.of([entry.candidate])
-        extractor = FeatureExtractor(alone, tiny_backbone, {entry.candidate: entry.standardiser}, noise_seed=0)
+        extractor = FeatureExtractor(alone, [tiny_backbone], {entry.candidate: entry.standardiser}, noise_seed=0)
         found = extractor.features_at(images, torch.from_numpy(development.points)).numpy()
         stored = entry.features.astype(np.float32) * block_scale(1.0, entry.standardiser.raw_channels)
         assert np.allclose(stored, found, rtol=2e-3, atol=1e-3), name
