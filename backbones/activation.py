@@ -25,7 +25,7 @@ Kind = Literal[
     "upsampler-out",
 ]
 Stage = Literal["in", "down", "mid", "up", "blocks"]
-Layout = Literal["map", "map-last", "tokens"]
+Layout = Literal["map", "map-last", "tokens", "tokens-first"]
 Port = Literal["input", "output", "attention"]
 Tokens = Literal["all", "first", "last"]
 
@@ -44,7 +44,7 @@ class Activation:
             the image size and the prompt are known.
         stride: edge of one place in units of the denoiser's input grid (1 is the input's own resolution).
         layout: ``map`` is (batch, channels, height, width), ``map-last`` (batch, height, width, channels), ``tokens``
-            (batch, tokens, channels).
+            (batch, tokens, channels), ``tokens-first`` (tokens, batch, channels).
         module: dotted path of the hooked module in the denoiser.
         port: whether the module's first input or its output is taken; ``attention`` is the attention weights that the
             module computes, averaged over heads.

@@ -164,11 +164,13 @@ def as_map(tensor: Tensor, activation: Activation, input_size: tuple[int, int]) 
     rows, columns = grid_size(input_size, activation.stride)
     places = rows * columns
     given = tuple(tensor.shape)
+    if activation.layout == "tokens-first" and tensor.ndim == 3:
+        tensor = tensor.transpose(0, 1)
     channel_axis = 1 if activation.layout == "map" else -1
     if activation.columns is not None and tensor.shape[channel_axis] >= activation.columns[1]:
         start, stop = activation.columns
         tensor = tensor.narrow(channel_axis, start, stop - start)
-    if activation.layout == "tokens":
+    if activation.layout in ("tokens", "tokens-first"):
         if tensor.ndim == 3 and activation.tokens != "all" and tensor.shape[1] > places:
             tensor = tensor[:, :places] if activation.tokens == "first" else tensor[:, -places:]
         expected: tuple[int, ...] = (tensor.shape[0], places, activation.channels)
@@ -178,7 +180,7 @@ def as_map(tensor: Tensor, activation: Activation, input_size: tuple[int, int]) 
         expected = (tensor.shape[0], activation.channels, rows, columns)
     if tuple(tensor.shape) != expected:
         raise CaptureError(f"{activation.name} is declared as {expected}, but {activation.module} gave {given}.")
-    if activation.layout == "tokens":
+    if activation.layout in ("tokens", "tokens-first"):
         tensor = tensor.transpose(1, 2).reshape(tensor.shape[0], activation.channels, rows, columns)
     elif activation.layout == "map-last":
         tensor = tensor.permute(0, 3, 1, 2)

@@ -29,6 +29,7 @@ class _Seen:
 
     shape: tuple[int, ...]
     fingerprint: Tensor
+    transposed: bool = False
 
 
 class _Recorder:
@@ -83,12 +84,22 @@ def _seen(tensor: Tensor) -> _Seen:
     return _Seen(tuple(tensor.shape), torch.stack([values.sum(-1), (values * ramp).sum(-1)]))
 
 
+def _batch_first(seen: _Seen, batch: int) -> _Seen:
+    """As it is, or with tokens and batch exchanged where a network keeps the batch second."""
+    if len(seen.shape) != 3 or seen.shape[0] == batch or seen.shape[1] != batch:
+        return seen
+    tokens, _, channels = seen.shape
+    return _Seen((batch, tokens, channels), seen.fingerprint.transpose(1, 2), transposed=True)
+
+
 @torch.inference_mode()
 def place(
     denoiser: nn.Module,
     run: Callable[[int], Any],
     activations: Sequence[Activation],
     input_size: tuple[int, int],
+    *,
+    batch: int = 1,
 ) -> tuple[Activation, ...]:
     """Complete declarations by two passes, in the order in which a pass reaches them.
 
@@ -98,6 +109,7 @@ def place(
             the denoiser is given must be equal in both.
         activations: as read off the module tree.
         input_size: rows and columns of the denoiser's input.
+        batch: images in a pass.
 
     Returns:
         All activations, with layout, stride, channels, tokens, item and depth as they are; those that cannot be
@@ -112,7 +124,10 @@ def place(
     placed = []
     for activation in activations:
         spot = (activation.module, activation.port)
-        placed.append(_placed(activation, passes[0].get(spot, []), passes[1].get(spot, []), input_size))
+        first, second = (
+            [[_batch_first(tensor, batch) for tensor in call] for call in calls.get(spot, [])] for calls in passes
+        )
+        placed.append(_placed(activation, first, second, input_size))
     placed.sort(key=lambda entry: order.get((entry.module, entry.port), len(order)))
     return tuple(replace(entry, depth=depth) for depth, entry in enumerate(placed))
 
@@ -183,10 +198,12 @@ def _image_part(activation: Activation, one: _Seen, other: _Seen, input_size: tu
         places = rows * columns
         if places != count or len(changed) != count:
             continue
+        layout = "tokens-first" if one.transposed else "tokens"
         if length == places:
-            return _with(activation, stride, one.shape[2])
+            return _with(activation, stride, one.shape[2], layout=layout)
         if changed[0] == 0 or changed[-1] == length - 1:
-            return _with(activation, stride, one.shape[2], tokens="first" if changed[0] == 0 else "last")
+            tokens: Tokens = "first" if changed[0] == 0 else "last"
+            return _with(activation, stride, one.shape[2], layout=layout, tokens=tokens)
     return f"{len(changed)} of its {length} tokens depend on the image, which has no such grid"
 
 

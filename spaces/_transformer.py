@@ -27,8 +27,8 @@ _PROJECTIONS: tuple[tuple[str, Kind, tuple[str, ...]], ...] = (
     ("v", "self-v", _VALUES),
 )
 _CROSS_PROJECTIONS: tuple[tuple[str, Kind, tuple[str, ...]], ...] = (("q", "cross-q", _QUERIES),)
-_FUSED = ("to_qkv_mlp_proj", "to_qkv", "qkv_proj", "qkv", "img_qkv_proj")
-_OUTPUTS = ("to_out", "out_layer", "out_proj", "o_proj", "wo", "proj")
+_FUSED = ("to_qkv_mlp_proj", "to_qkv", "qkv_proj", "qkv", "img_qkv_proj", "img_attn_qkv")
+_OUTPUTS = ("to_out", "out_layer", "out_proj", "o_proj", "wo", "proj", "img_attn_proj")
 _FEED_FORWARD = ("ff", "mlp", "ffn", "feed_forward", "feedforward", "img_mlp")
 
 
@@ -112,8 +112,13 @@ class _Block:
 
     def activations(self, block: nn.Module) -> Iterator[Activation]:
         attentions = _attentions(block)
+        roles: list[str] = []
         for order, (path, attention) in enumerate(attentions):
-            yield from self._attention(path, attention, order, len(attentions))
+            crosses = len(attentions) > 1 and _is_cross(attention, path, order)
+            role = ("cross-" if crosses else "self-") if len(attentions) > 1 else ""
+            roles.append(role)
+            again = roles.count(role)
+            yield from self._attention(path, attention, crosses, role if again == 1 else f"{role}{again}-")
         inner = _feed_forward(block, [path for path, _ in attentions])
         for order, (path, channels) in enumerate(inner):
             name = "ffn-inner" if order == 0 else f"ffn{order + 1}-inner"
@@ -123,11 +128,8 @@ class _Block:
         width = int(getattr(entry[1], "in_features", 0)) if entry else 0
         yield self._declare("out", "block-out", width, "")
 
-    def _attention(self, path: str, attention: nn.Module, order: int, count: int) -> Iterator[Activation]:
-        crosses = count > 1 and _is_cross(attention, path, order)
-        role = ("cross-" if crosses else "self-") if count > 1 else ""
-        if count > 2 and order > 1:
-            role = f"{role}{order}-"
+    def _attention(self, path: str, attention: nn.Module, crosses: bool, role: str) -> Iterator[Activation]:
+        """Of one attention module; `role` is in front of its names, empty where a block has no other."""
         fused = _child(attention, _FUSED)
         if fused is not None and not _child(attention, _QUERIES):
             width = _fused_width(attention, fused[1])
@@ -142,8 +144,8 @@ class _Block:
                     yield self._declare(role + letter, kind, _width(projection[1]), _join(path, projection[0]))
         if not crosses:
             yield self._declare(f"{role}map", "self-map", 0, path, port="attention")
-        if crosses or count == 1:
-            yield self._declare("cross-map" if count == 1 else f"{role}map", "cross-map", 0, path, port="attention")
+        if crosses or not role:
+            yield self._declare("cross-map" if not role else f"{role}map", "cross-map", 0, path, port="attention")
         output = _child(attention, _OUTPUTS)
         if output is not None:
             name = output[0] + (".0" if isinstance(output[1], nn.ModuleList | nn.Sequential) else "")
@@ -186,9 +188,7 @@ def _is_cross(attention: nn.Module, path: str, order: int) -> bool:
     if "self" in path or "cross" in path:
         return "cross" in path
     declared = getattr(attention, "is_cross_attention", None)
-    if isinstance(declared, bool) and declared:
-        return True
-    return order == 1
+    return declared if isinstance(declared, bool) else order == 1
 
 
 def _width(linear: nn.Module) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diffsift.backbones import Activation, place
+from diffsift.backbones import Activation, Capture, as_map, place
 
 PLACES, WORDS, WIDTH = 12, 5, 8
 
@@ -89,3 +89,26 @@ def test_maps_keep_the_images_rows_and_the_columns_of_their_kind() -> None:
 def test_what_never_runs_or_never_attends_is_named() -> None:
     found = placed(True, tap("split", port="attention", kind="self-map"))
     assert found["split"].unreadable == "its attention is not computed by scaled_dot_product_attention"
+
+
+class TokensFirst(nn.Module):
+    """Keeps the batch second, behind the tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        return self.block(torch.cat([text, image], dim=1).transpose(0, 1))
+
+
+def test_a_batch_behind_the_tokens_is_noticed() -> None:
+    torch.manual_seed(0)
+    network = TokensFirst()
+    images, text = torch.randn(2, 2, PLACES, WIDTH), torch.randn(2, WORDS, WIDTH)
+    (found,) = place(network, lambda number: network(images[number], text), [tap("block")], (3, 4), batch=2)
+    assert (found.layout, found.tokens, found.stride, found.unreadable) == ("tokens-first", "last", 1, "")
+    with Capture(network, [found]) as captured:
+        network(images[0], text)
+    feature_map = as_map(captured.tensors["block"], found, (3, 4))
+    assert torch.equal(feature_map, network.block(images[0]).transpose(1, 2).reshape(2, WIDTH, 3, 4))
