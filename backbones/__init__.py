@@ -1,6 +1,6 @@
 """Where activations come from: loading, encoding, noising, running, capturing."""
 
-from ._base import Backbone, resize
+from ._base import Backbone
 from ._controls import LatentControl, PixelControl, with_random_weights
 from ._loading import load, load_structure, resolve_device, resolve_dtype
 from ._pipeline import PipelineBackbone
@@ -22,7 +22,6 @@ __all__ = [
     "load",
     "load_structure",
     "place",
-    "resize",
     "resolve_device",
     "resolve_dtype",
     "with_random_weights",

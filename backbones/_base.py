@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import math
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +17,7 @@ from torch.nn import functional
 
 from diffsift.errors import ModelError
 
+from ._fitting import Resize, content, fit
 from .activation import Activation
 from .capture import Capture, as_map
 
@@ -29,6 +33,8 @@ class Backbone(ABC):
         denoiser: the module whose activations are captured, in eval mode and frozen.
         image_size: (height, width) in pixels that images are resized to.
         train_timesteps: number of noise levels; a timestep is in [0, train_timesteps - 1].
+        resize: how images are brought to `image_size`.
+        noise_seeds: noise draws that features are averaged over.
         declared: activations that the backbone declares itself; empty where they are read off the module tree.
     """
 
@@ -36,7 +42,10 @@ class Backbone(ABC):
     denoiser: nn.Module
     image_size: tuple[int, int]
     train_timesteps: int
+    resize: Resize = "stretch"
+    noise_seeds: int = 1
     declared: tuple[Activation, ...] = ()
+    _most_together: int | None = None
 
     @abstractmethod
     def encode(
@@ -45,8 +54,11 @@ class Backbone(ABC):
         """The denoiser's clean input for images of `image_size` in [0, 1]."""
 
     @abstractmethod
-    def condition(self, batch: int) -> dict[str, Any]:
-        """Keyword arguments of the denoiser that do not depend on the image, for a batch of this size."""
+    def condition(self, batch: int, prompts: Sequence[str] | None = None) -> dict[str, Any]:
+        """Keyword arguments of the denoiser that do not depend on the image, for a batch of this size.
+
+        `prompts`, one per image, take the place of the backbone's own.
+        """
 
     @abstractmethod
     def denoise(self, clean: Tensor, noise: Tensor, timestep: int, conditioning: dict[str, Any]) -> None:
@@ -60,6 +72,13 @@ class Backbone(ABC):
     def device(self) -> torch.device:
         return next(self.denoiser.parameters(), torch.empty(0)).device
 
+    def timestep_of(self, level: int | float) -> int:
+        """A noise level as a timestep: whole numbers are timesteps; a fraction is a share of all noise levels.
+
+        With flow matching it is also the share of noise in the noised image.
+        """
+        return level if isinstance(level, int) else min(round(level * self.train_timesteps), self.train_timesteps - 1)
+
     def check_timesteps(self, timesteps: Sequence[int]) -> None:
         """Raise `ModelError` for a timestep the scheduler was not trained with."""
         for timestep in timesteps:
@@ -69,53 +88,113 @@ class Backbone(ABC):
     @torch.inference_mode()
     def capture(
         self,
-        images: Float[Tensor, "batch 3 height width"],
+        images: Float[Tensor, "batch 3 height width"] | Sequence[Float[Tensor, "3 height width"]],
         wanted: Mapping[int, Sequence[Activation]],
         *,
         seed: int,
+        prompts: Sequence[str] | None = None,
     ) -> Iterator[tuple[int, dict[str, Float[Tensor, "batch channels rows columns"]]]]:
-        """Yield (timestep, feature maps by activation name), one pass of the denoiser each, only as deep as needed.
+        """Yield (timestep, feature maps by activation name), a pass of the denoiser per noise draw, as deep as needed.
 
         The noise of an image is drawn from its content and `seed` alone and is the same at every timestep, so an image
-        gives the same features at any place in any batch.
+        gives the same features at any place in any batch. When memory runs out, fewer images run together from then on.
 
         Args:
-            images: RGB in [0, 1], of any size; resized to `image_size` (bicubic, antialiased).
+            images: RGB in [0, 1], of any size and, in a list, of any sizes; brought to `image_size` as `resize` says.
             wanted: activations by timestep.
             seed: of the noise, 0 or above.
+            prompts: one per image, instead of the backbone's own.
+
+        Raises:
+            ModelError: a timestep is out of range, memory does not even hold one image, or prompts are not understood.
         """
         self.check_timesteps(list(wanted))
-        resized = resize(images.to(self.device, torch.float32), self.image_size)
-        clean = self.encode(resized)
-        noise = noise_of(resized, tuple(clean.shape[1:]), seed).to(clean)
-        conditioning = self.condition(len(images))
+        if not wanted:
+            return
+        fitted, boxes = fit(images, self.image_size, self.resize, self.device)
+        clean = torch.cat(self._in_parts(len(fitted), lambda part: self.encode(fitted[part])))
+        noise = [noise_of(fitted, tuple(clean.shape[1:]), seed, draw).to(clean) for draw in range(self.noise_seeds)]
         for timestep, activations in wanted.items():
-            with Capture(self.denoiser, activations) as captured:
+
+            def maps(part: slice, t: int = timestep, entries: Sequence[Activation] = activations) -> dict[str, Tensor]:
+                draws = [draw[part] for draw in noise]
+                return self._maps(clean[part], draws, t, entries, None if prompts is None else prompts[part])
+
+            parts = self._in_parts(len(clean), maps)
+            yield timestep, {name: content(torch.cat([part[name] for part in parts]), boxes) for name in parts[0]}
+
+    def _maps(
+        self,
+        clean: Tensor,
+        draws: Sequence[Tensor],
+        timestep: int,
+        activations: Sequence[Activation],
+        prompts: Sequence[str] | None,
+    ) -> dict[str, Tensor]:
+        """Feature maps of some images, averaged over noise draws."""
+        sources = list(dict.fromkeys(part for activation in activations for part in activation.parts or (activation,)))
+        conditioning = self.condition(len(clean), prompts)
+        grid = (int(clean.shape[-2]), int(clean.shape[-1]))
+        total: dict[str, Tensor] = {}
+        for noise in draws:
+            with Capture(self.denoiser, sources) as captured:
                 self.denoise(clean, noise, timestep, conditioning)
-            grid = (int(clean.shape[-2]), int(clean.shape[-1]))
-            yield (
-                timestep,
-                {
-                    activation.name: as_map(captured.tensors[activation.name], activation, grid)
-                    for activation in activations
-                },
+            found = {source.name: as_map(captured.tensors[source.name], source, grid) for source in sources}
+            for activation in activations:
+                value = _averaged(activation, found)
+                total[activation.name] = total[activation.name] + value if activation.name in total else value
+        return total if len(draws) == 1 else {name: value / len(draws) for name, value in total.items()}
+
+    def _in_parts(self, count: int, run: Callable[[slice], Any]) -> list[Any]:
+        """`run` on parts of a batch: the whole, or what memory holds."""
+        while True:
+            size = min(count, self._most_together or count)
+            try:
+                return [run(slice(start, min(start + size, count))) for start in range(0, count, size)]
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise ModelError(
+                        f"memory must hold a single image at {self.image_size[0]} x {self.image_size[1]} px, but it "
+                        "ran out: lower model.image_size, take a smaller dtype, or set model.offload."
+                    ) from error
+                self._most_together = size // 2
+            warnings.warn(
+                f"memory ran out with {size} images at once: {self._most_together} run together from now on "
+                "(model.batch_size sets it).",
+                stacklevel=2,
             )
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
 
 
-def resize(
-    images: Float[Tensor, "batch 3 height width"], size: tuple[int, int]
-) -> Float[Tensor, "batch 3 rows columns"]:
-    """Bicubic, antialiased, stretched to `size` (rows, columns); values stay in [0, 1]."""
-    if tuple(images.shape[-2:]) == size:
-        return images
-    return functional.interpolate(images, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+def _averaged(activation: Activation, found: Mapping[str, Tensor]) -> Tensor:
+    """The feature map of an activation; of one that averages several, on the finest of their grids."""
+    if not activation.parts:
+        return found[activation.name]
+    maps = [found[part.name] for part in activation.parts]
+    finest = max((entry.shape[-2:] for entry in maps), key=math.prod)
+    enlarged = [
+        entry if entry.shape[-2:] == finest else functional.interpolate(entry, finest, mode="bilinear")
+        for entry in maps
+    ]
+    return torch.stack(enlarged).mean(0)
 
 
-def noise_of(images: Float[Tensor, "batch 3 height width"], shape: tuple[int, ...], seed: int) -> Float[Tensor, "..."]:
-    """Standard normal noise of `shape` for each image, drawn on the CPU from its 8-bit content and `seed`."""
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def noise_of(
+    images: Float[Tensor, "batch 3 height width"], shape: tuple[int, ...], seed: int, draw: int = 0
+) -> Float[Tensor, "..."]:
+    """Standard normal noise of `shape` for each image, drawn on the CPU from its 8-bit content, `seed` and `draw`."""
     draws = []
     for image in (images * 255).round().to("cpu", torch.uint8).contiguous():
-        digest = hashlib.blake2b(image.numpy().tobytes(), digest_size=7, salt=seed.to_bytes(8, "little")).digest()
+        salt, person = seed.to_bytes(8, "little"), draw.to_bytes(8, "little")
+        digest = hashlib.blake2b(image.numpy().tobytes(), digest_size=7, salt=salt, person=person).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
         draws.append(torch.randn(shape, generator=generator))
     return torch.stack(draws)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -33,7 +34,7 @@ class _ControlBackbone(Backbone):
         self.name = name
         self._main = main
         self.denoiser = nn.Sequential(_Neighbourhood(edge))
-        self.image_size = main.image_size
+        self.image_size, self.resize = main.image_size, main.resize
         self.train_timesteps = 1
         self.declared = (
             Activation(
@@ -53,7 +54,7 @@ class _ControlBackbone(Backbone):
     def device(self) -> torch.device:
         return self._main.device
 
-    def condition(self, batch: int) -> dict[str, Any]:
+    def condition(self, batch: int, prompts: Sequence[str] | None = None) -> dict[str, Any]:
         return {}
 
     def denoise(self, clean: Tensor, noise: Tensor, timestep: int, conditioning: dict[str, Any]) -> None:
@@ -70,7 +71,7 @@ class PixelControl(_ControlBackbone):
         return images
 
     def identity(self) -> dict[str, Any]:
-        return {"control": "pixels 5x5", "image_size": list(self.image_size), "resize": "stretch, bicubic, antialiased"}
+        return {"control": "pixels 5x5", **self._main.fitting()}
 
 
 class LatentControl(_ControlBackbone):

@@ -182,6 +182,22 @@ def _first(value: Any, batch: int) -> Any:
     return value
 
 
+def joined(values: list[Any]) -> Any:
+    """Conditionings of single images as that of a batch.
+
+    Raises:
+        RuntimeError: tensors differ in length.
+    """
+    first = values[0]
+    if isinstance(first, dict):
+        return {key: joined([value[key] for value in values]) for key in first}
+    if isinstance(first, Tensor) and first.ndim and first.shape[0] == 1:
+        return torch.cat(values)
+    if isinstance(first, list) and len(first) == 1:
+        return [value[0] for value in values]
+    return first
+
+
 def expanded(value: Any, batch: int) -> Any:
     """Conditioning of a batch of one for a batch of any size."""
     if isinstance(value, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 from collections.abc import Iterator
@@ -51,8 +52,46 @@ def load(model: ModelSpecification, *, name: str = "main") -> PipelineBackbone:
         except (OSError, ValueError, ImportError, RuntimeError, AttributeError) as error:
             # AttributeError: a class that model_index.json names is not in this diffusers.
             raise ModelError(_why_not_loaded(model, error)) from error
-    pipeline.to(device)
-    return PipelineBackbone(pipeline, name=name, source=model.id, image_size=model.image_size, prompt=model.prompt)
+    if model.lora is not None:
+        _merge_lora(pipeline, model)
+    if model.offload and device.type == "cpu":
+        raise ModelError("model.offload must be false on a CPU, where there is no other memory to spare.")
+    denoisers = [getattr(pipeline, part, None) for part in _DENOISERS] if model.offload else []
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module) and not any(part is denoiser for denoiser in denoisers):
+            part.to(device)
+    return PipelineBackbone(
+        pipeline,
+        name=name,
+        source=model.id,
+        image_size=model.image_size,
+        prompt=model.prompt,
+        resize=model.resize,
+        noise_seeds=model.noise_seeds,
+        offload=device if model.offload else None,
+    )
+
+
+def _merge_lora(pipeline: Any, model: ModelSpecification) -> None:
+    """Add LoRA weights to the denoiser's, by diffusers' own loader; its modules stay as they are."""
+    if importlib.util.find_spec("peft") is None:
+        raise ModelError("model.lora needs the package peft, which is missing: pip install 'diffsift[lora]'.")
+    if not hasattr(pipeline, "load_lora_weights"):
+        raise ModelError(
+            f"model.lora must be left out for {model.id}: {type(pipeline).__name__} takes no LoRA weights."
+        )
+    path = Path(str(model.lora)).expanduser()
+    given = {"weight_name": path.name} if path.is_file() else {}
+    try:
+        pipeline.load_lora_weights(
+            str(path.parent if given else model.lora),
+            use_safetensors=None if model.allow_pickle else True,
+            **given,
+        )
+        pipeline.fuse_lora(lora_scale=model.lora_scale)
+        pipeline.unload_lora_weights()
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"model.lora {model.lora} cannot be added to {model.id}: {_first_line(error)}") from error
 
 
 def load_structure(model: str, *, revision: str | None = None) -> nn.Module:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
+from accelerate import cpu_offload  # type: ignore[import-untyped]
 from diffusers import DiffusionPipeline
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -15,7 +17,8 @@ from torch.nn import functional
 from diffsift.errors import ModelError
 
 from ._base import Backbone, digest_of
-from ._intercept import expanded, intercept, refuse_other_media
+from ._fitting import Resize
+from ._intercept import DenoiserCall, expanded, intercept, joined, refuse_other_media
 from ._latents import encode_images
 from ._schedule import Schedule
 
@@ -33,6 +36,9 @@ class PipelineBackbone(Backbone):
         source: what the user named it by (hub id or folder); kept for messages.
         image_size: (height, width) in pixels; None takes the size the model was trained for.
         prompt: one prompt for all images; empty by default, so that no label leaks into the features.
+        resize: how images are brought to `image_size`: ``stretch`` or ``pad``.
+        noise_seeds: noise draws that features are averaged over.
+        offload: device to which accelerate brings each layer's weights when it runs, from the CPU's memory.
 
     Raises:
         ModelError: the pipeline makes something else than images, or calls its denoiser in a way not understood.
@@ -46,13 +52,19 @@ class PipelineBackbone(Backbone):
         source: str,
         image_size: tuple[int, int] | None = None,
         prompt: str = "",
+        resize: Resize = "stretch",
+        noise_seeds: int = 1,
+        offload: torch.device | None = None,
     ) -> None:
+        self.resize, self.noise_seeds = resize, noise_seeds
         self.name, self.source, self.prompt = name, source, prompt
         refuse_other_media(pipeline, source)
         self.denoiser = _denoiser(pipeline, source)
         for part in pipeline.components.values():
             if isinstance(part, nn.Module):
                 part.requires_grad_(False).eval()
+        self._offload = offload
+        self._digest = None if offload is None else self._offloaded(self.denoiser)
         self._vae: Any = getattr(pipeline, "vae", None)
         self._processor: Any = getattr(pipeline, "image_processor", None)
         self._schedule = Schedule(pipeline.scheduler, source)
@@ -60,14 +72,30 @@ class PipelineBackbone(Backbone):
         self._factor = _vae_factor(pipeline, self._vae)
         self.image_size = image_size or self._native_size(pipeline)
         self._check_size(pipeline)
-        self._call = intercept(pipeline, self.denoiser, prompt, self.image_size, source)
+        self._pipeline, self._calls = pipeline, dict[str, DenoiserCall]()
+        self._call = self._call_with(prompt)
         self._told = self._schedule.reading(self._call.told, float(pipeline.scheduler.timesteps[0]), source)
-        others = sorted(
-            name
-            for name, part in pipeline.components.items()
-            if isinstance(part, nn.Module) and part is not self.denoiser and part is not self._vae
-        )
-        self._text_digest = digest_of(*(pipeline.components[name].to("cpu") for name in others))
+        self._text_digest = digest_of(*self._text_encoders())
+
+    def _offloaded(self, denoiser: nn.Module) -> str:
+        """Leave a denoiser's weights with accelerate, which brings them layer by layer; returns their digest."""
+        digest = digest_of(denoiser)
+        cpu_offload(denoiser.to("cpu"), execution_device=self._offload)
+        return digest
+
+    def _text_encoders(self) -> list[nn.Module]:
+        parts = sorted((name, part) for name, part in self._pipeline.components.items() if isinstance(part, nn.Module))
+        return [part for _, part in parts if part is not self.denoiser and part is not self._vae]
+
+    def _call_with(self, prompt: str) -> DenoiserCall:
+        """How the pipeline calls its denoiser for a prompt. It is encoded once; then text encoders leave the device."""
+        if prompt not in self._calls:
+            for part in self._text_encoders():
+                part.to(self.device)
+            self._calls[prompt] = intercept(self._pipeline, self.denoiser, prompt, self.image_size, self.source)
+            for part in self._text_encoders():
+                part.to("cpu")
+        return self._calls[prompt]
 
     def _native_size(self, pipeline: DiffusionPipeline) -> tuple[int, int]:
         size = self.config.get("sample_size") or getattr(pipeline, "default_sample_size", None)
@@ -107,8 +135,21 @@ class PipelineBackbone(Backbone):
             )
         return clean.to(self.dtype)
 
-    def condition(self, batch: int) -> dict[str, Any]:
-        return {key: expanded(value, batch) for key, value in self._call.conditioning.items()}
+    def condition(self, batch: int, prompts: Sequence[str] | None = None) -> dict[str, Any]:
+        if prompts is None:
+            return {key: expanded(value, batch) for key, value in self._call.conditioning.items()}
+        calls = [self._call_with(prompt).conditioning for prompt in prompts]
+        try:
+            return {key: joined([call[key] for call in calls]) for key in calls[0]}
+        except (RuntimeError, KeyError) as error:
+            raise ModelError(
+                f"{self.source} must encode every prompt to the same length to take several in a batch, but does not: "
+                "use one prompt (model.prompt), or model.batch_size: 1."
+            ) from error
+
+    @property
+    def device(self) -> torch.device:
+        return self._offload if self._offload is not None else super().device
 
     def denoise(self, clean: Tensor, noise: Tensor, timestep: int, conditioning: dict[str, Any]) -> None:
         noisy = self._schedule.add_noise(clean, noise, timestep).to(clean.dtype)
@@ -128,12 +169,23 @@ class PipelineBackbone(Backbone):
         other = copy.copy(self)
         other.name = name
         # One argument at a time: diffusers warns of any cast, also of one to the type that a model has.
-        denoiser = denoiser.requires_grad_(False).eval().to(self.device)
-        other.denoiser = denoiser if self.dtype == torch.float32 else denoiser.to(self.dtype)
+        denoiser = denoiser.requires_grad_(False).eval()
+        denoiser = denoiser if self.dtype == torch.float32 else denoiser.to(self.dtype)
+        if self._offload is None:
+            other.denoiser = denoiser.to(self.device)
+        else:
+            other.denoiser, other._digest = denoiser, self._offloaded(denoiser)
         return other
 
+    def fitting(self) -> dict[str, Any]:
+        """The image size and how images are brought to it, as JSON."""
+        ways = {"stretch": "stretch, bicubic, antialiased", "pad": "fit and pad with grey, bicubic, antialiased"}
+        return {"image_size": list(self.image_size), "resize": ways[self.resize]}
+
     def identity(self) -> dict[str, Any]:
-        known: dict[str, Any] = {"denoiser": digest_of(self.denoiser)}
+        known: dict[str, Any] = {"denoiser": self._digest or digest_of(self.denoiser)}
+        if self.noise_seeds > 1:
+            known["noise_seeds"] = self.noise_seeds
         if self._vae is not None:
             known |= {"vae": digest_of(self._vae), "vae_mode": "mode of the posterior"}
         return {
@@ -141,8 +193,7 @@ class PipelineBackbone(Backbone):
             "conditioning": {"prompt": self.prompt, "text_encoders": self._text_digest},
             "scheduler": self._schedule.identity(),
             "dtype": str(self.dtype),
-            "image_size": list(self.image_size),
-            "resize": "stretch, bicubic, antialiased",
+            **self.fitting(),
         }
 
 

@@ -54,6 +54,7 @@ class Activation:
         columns: first and one past the last channel, of a projection that several activations share; None takes all.
         tokens: where the image's tokens lie in a sequence that holds text as well.
         unreadable: why it cannot be captured; empty where it can.
+        parts: the activations that this one is the mean of, on the finest of their grids; empty for all others.
     """
 
     name: str
@@ -72,3 +73,4 @@ class Activation:
     columns: tuple[int, int] | None = None
     tokens: Tokens = "all"
     unreadable: str = ""
+    parts: tuple[Activation, ...] = ()

@@ -44,10 +44,10 @@ class Capture:
     """
 
     def __init__(self, denoiser: nn.Module, activations: Sequence[Activation], *, stop_early: bool = True) -> None:
-        if hasattr(denoiser, "_orig_mod") or getattr(denoiser, "_compiled_call_impl", None) is not None:
+        if any(_is_compiled(module) for module in denoiser.modules()):
             raise CaptureError(
-                "the denoiser must not be compiled, because hooks never fire inside a compiled module: "
-                "capture first, or pass the module that torch.compile was given."
+                "the denoiser must not be compiled, nor any part of it, because hooks never fire inside a compiled "
+                "module: capture first, or pass the module that torch.compile was given."
             )
         self._denoiser = denoiser
         self._activations = tuple(activations)
@@ -130,6 +130,10 @@ class Capture:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
 
 
 def tensors_in(value: Any) -> list[Tensor]:

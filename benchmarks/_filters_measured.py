@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from _filters_scoring import Network
 
-from diffsift.objectives.bank import image_batch
+from diffsift.objectives.bank import image_tensors
 from diffsift.spaces import Candidate, MeasuredFilter, measure_properties
 
 IMAGES = 24  # unlabelled; a few noise seeds each
@@ -27,9 +27,7 @@ class Measured:
 def measure(network: Network) -> Measured:
     """Measure all candidates on the first training images, without their labels, and apply the filter."""
     samples = network.bank.development.samples
-    images = image_batch(
-        [samples[index].image for index in range(min(IMAGES, len(samples)))], network.backbone.image_size
-    )
+    images = image_tensors([samples[index].image for index in range(min(IMAGES, len(samples)))])
     found = measure_properties(network.backbone, network.activations, network.timesteps, images, seeds=SEEDS)
     values = {candidate: _numbers(properties) for candidate, properties in found.items()}
     return Measured(values, set(MeasuredFilter(found).reasons(network.activations)))

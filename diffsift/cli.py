@@ -210,12 +210,17 @@ def extract(
     model: Annotated[str | None, typer.Option(help="Hub id or folder, where it is not the one in the file.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Images per pass.")] = 8,
+    prompts: Annotated[
+        Path | None, typer.Option(help="YAML or JSON file of prompts by stem, where the selection was made with them.")
+    ] = None,
 ) -> None:
     """Write the selected features of new images."""
     with _errors():
         from diffsift.extraction import extract_files
 
-        extract_files(selection, images, out, model=model, device=device, batch_size=batch_size, say=_say)
+        extract_files(
+            selection, images, out, model=model, device=device, batch_size=batch_size, prompts=prompts, say=_say
+        )
 
 
 @app.command(epilog="Example: diffsift ui --port 5001")

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from diffsift.errors import DataError, SelectionError
-from diffsift.objectives.bank import image_batch
-from diffsift.objectives.datasets import read_image
+from diffsift.objectives.bank import image_tensors
+from diffsift.objectives.datasets import read_image, read_prompts
 from diffsift.tracking.extractor import FeatureExtractor
 
 
@@ -25,6 +25,7 @@ def extract_files(
     model: str | None,
     device: str,
     batch_size: int,
+    prompts: Path | None = None,
     say: Callable[[str], None],
 ) -> None:
     """Write ``out/<stem>.safetensors`` with a tensor ``features`` (channels, rows, columns) for every image.
@@ -44,7 +45,16 @@ def extract_files(
         raise DataError(f"images must have different stems, but got {twice!r} twice: their features would overwrite.")
     for path in images:
         read_image(path)
+    told = None if prompts is None else read_prompts(prompts)
+    untold = [stem for stem in stems if told is not None and stem not in told]
+    if untold:
+        raise DataError(f"{prompts} must have a prompt for every image, but has none for {untold[0]!r}.")
     extractor = FeatureExtractor.from_selection(selection, model=model, device=device)
+    if extractor.own_prompts != (told is not None):
+        raise SelectionError(
+            f"{selection} was made with {'a prompt for each image: name their file with' if told is None else 'no'} "
+            f"{'--prompts' if told is None else 'prompts of images: leave --prompts out'}."
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -53,9 +63,10 @@ def extract_files(
         paths = images[start : start + batch_size]
         arrays: list[np.ndarray] = [read_image(path) for path in paths]
         # Images of one shape run together: each backbone resizes them to a size of its own.
-        for (height, width, _), group in groupby(range(len(paths)), key=lambda index: arrays[index].shape):
+        for _, group in groupby(range(len(paths)), key=lambda index: arrays[index].shape):
             together = list(group)
-            features = extractor(image_batch([arrays[index] for index in together], (height, width)))
+            batch = torch.stack(image_tensors([arrays[index] for index in together]))
+            features = extractor(batch, None if told is None else [told[paths[index].stem] for index in together])
             for index, feature in zip(together, features, strict=True):
                 file = out / f"{paths[index].stem}.safetensors"
                 save_file({"features": feature.to(torch.float32).cpu().contiguous()}, file)

@@ -16,7 +16,7 @@ from diffsift.backbones import resolve_device, resolve_dtype
 from diffsift.errors import SpecificationError, StudyError, did_you_mean
 from diffsift.finish import finish
 from diffsift.objectives import TestResult
-from diffsift.objectives.bank import image_batch
+from diffsift.objectives.bank import image_tensors
 from diffsift.pictures import report_pictures
 from diffsift.preparation import OLDER, PAPER, Prepared, Say, Source, prepare
 from diffsift.search import SearchSpace, SearchStudy
@@ -177,7 +177,9 @@ def plan(specification: Specification, *, workspace: str | Path | None = None, s
         decisions=tuple(decision for source in prepared.sources.values() for decision in source.decisions),
         candidates=sum(len(source.kept) for source in prepared.sources.values()) * len(specification.timesteps),
         images=len(development.samples),
-        passes=len(development.samples) * sum(map(len, wanted)),
+        passes=len(development.samples)
+        * len(prepared.timesteps)
+        * sum(model.noise_seeds for model in specification.models.values()),
         seconds=sum(_seconds_per_image(prepared, source) for source in prepared.sources.values())
         * len(development.samples),
         bytes=sum(map(prepared.bank.estimate, wanted)),
@@ -189,7 +191,7 @@ def _seconds_per_image(prepared: Prepared, source: Source) -> float:
     """Of the faster of two batches at all timesteps: the first one warms up."""
     samples, backbone = prepared.bank.development.samples, prepared.backbone(source.name)
     batch = min(prepared.specification.model.batch_size, len(samples))
-    images = image_batch([samples[index].image for index in range(batch)], backbone.image_size)
+    images = image_tensors([samples[index].image for index in range(batch)])
     seconds = []
     for _ in range(2):
         started = time.perf_counter()
@@ -285,6 +287,7 @@ def _write(prepared: Prepared, outcome: Outcome, result: TestResult, selection_f
         prepared.specification.models,
         {candidate: prepared.bank[candidate].standardiser for candidate in found.candidates},
         identities={source.name: source.identity for source in prepared.sources.values()},
+        own_prompts=getattr(prepared.specification.data, "prompts", None) is not None,
         about={
             "diffsift": __version__,
             "study": outcome.study,

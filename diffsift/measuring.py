@@ -22,7 +22,7 @@ from torch import Tensor
 from diffsift import __version__
 from diffsift.backbones import Activation, ModelSpecification, PipelineBackbone, load
 from diffsift.errors import DataError
-from diffsift.objectives.bank import image_batch
+from diffsift.objectives.bank import image_tensors
 from diffsift.objectives.datasets import read_image
 from diffsift.pictures import principal_colors
 from diffsift.spaces import (
@@ -50,12 +50,12 @@ def measured_once(
     backbone: PipelineBackbone,
     activations: Sequence[Activation],
     timesteps: Sequence[int],
-    images: Tensor,
+    images: Sequence[Tensor],
     progress: bool,
 ) -> dict[Candidate, Properties]:
     """The properties of all activations but attention maps; what was measured before is read from `folder`."""
     wanted = [entry for entry in activations if entry.port != "attention" and not entry.unreadable]
-    pixels = (images * 255).round().to("cpu", torch.uint8).numpy().tobytes()
+    pixels = b"".join((image * 255).round().to("cpu", torch.uint8).numpy().tobytes() for image in images)
     key = {
         "diffsift": __version__,
         "backbone": backbone.identity(),
@@ -95,7 +95,7 @@ def show_properties(
         )
     backbone = load(ModelSpecification(id=model, device=device))
     backbone.check_timesteps(timesteps)
-    batch = image_batch([read_image(file) for file in files[:MEASURED_IMAGES]], backbone.image_size)
+    batch = image_tensors([read_image(file) for file in files[:MEASURED_IMAGES]])
     known = [entry for entry in catalogue(backbone) if entry.port != "attention" and not entry.unreadable]
     found = measure_properties(backbone, known, timesteps, batch, seeds=SEEDS)
     decisions = apply_filters(known, FilterSpecification(rules="measured"), MeasuredFilter(found))
@@ -151,7 +151,9 @@ def network_map(decisions: Sequence[Decision], found: Mapping[Candidate, Propert
     figure.savefig(file, format="png")
 
 
-def colours(backbone: PipelineBackbone, decisions: Sequence[Decision], timestep: int, image: Tensor, out: Path) -> None:
+def colours(
+    backbone: PipelineBackbone, decisions: Sequence[Decision], timestep: int, image: Sequence[Tensor], out: Path
+) -> None:
     """Every activation of one image, its three leading principal components as colours, in a file each."""
     for folder in ("kept", "dropped"):
         (out / folder).mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from diffsift.objectives import TestResult
-from diffsift.objectives.bank import image_batch
+from diffsift.objectives.bank import image_tensors, prompts_of
 from diffsift.search.confirmation import FOUND
 from diffsift.spaces import Shelf, activation_named, catalogue
 from diffsift.specification import Specification
@@ -31,8 +31,8 @@ def report_pictures(shelf: Shelf, outcome: Outcome, result: TestResult, specific
     timestep = outcome.found.candidates[0].timestep
     wanted = {timestep: [activation_named(name, known) for name, _ in shown]}
     pictures = []
-    batch = image_batch([image], backbone.image_size)
-    for _, maps in backbone.capture(batch, wanted, seed=specification.model.noise_seed):
+    batch, prompts = image_tensors([image]), prompts_of(result.samples[:1])
+    for _, maps in backbone.capture(batch, wanted, seed=specification.model.noise_seed, prompts=prompts):
         pictures = [ActivationPicture(name, timestep, kept, principal_colors(maps[name][0])) for name, kept in shown]
     predictions = [
         PredictionPicture(sample.image, sample.label, predicted)

@@ -14,7 +14,7 @@ from diffsift.backbones import Activation, PipelineBackbone, load
 from diffsift.errors import SpecificationError
 from diffsift.measuring import MEASURED_IMAGES, measured_once
 from diffsift.objectives import Bank, Objective, RidgeProbe, SegmentationObjective
-from diffsift.objectives.bank import image_batch
+from diffsift.objectives.bank import image_tensors
 from diffsift.objectives.development import DevelopmentSet
 from diffsift.spaces import (
     Candidate,
@@ -69,6 +69,7 @@ class Prepared:
     shelf: Shelf
     sources: dict[str, Source]
     bank: Bank
+    timesteps: tuple[int, ...]
     warnings: list[str] = field(default_factory=list)
 
     @cached_property
@@ -84,7 +85,7 @@ class Prepared:
         """What the bank must hold of a model: the kept activations and those of the rule-based baselines."""
         names = set(source.kept).union(*source.rules.values())
         chosen = [activation for name, activation in source.activations.items() if name in names]
-        return dict.fromkeys(self.specification.timesteps, chosen)
+        return dict.fromkeys(self.timesteps, chosen)
 
     def pool(self) -> list[Candidate]:
         """Kept candidates whose features are all finite, in a fixed order."""
@@ -92,7 +93,7 @@ class Prepared:
             Candidate(source.name, name, timestep)
             for source in self.sources.values()
             for name in source.kept
-            for timestep in self.specification.timesteps
+            for timestep in self.timesteps
         ]
         return sorted(candidate for candidate in named if candidate in self.bank)
 
@@ -100,7 +101,7 @@ class Prepared:
         """What a rule chooses, for each model and timestep where all of it is in the bank."""
         found = []
         for source in self.sources.values():
-            for timestep in self.specification.timesteps:
+            for timestep in self.timesteps:
                 members = [Candidate(source.name, name, timestep) for name in source.rules[rule]]
                 if members and all(candidate in self.bank for candidate in members):
                     found.append(Selection.of(members))
@@ -114,8 +115,12 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
     shelf = Shelf()
     for name, model in specification.models.items():
         shelf.add(name, partial(load, model, name=name))
+    timesteps = tuple(shelf["main"].timestep_of(level) for level in specification.timesteps)
+    if len(set(timesteps)) < len(timesteps):
+        raise SpecificationError(f"timesteps must differ, but {list(specification.timesteps)} are {list(timesteps)}.")
     sources = {
-        name: _source(name, specification, shelf, development, place, progress, say) for name in specification.models
+        name: _source(name, specification, timesteps, shelf, development, place, progress, say)
+        for name in specification.models
     }
     kept = sum(len(source.kept) for source in sources.values())
     most = kept * len(specification.timesteps)
@@ -132,12 +137,15 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
         batch_size=specification.model.batch_size,
         progress=progress,
     )
-    return Prepared(specification=specification, objective=objective, shelf=shelf, sources=sources, bank=bank)
+    return Prepared(
+        specification=specification, objective=objective, shelf=shelf, sources=sources, bank=bank, timesteps=timesteps
+    )
 
 
 def _source(
     name: str,
     specification: Specification,
+    timesteps: tuple[int, ...],
     shelf: Shelf,
     development: DevelopmentSet,
     place: Workspace,
@@ -146,13 +154,13 @@ def _source(
 ) -> Source:
     """Load a model, list its activations and decide which of them are worth their place in the bank."""
     backbone = cast("PipelineBackbone", shelf[name])
-    backbone.check_timesteps(specification.timesteps)
+    backbone.check_timesteps(timesteps)
     known = catalogue(backbone)
     measured = None
     if rules_for(known, specification.filters) == "measured":
-        images = _unlabelled(development, backbone)
+        images = _unlabelled(development)
         measured = MeasuredFilter(
-            measured_once(place.folder / "properties", backbone, known, specification.timesteps, images, progress)
+            measured_once(place.folder / "properties", backbone, known, timesteps, images, progress)
         )
     decisions = apply_filters(known, specification.filters, measured)
     height, width = backbone.image_size
@@ -173,10 +181,10 @@ def _source(
     )
 
 
-def _unlabelled(development: DevelopmentSet, backbone: PipelineBackbone) -> Tensor:
+def _unlabelled(development: DevelopmentSet) -> list[Tensor]:
     """The first training images, as many as measuring needs."""
     training = np.flatnonzero(development.training)[:MEASURED_IMAGES]
-    return image_batch([development.samples[int(index)].image for index in training], backbone.image_size)
+    return image_tensors([development.samples[int(index)].image for index in training])
 
 
 def counted(reasons: Iterable[str]) -> list[tuple[str, int]]:

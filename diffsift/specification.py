@@ -52,7 +52,11 @@ class Specification(BaseModel):
     )
     data: DataSpecification
     task: TaskSpecification = TaskSpecification()
-    timesteps: tuple[int, ...] = Field((50, 150, 300), min_length=1, description="noise levels, 0 (clean) to 999")
+    timesteps: tuple[Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (50, 150, 300),
+        min_length=1,
+        description="noise levels, 0 (clean) to 999, or shares of the model's noise levels such as 0.15",
+    )
     filters: FilterSpecification = FilterSpecification()
     limits: LimitsSpecification = LimitsSpecification()
     bank: BankSpecification = BankSpecification()
@@ -144,7 +148,7 @@ def _with_resolved_paths(specification: Specification, base: Path) -> Specificat
     update: dict[str, Any] = {}
     if isinstance(specification.data, FolderSpecification):
         data = specification.data
-        paths = {name: getattr(data, name) for name in ("images", "labels", "split_file")}
+        paths = {name: getattr(data, name) for name in ("images", "labels", "split_file", "prompts")}
         resolved = {name: base / path.expanduser() for name, path in paths.items() if path is not None}
         update["data"] = data.model_copy(update=resolved)
     update["model"] = _with_resolved_model(specification.model, base)
@@ -156,7 +160,11 @@ def _with_resolved_paths(specification: Specification, base: Path) -> Specificat
 
 def _with_resolved_model(model: ModelSpecification, base: Path) -> ModelSpecification:
     local = base / Path(model.id).expanduser()
-    return model.model_copy(update={"id": str(local)}) if (local / "model_index.json").is_file() else model
+    update = {"id": str(local)} if (local / "model_index.json").is_file() else {}
+    lora = base / Path(model.lora or "").expanduser()
+    if model.lora and lora.exists():
+        update["lora"] = str(lora)
+    return model.model_copy(update=update)
 
 
 def _explain(entry: Any, values: dict[str, Any]) -> str:

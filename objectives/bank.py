@@ -31,10 +31,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from diffsift.backbones import Activation, Backbone, resize
+from diffsift.backbones import Activation, Backbone
 from diffsift.errors import BankError
 from diffsift.spaces import Candidate, Standardiser, sample_map
 
+from .datasets import Sample
 from .development import DevelopmentSet
 from .specification import BankSpecification
 
@@ -170,8 +171,8 @@ class Bank:
         """Yield raw features at the locations of some images, candidate by candidate."""
         samples = [self._development.samples[int(index)] for index in images]
         points = torch.from_numpy(self._development.points[images])
-        batch = image_batch([sample.image for sample in samples], backbone.image_size)
-        for timestep, maps in backbone.capture(batch, wanted, seed=self._noise_seed):
+        batch = image_tensors([sample.image for sample in samples])
+        for timestep, maps in backbone.capture(batch, wanted, seed=self._noise_seed, prompts=prompts_of(samples)):
             progress.update(len(images))
             for name, feature_map in maps.items():
                 sampled = sample_map(feature_map, points.to(feature_map.device)).cpu()
@@ -315,7 +316,12 @@ def _batches(indices: np.ndarray, size: int) -> list[np.ndarray]:
     return [indices[start : start + size] for start in range(0, len(indices), size)]
 
 
-def image_batch(images: Sequence[np.ndarray], size: tuple[int, int]) -> Tensor:
-    """8-bit images (height, width, 3) of any size as one batch in [0, 1], resized to (height, width)."""
-    tensors = [torch.from_numpy(image.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255 for image in images]
-    return torch.cat([resize(tensor, size) for tensor in tensors])
+def image_tensors(images: Sequence[np.ndarray]) -> list[Tensor]:
+    """8-bit images (height, width, 3) of any sizes as tensors (3, height, width) in [0, 1]."""
+    return [torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255 for image in images]
+
+
+def prompts_of(samples: Sequence[Sample]) -> list[str] | None:
+    """The samples' own prompts; None where they have none, and the model's prompt holds."""
+    prompts = [sample.prompt for sample in samples if sample.prompt is not None]
+    return prompts if len(prompts) == len(samples) else None

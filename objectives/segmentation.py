@@ -15,7 +15,7 @@ from diffsift.errors import DataError
 from diffsift.spaces import Candidate, Shelf, resample_map
 
 from ._base import Contender, Objective, TestResult
-from .bank import Bank, image_batch
+from .bank import Bank, image_tensors, prompts_of
 from .datasets import DigitScenes, FileSplit, Sample, SeedSplit, SegmentationDataset, SegmentationFolder, Split
 from .development import DevelopmentSet, development_set
 from .metrics import confusion
@@ -101,7 +101,15 @@ def open_dataset(data: DataSpecification) -> SegmentationDataset:
     if isinstance(data, DigitScenesSpecification):
         return DigitScenes(data.train, data.validation, data.test, data.seed, detail=data.detail)
     split = FileSplit(data.split_file) if data.split_file else SeedSplit(data.fractions, data.seed)
-    return SegmentationFolder(data.images, data.labels, data.classes, split, ignore=data.ignore)
+    return SegmentationFolder(
+        data.images,
+        data.labels,
+        data.classes,
+        split,
+        ignore=data.ignore,
+        group_separator=data.group_separator,
+        prompts=data.prompts,
+    )
 
 
 def _batch_logits(
@@ -150,7 +158,7 @@ def _captured(
         for candidate in sorted(needed):
             if candidate.backbone == backbone.name:
                 wanted.setdefault(candidate.timestep, []).append(activations[candidate.activation])
-        images = image_batch([sample.image for sample in batch], backbone.image_size)
-        for timestep, maps in backbone.capture(images, wanted, seed=noise_seed):
+        images = image_tensors([sample.image for sample in batch])
+        for timestep, maps in backbone.capture(images, wanted, seed=noise_seed, prompts=prompts_of(batch)):
             for name, feature_map in maps.items():
                 yield Candidate(backbone.name, name, timestep), feature_map.cpu()

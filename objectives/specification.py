@@ -33,6 +33,10 @@ class FolderSpecification(_Part):
         description="number of classes, or their names in order of id"
     )
     ignore: int = Field(255, ge=0, le=65535, description="label value that does not count")
+    group_separator: str | None = Field(
+        None, min_length=1, description="what stands in a stem before its last occurrence is the image's group"
+    )
+    prompts: Path | None = Field(None, description="YAML or JSON file: what the model is told of each image, by stem")
     split_file: Path | None = Field(None, description="YAML or JSON file: stems by train, validation (optional), test")
     fractions: tuple[float, float, float] = Field(
         (0.6, 0.0, 0.4), description="train, validation, test shares where no split file is given"

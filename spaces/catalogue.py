@@ -7,6 +7,7 @@ blocks that hold attention (`_transformer`). Nothing here needs weights: a modul
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
@@ -50,7 +51,7 @@ def read_activations(denoiser: nn.Module) -> tuple[Activation, ...]:
     Raises:
         ModelError: there are neither residual levels nor blocks with attention.
     """
-    activations = read_unet(denoiser) if is_unet(denoiser) else read_transformer(denoiser)
+    activations = with_stage_means(read_unet(denoiser)) if is_unet(denoiser) else read_transformer(denoiser)
     if not activations:
         raise ModelError(
             f"the denoiser must have residual levels or blocks with attention, but {type(denoiser).__name__} has "
@@ -93,6 +94,7 @@ def _in_paper(entry: Activation, depths: dict[str, int]) -> bool:
 
 def _completed(backbone: Backbone, activations: tuple[Activation, ...]) -> tuple[Activation, ...]:
     """Declarations with what only a pass tells: all of a transformer's, and the attention maps of a U-Net."""
+    activations = tuple(entry for entry in activations if not entry.parts)
     open_ones = [entry for entry in activations if entry.stage == "blocks" or entry.port == "attention"]
     if not open_ones:
         return activations
@@ -110,7 +112,32 @@ def _completed(backbone: Backbone, activations: tuple[Activation, ...]) -> tuple
     if len(open_ones) == len(activations):
         return placed
     known = {entry.name: entry for entry in placed}
-    return tuple(replace(known.get(entry.name, entry), depth=entry.depth) for entry in activations)
+    return with_stage_means(replace(known.get(entry.name, entry), depth=entry.depth) for entry in activations)
+
+
+def with_stage_means(activations: Iterable[Activation]) -> tuple[Activation, ...]:
+    """With the mean of each stage's cross-attention maps (``up-cross-map``), as SDXL-t of Meng et al. uses it.
+
+    It takes the place behind the last of its parts; there is none for a stage with fewer than two maps.
+    """
+    ordered = list(activations)
+    for stage in dict.fromkeys(entry.stage for entry in ordered):
+        parts = tuple(e for e in ordered if e.stage == stage and e.kind == "cross-map" and not e.unreadable)
+        if len(parts) < 2 or len({part.channels for part in parts}) > 1:
+            continue
+        mean = replace(
+            parts[-1],
+            name=f"{stage}-cross-map",
+            level=None,
+            stride=min(part.stride for part in parts),
+            layout="map",
+            module="",
+            repeat=None,
+            repeats=None,
+            parts=parts,
+        )
+        ordered.insert(ordered.index(parts[-1]) + 1, mean)
+    return tuple(replace(entry, depth=depth) for depth, entry in enumerate(ordered))
 
 
 def activation_named(name: str, activations: tuple[Activation, ...]) -> Activation:

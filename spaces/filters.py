@@ -56,7 +56,9 @@ class StructuralFilter(PropertyFilter):
     def _reason(self, entry: Activation, last_level: int) -> str:
         if entry.stage == "blocks":
             return ""  # the rules were derived on U-Nets: they say nothing of a transformer
-        if entry.stage != "up" or entry.level is None:
+        if entry.stage == "up" and entry.level is None:
+            return ""  # the mean of the stage's cross-attention maps, which the paper's SDXL-t uses
+        if entry.stage != "up":
             return {
                 "in": "network input: no features yet",
                 "down": "down-stage: diffusion noise not removed yet",

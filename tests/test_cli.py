@@ -171,6 +171,8 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str]] = {
     "activation": ({"filters": {"keep": ["mid-vit-uot"], "rules": "none"}}, "did you mean 'mid-vit-out'"),
     "nothing left": ({"filters": {"keep": ["down-*"]}}, "filters must keep at least one activation"),
     "too many": ({"limits": {"activations": 60}}, "limits.activations must be at most the number of candidates"),
+    "twice the same level": ({"timesteps": [0.05, 50]}, "timesteps must differ, but [0.05, 50] are [50, 50]"),
+    "offloading": ({"model": {"offload": True, "device": "cpu"}}, "model.offload must be false on a CPU"),
     "unknown field": ({"model": {"devise": "cpu"}}, "model.devise is not a field; did you mean 'device'"),
     "image size": ({"model": {"image_size": [17, 16]}}, "model.image_size must be multiples of 8 px"),
 }
@@ -238,3 +240,33 @@ def test_other_weights_under_the_same_path_are_refused(tiny_data: Path, tmp_path
     pipeline.unet.conv_in.weight.data.add_(1.0)
     pipeline.save_pretrained(tmp_path / "model")
     assert "content.model" in refused("search", spec, *options)
+
+
+def test_padding_prompts_and_noise_draws_from_search_to_extraction(
+    tiny_pipeline: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    stems = sorted(file.stem for file in (tiny_data / "images").iterdir())
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text(json.dumps({stem: "a b"[: 1 + 2 * (index % 2)] for index, stem in enumerate(stems)}))
+    changes = {
+        "model": {"resize": "pad", "noise_seeds": 2},
+        "data": {"prompts": str(prompts)},
+        "timesteps": [0.05, 300],
+        "study": {"trials": 3},
+    }
+    spec = write(tmp_path / "spec.yaml", tiny.specification(tiny_pipeline, tiny_data, **changes))
+    options = ("--workspace", tmp_path / "workspace")
+    assert "28 passes (7 images)" in done("search", spec, "--dry-run", *options)
+    done("search", spec, "--out", tmp_path / "found.json", *options)
+    document = json.loads((tmp_path / "found.json").read_text())
+    assert document["own_prompts"] is True
+    assert {member["timestep"] for member in document["members"]} <= {50, 300}
+    image = next((tiny_data / "images").iterdir())
+    arguments = ("extract", tmp_path / "found.json", image, "--out", tmp_path / "features")
+    assert "name their file with --prompts" in refused(*arguments)
+    done(*arguments, "--prompts", prompts)
+    assert (tmp_path / "features" / f"{image.stem}.safetensors").is_file()
+    prompts.write_text(json.dumps({stems[0]: "a"}))
+    assert "must have a prompt for every image that is used, but has none for" in refused("search", spec, *options)
+    prompts.write_text("[]")
+    assert "must map stems of image files to prompts" in refused("search", spec, *options)

@@ -43,6 +43,7 @@ def save_selection(
     standardisers: Mapping[Candidate, Standardiser],
     *,
     identities: Mapping[str, Mapping[str, Any]],
+    own_prompts: bool = False,
     about: Mapping[str, Any],
 ) -> None:
     """Write ``selection.json`` at `path` and its tensors beside it.
@@ -53,6 +54,7 @@ def save_selection(
         models: how to load each backbone, by its name; those that the selection does not use are left out.
         standardisers: of each candidate of the selection.
         identities: what `Backbone.identity` said of each, so that another model under the same id is noticed.
+        own_prompts: whether every image comes with a prompt of its own.
         about: anything worth knowing (study, score, protocol), stored as it is.
     """
     tensors: dict[str, Tensor] = {}
@@ -68,6 +70,7 @@ def save_selection(
         "format": FORMAT,
         "models": {name: models[name].model_dump(mode="json", exclude={"device", "batch_size"}) for name in used},
         "members": selection.to_json(),
+        "own_prompts": own_prompts,
         "statistics": {"file": tensor_file.name, "sha256": hashlib.sha256(blob).hexdigest()},
         "backbones": {name: dict(identities[name]) for name in used},
         "about": dict(about),
@@ -88,6 +91,7 @@ class FeatureExtractor(nn.Module):
         backbones: loaded; all stay in memory.
         standardisers: of each candidate.
         noise_seed: the seed the statistics were measured with.
+        own_prompts: whether every image comes with a prompt of its own.
 
     Examples:
         >>> extractor = FeatureExtractor.from_selection("selection.json")  # doctest: +SKIP
@@ -101,13 +105,14 @@ class FeatureExtractor(nn.Module):
         standardisers: Mapping[Candidate, Standardiser],
         *,
         noise_seed: int,
+        own_prompts: bool = False,
     ) -> None:
         super().__init__()
         names = [backbone.name for backbone in backbones]
         strangers = {entry.backbone for entry in selection.candidates} - set(names)
         if strangers:
             raise SelectionError(f"all candidates must be of the backbones {names}, but got {sorted(strangers)}.")
-        self.selection, self.noise_seed = selection, noise_seed
+        self.selection, self.noise_seed, self.own_prompts = selection, noise_seed, own_prompts
         self.denoisers = nn.ModuleList(backbone.denoiser for backbone in backbones)
         self._wanted: list[tuple[Backbone, dict[int, list[Activation]]]] = []
         for backbone in backbones:
@@ -150,35 +155,46 @@ class FeatureExtractor(nn.Module):
             backbones.append(load_backbone(specification, name=name))
             if verify:
                 _check_identity(backbones[-1].identity(), document["backbones"][name], file)
-        return cls(selection, backbones, standardisers, noise_seed=specification.noise_seed)
+        own_prompts = bool(document.get("own_prompts"))
+        return cls(selection, backbones, standardisers, noise_seed=specification.noise_seed, own_prompts=own_prompts)
 
     @torch.inference_mode()
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str] | None = None
+    ) -> Float[Tensor, "batch channels rows columns"]:
         """The fused feature map on the finest grid of the selection.
 
         Args:
             images: RGB in [0, 1], of any size; resized to each backbone's size.
+            prompts: one per image, where the selection was made with prompts that differ from image to image.
 
         Raises:
-            ValueError: the shape or the range is another.
+            ValueError: the shape or the range is another, or prompts are missing or too many.
         """
         _check_images(images)
-        blocks = self._blocks(images)
+        blocks = self._blocks(images, prompts)
         finest = max((tuple(block.shape[-2:]) for block in blocks), key=lambda size: size[0] * size[1])
         return torch.cat([resample_map(block, (finest[0], finest[1])) for block in blocks], dim=1)
 
     @torch.inference_mode()
     def features_at(
-        self, images: Float[Tensor, "batch 3 height width"], points: Float[Tensor, "batch points 2"]
+        self,
+        images: Float[Tensor, "batch 3 height width"],
+        points: Float[Tensor, "batch points 2"],
+        prompts: Sequence[str] | None = None,
     ) -> Float[Tensor, "batch points channels"]:
         """The fused feature at points (x, y) in [0, 1]; 0 and 1 are the outer edges of the image."""
         _check_images(images)
-        return torch.cat([sample_map(block, points.to(block.device)) for block in self._blocks(images)], dim=2)
+        return torch.cat([sample_map(block, points.to(block.device)) for block in self._blocks(images, prompts)], dim=2)
 
-    def _blocks(self, images: Tensor) -> list[Float[Tensor, "batch kept rows columns"]]:
+    def _blocks(self, images: Tensor, prompts: Sequence[str] | None) -> list[Float[Tensor, "batch kept rows columns"]]:
+        if self.own_prompts != (prompts is not None) or (prompts is not None and len(prompts) != len(images)):
+            needed = f"one prompt for each of {len(images)} images" if self.own_prompts else "no prompts"
+            given = "none" if prompts is None else len(prompts)
+            raise ValueError(f"this selection must be given {needed}, as it was made, but got {given}.")
         found: dict[Candidate, Tensor] = {}
         for backbone, wanted in self._wanted:
-            for timestep, maps in backbone.capture(images, wanted, seed=self.noise_seed):
+            for timestep, maps in backbone.capture(images, wanted, seed=self.noise_seed, prompts=prompts):
                 for name, feature_map in maps.items():
                     candidate = Candidate(backbone.name, name, timestep)
                     standardiser = self._standardisers[candidate].to(feature_map.device)

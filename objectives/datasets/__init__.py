@@ -2,7 +2,7 @@
 
 from ._base import IGNORE, MAX_CLASSES, Sample, Samples, SegmentationDataset, Split
 from ._digit_scenes import DigitScenes
-from ._folder import IMAGE_SUFFIXES, SegmentationFolder
+from ._folder import IMAGE_SUFFIXES, SegmentationFolder, read_prompts
 from ._image_files import read_image
 from ._scenes import CLASS_NAMES, PHOTO_CREDITS, Scene, SceneGenerator
 from ._splits import FileSplit, ListSplit, SeedSplit, SplitRule
@@ -26,4 +26,5 @@ __all__ = [
     "Split",
     "SplitRule",
     "read_image",
+    "read_prompts",
 ]

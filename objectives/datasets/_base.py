@@ -28,12 +28,14 @@ class Sample:
         image: RGB, upright.
         label: class ids, `IGNORE` where a pixel does not count; of the image's height and width.
         group: samples of one group never fall in different folds.
+        prompt: what the model is told of the image; None leaves it to the model's part of the specification.
     """
 
     name: str
     image: UInt8[np.ndarray, "height width 3"]
     label: UInt8[np.ndarray, "height width"]
     group: str
+    prompt: str | None = None
 
 
 class Samples(Sequence[Sample]):

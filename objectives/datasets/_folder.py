@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+import yaml
+
 from diffsift.errors import DataError, SpecificationError
 
 from ._base import IGNORE, MAX_CLASSES, Sample, Samples, SegmentationDataset, Split, check_split_name
@@ -56,6 +58,7 @@ class SegmentationFolder(SegmentationDataset):
         ignore: mask value of pixels that do not count, 0 to 65535. A class id may be given, to leave that class out.
         group_separator: what stands in a stem before its last occurrence is the sample's group (``"_"``:
             ``street3_017`` is of group ``street3``); default: each sample is a group of its own.
+        prompts: YAML or JSON file that maps every used stem to what the model is told of the image.
 
     Raises:
         SpecificationError: an argument is out of range. What is wrong with files is raised by `check` (and by the
@@ -71,6 +74,7 @@ class SegmentationFolder(SegmentationDataset):
         *,
         ignore: int = IGNORE,
         group_separator: str | None = None,
+        prompts: Path | None = None,
     ) -> None:
         self.class_names = _names_of(classes)
         if not 0 <= ignore <= _MAX_LABEL:
@@ -79,6 +83,7 @@ class SegmentationFolder(SegmentationDataset):
             raise SpecificationError("group_separator must not be empty; leave it out for one group per image.")
         self._images, self._labels = Path(images), Path(labels)
         self._rule, self._ignore, self._separator = split, ignore, group_separator
+        self._prompts_file = prompts
 
     def identity(self) -> dict[str, Any]:
         """Digests of the content of all used files, by split. Reads them all, once."""
@@ -125,7 +130,17 @@ class SegmentationFolder(SegmentationDataset):
         used = {stem for members in splits.values() for stem in members}
         _refuse_partnerless(images, used - set(masks), mask_needed)
         self._refuse_torn_groups(splits)
+        missing = sorted(used - set(self._prompts)) if self._prompts_file else []
+        if missing:
+            raise DataError(
+                f"{self._prompts_file} must have a prompt for every image that is used, but has none for {missing[0]!r}"
+                f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}."
+            )
         return _Index(images, masks, splits)
+
+    @cached_property
+    def _prompts(self) -> dict[str, str]:
+        return {} if self._prompts_file is None else read_prompts(self._prompts_file)
 
     def _refuse_torn_groups(self, splits: Assignment) -> None:
         home: dict[str, tuple[Split, str]] = {}
@@ -159,7 +174,7 @@ class SegmentationFolder(SegmentationDataset):
                 f"mask {mask_path} must have a pixel that counts, but all hold {self._ignore} (ignored); "
                 "leave this image out."
             )
-        return Sample(stem, image, label, self._group(stem))
+        return Sample(stem, image, label, self._group(stem), self._prompts.get(stem))
 
     def _load_nothing(self, stem: str) -> None:
         self._load(stem)  # nothing is returned, so that no image outlives its check
@@ -167,6 +182,8 @@ class SegmentationFolder(SegmentationDataset):
     def _digest(self, stem: str) -> str:
         """Over the name, the group and the content of both files; which suffix the image has does not matter."""
         parts = [stem.encode(), self._group(stem).encode()]
+        if stem in self._prompts:
+            parts.append(self._prompts[stem].encode())
         for path in (self._index.images[stem], self._index.masks[stem]):
             try:
                 with path.open("rb") as file:
@@ -182,6 +199,23 @@ class SegmentationFolder(SegmentationDataset):
             yield from with_progress(pool.map(work, stems), len(stems), description)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def read_prompts(file: Path) -> dict[str, str]:
+    """Prompts by stem of an image's file name.
+
+    Raises:
+        DataError: the file cannot be read, or is not a mapping of stems to texts.
+    """
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))  # JSON is YAML
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} must be YAML or JSON, but cannot be parsed: {error}") from error
+    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+        raise DataError(f"{file} must map stems of image files to prompts, such as 'street3_017: a street at night'.")
+    return {str(stem): value for stem, value in values.items()}
 
 
 def _names_of(classes: int | Sequence[str]) -> tuple[str, ...]:

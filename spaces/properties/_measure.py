@@ -20,7 +20,7 @@ def measure_properties(
     backbone: Backbone,
     activations: Sequence[Activation],
     timesteps: Sequence[int],
-    images: Float[Tensor, "images 3 height width"],
+    images: Sequence[Float[Tensor, "3 height width"]],
     *,
     seeds: Sequence[int] = (0, 1, 2, 3),
     progress: bool = True,
@@ -55,7 +55,7 @@ def measure_properties(
             for timestep in timesteps:
                 held: dict[str, list[Tensor]] = {}
                 for seed in seeds:
-                    for _, maps in backbone.capture(image[None], {timestep: readable}, seed=seed):
+                    for _, maps in backbone.capture([image], {timestep: readable}, seed=seed):
                         for name, feature_map in maps.items():
                             held.setdefault(name, []).append(feature_map[0])
                     bar.update()

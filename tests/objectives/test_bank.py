@@ -13,6 +13,7 @@ import tiny
 import torch
 
 from diffsift.backbones import Activation, PipelineBackbone, PixelControl, with_random_weights
+from diffsift.backbones._fitting import fit
 from diffsift.errors import BankError
 from diffsift.objectives import (
     Bank,
@@ -22,7 +23,7 @@ from diffsift.objectives import (
     SegmentationObjective,
     TaskSpecification,
 )
-from diffsift.objectives.bank import image_batch
+from diffsift.objectives.bank import image_tensors
 from diffsift.objectives.specification import FolderSpecification
 from diffsift.spaces import Candidate, Selection, activation_named, block_scale, catalogue
 from diffsift.tracking.extractor import FeatureExtractor
@@ -115,7 +116,9 @@ def test_entries_are_what_the_extractor_gives(
     bank = open_bank()
     bank.fill(tiny_backbone, wanted)
     samples = [development.samples[index] for index in range(len(development.samples))]
-    images = image_batch([sample.image for sample in samples], tiny_backbone.image_size)
+    images = fit(
+        image_tensors([sample.image for sample in samples]), tiny_backbone.image_size, "stretch", torch.device("cpu")
+    )[0]
     for name in NAMES:
         entry = bank[Candidate("main", name, 50)]
         alone = Selection.of([entry.candidate])

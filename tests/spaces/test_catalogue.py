@@ -52,12 +52,14 @@ def test_sd15_has_its_known_places() -> None:
 def test_names_and_places_are_unique_and_in_execution_order(config: dict[str, Any]) -> None:
     found = activations_of(config)
     assert len({entry.name for entry in found}) == len(found)
-    assert len({(entry.module, entry.port, entry.kind) for entry in found}) == len(found)
+    own = [entry for entry in found if not entry.parts]
+    assert len({(entry.module, entry.port, entry.kind) for entry in own}) == len(own)
+    assert {entry.name for entry in found if entry.parts} <= {"down-cross-map", "mid-cross-map", "up-cross-map"}
     assert [entry.depth for entry in found] == list(range(len(found)))
 
 
 def test_every_declaration_holds_for_the_tensor_it_declares(tiny_backbone: PipelineBackbone) -> None:
-    known = [entry for entry in catalogue(tiny_backbone) if entry.kind != "self-map"]  # as wide as the grid
+    known = [entry for entry in catalogue(tiny_backbone) if entry.kind != "self-map" and not entry.parts]
     clean, noise = torch.randn(2, 3, 4, 9, 7).unbind(0)  # odd, so that strides round
     with torch.inference_mode(), Capture(tiny_backbone.denoiser, known, stop_early=False) as captured:
         tiny_backbone.denoise(clean, noise, 10, tiny_backbone.condition(3))
@@ -69,7 +71,7 @@ def test_every_declaration_holds_for_the_tensor_it_declares(tiny_backbone: Pipel
 
 
 def test_depth_is_the_order_in_which_a_pass_reaches_them(tiny_backbone: PipelineBackbone) -> None:
-    known = catalogue(tiny_backbone)
+    known = tuple(entry for entry in catalogue(tiny_backbone) if not entry.parts)
     clean, noise = torch.randn(2, 1, 4, 8, 8).unbind(0)
     with torch.inference_mode(), Capture(tiny_backbone.denoiser, known, stop_early=False) as captured:
         tiny_backbone.denoise(clean, noise, 10, tiny_backbone.condition(1))
@@ -84,7 +86,7 @@ def test_a_backbone_may_declare_its_own(tiny_backbone: PipelineBackbone) -> None
 
 
 def test_an_unknown_name_offers_the_closest(tiny_backbone: PipelineBackbone) -> None:
-    known = catalogue(tiny_backbone)
+    known = tuple(entry for entry in catalogue(tiny_backbone) if not entry.parts)
     assert activation_named("mid-vit-out", known).kind == "vit-out"
     with pytest.raises(SpecificationError, match=r"'mid-vit-uot' does not exist .* did you mean 'mid-vit-out'"):
         activation_named("mid-vit-uot", known)
