@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 
 from diffsift.errors import DataError, SpecificationError
 
-from ._base import IGNORE, MAX_CLASSES, Sample, Samples, SegmentationDataset, Split, check_split_name
+from ._base import IGNORE, MAX_CLASSES, Dataset, Sample, Samples, Split, check_split_name
 from ._image_files import has_turned_size, read_image, read_mask
 from ._progress import with_progress
 from ._splits import Assignment, SplitRule
@@ -38,7 +38,7 @@ class _Index:
         return [stem for members in self.splits.values() for stem in members]
 
 
-class SegmentationFolder(SegmentationDataset):
+class SegmentationFolder(Dataset):
     """Images in one folder, masks of the same stems (file names without suffix) in another.
 
     Images are PNG, JPEG, WebP or BMP, read as RGB: turned upright as EXIF says, grayscale converted, transparent ones
@@ -61,6 +61,8 @@ class SegmentationFolder(SegmentationDataset):
         SpecificationError: an argument is out of range. What is wrong with files is raised by `check` (and by the
             other methods as far as they get) as `DataError`.
     """
+
+    task = "segmentation"
 
     def __init__(
         self,
