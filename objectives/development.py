@@ -75,7 +75,7 @@ class DevelopmentSet:
     @property
     def locations(self) -> int:
         """Of all images together."""
-        return self.points.shape[0] * self.points.shape[1]
+        return int(np.prod(self.points.shape[:2]))
 
     @property
     def folds(self) -> tuple[int, ...]:

@@ -36,9 +36,10 @@ class ActivationPicture:
 
 @dataclass(frozen=True)
 class PredictionPicture:
-    """A test scene: `image` (height, width, 3), uint8 or 0 to 1; `label` and `prediction` (height, width), class ids or, as floats, values.
+    """A test scene: `image` (height, width, 3), uint8 or 0 to 1; `label` and `prediction` (height, width).
 
-    Places with the label 255 are ignored, and places without a value unknown: both are drawn grey.
+    Both are class ids or, as floats, values. Places with the label 255 are ignored, and places without a value unknown:
+    they are drawn grey.
     """
 
     image: Pixels

@@ -56,5 +56,5 @@ def _warped(
     ]
     image = np.stack(colours, axis=-1).reshape(size, size, 3)
     moved = (scene.keypoints - 0.5 - shift) @ np.linalg.inv(turn).T + 0.5
-    inside = ((moved > 0) & (moved < 1)).all(-1)[:, None]
+    inside = np.all((moved > 0) & (moved < 1), axis=-1, keepdims=True)
     return image.round().clip(0, 255).astype(np.uint8), np.where(inside, moved, np.nan).astype(np.float32)

@@ -111,7 +111,9 @@ class SceneGenerator:
             label[alpha > 0.5] = 1 + self._digits[number]
             depth[alpha > 0.5] = self.size / edge * NEARER ** len(digits)
             keypoints[_covered(keypoints, alpha)] = np.nan
-            keypoints[self._digits[number]] = np.where(((places > 0) & (places < 1)).all(-1)[:, None], places, np.nan)
+            keypoints[self._digits[number]] = np.where(
+                np.all((places > 0) & (places < 1), axis=-1, keepdims=True), places, np.nan
+            )
             digits.append(int(self._digits[number]))
         pixels = (image * 255.0 + 0.5).clip(0, 255).astype(np.uint8)
         return Scene(pixels, label, tuple(digits), depth, keypoints.reshape(-1, 2))

@@ -40,7 +40,7 @@ class ClassReadout(Readout):
         self.metric, self.pooled = metric or (Accuracy() if pooled else MeanIou()), pooled
 
     def targets(self, development: DevelopmentSet, images: Array) -> Array:
-        return np.eye(len(development.class_names), dtype=np.float32)[development.labels[images].ravel()]
+        return np.asarray(np.eye(len(development.class_names), dtype=np.float32)[development.labels[images].ravel()])
 
     def results(self, development: DevelopmentSet, images: Array, outputs: Array) -> Array:
         return confusion_per_image(
