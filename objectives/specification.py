@@ -56,6 +56,7 @@ DataSpecification = Annotated[DigitScenesSpecification | FolderSpecification, Fi
 
 
 class _Task(_Part):
+    kind: str
     folds: int = Field(3, ge=2, le=20, description="folds over images, where the data has no validation split")
 
 
