@@ -62,7 +62,15 @@ class CorrespondenceObjective(Objective):
         check_splits(self._dataset)
         if not self._dataset.pairs("test"):
             raise DataError("the test split must hold at least one pair, but has none.")
-        return development_set(self._dataset, self._bank, folds=2, resolution=self._task.resolution)
+        found = development_set(self._dataset, self._bank, folds=2, resolution=self._task.resolution)
+        matching = found.matching
+        if matching is None or not len(matching.pairs):
+            raise DataError("the validation or the training split must hold at least one pair, but neither does.")
+        if self._task.normalise == "box" and not np.isfinite(matching.boxes[matching.pairs[:, 1]]).all():
+            raise DataError(
+                "PCK by box needs a box in every target image, but one has none: use task.normalise: image."
+            )
+        return found
 
     def probe(self, bank: Bank) -> MatchingProbe:
         return MatchingProbe(bank, self._task)

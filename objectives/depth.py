@@ -44,7 +44,10 @@ class DepthObjective(Objective):
             metric=f"{self._task.score}, {'scale-and-shift aligned' if self._aligned else 'scale-aware'}",
             averaging="per image, then the mean over images",
             resolution="all pixels of known depth",
-            sampling=f"{self._bank.pixels_per_image} locations per image drawn uniformly over known pixels",
+            sampling=(
+                f"{self._bank.pixels_per_image} locations per image drawn uniformly over known pixels; "
+                f"ridge penalty {self._probe.regularisation:g}, balance {self._probe.balance:g}"
+            ),
             data=data_digest(self._dataset),
             search=searched_on(self._dataset, self._task.folds),
         )

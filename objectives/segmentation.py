@@ -41,7 +41,10 @@ class SegmentationObjective(Objective):
             metric=f"mean IoU over {len(self.class_names)} classes",
             averaging="from counts over the whole split, classes absent from its truth left out",
             resolution="all pixels",
-            sampling=f"{self._bank.pixels_per_image} sampled locations per image, weighted to undo the sampling",
+            sampling=(
+                f"{self._bank.pixels_per_image} sampled locations per image, weighted to undo the sampling; "
+                f"ridge penalty {self._probe.regularisation:g}, balance {self._probe.balance:g}"
+            ),
             data=data_digest(self._dataset),
             search=searched_on(self._dataset, self._task.folds),
         )

@@ -43,15 +43,11 @@ def pck_metric(task: CorrespondenceSpecification) -> Metric:
     return RatioMetric(f"PCK@{task.threshold:g} by {task.normalise}, per {task.average}")
 
 
-def pck(
+def _pck(
     task: CorrespondenceSpecification, predicted: Array, truth: Array, size: Array, box: Array, threshold: float
 ) -> Array:
     """(correct, counted) keypoints of one pair, as the task normalises."""
-    chosen = None
-    if task.normalise == "box":
-        if not np.isfinite(box).all():
-            raise DataError("PCK by box needs a box in every target image, but one has none: use normalise: image.")
-        chosen = box.tolist()
+    chosen = box.tolist() if task.normalise == "box" else None
     return correct_keypoints(predicted, truth, size=size.tolist(), threshold=threshold, box=chosen)
 
 
@@ -94,7 +90,7 @@ class MatchingProbe(Probe):
         matching = self._matching
         results = np.array(
             [
-                pck(self._task, found, truth, matching.sizes[target], matching.boxes[target], self._task.threshold)
+                _pck(self._task, found, truth, matching.sizes[target], matching.boxes[target], self._task.threshold)
                 for found, truth, target in zip(predicted, self._truth, matching.pairs[:, 1], strict=True)
             ]
         )

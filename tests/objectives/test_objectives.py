@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from diffsift.objectives import (
     DepthSpecification,
     ProbeSpecification,
     SegmentationObjective,
+    correspondence,
     known_tasks,
     objective_named,
     register_objective,
     registry,
 )
-from diffsift.objectives.datasets import DigitScenes
+from diffsift.objectives.datasets import DigitScenes, Split
 from diffsift.objectives.metrics import correct_keypoints, depth_measures
 from diffsift.objectives.specification import DigitScenesSpecification, FolderSpecification
 from diffsift.spaces import Candidate, Selection, activation_named, block_scale, catalogue
@@ -171,3 +173,46 @@ def test_fields_of_a_task_are_named_when_they_are_wrong() -> None:
         Specification.parse({**values, "task": {"kind": "depth", "alignement": "none"}})
     with pytest.raises(SpecificationError, match=r"task\.resolution: .* but got 1"):
         Specification.parse({**values, "task": {"kind": "correspondence", "resolution": 1}})
+
+
+class _Points(DigitScenes):
+    """Keypoints that are wrong, or images without a box."""
+
+    def __init__(self, wrong: str) -> None:
+        super().__init__(train=4, validation=4, test=2, task="correspondence")
+        self._wrong = wrong
+
+    def split(self, name: Split) -> Any:
+        samples = super().split(name)
+        if self._wrong == "box":
+            return [replace(sample, box=None) for sample in samples]
+        return [replace(sample, label=sample.label + 0.5) for sample in samples]
+
+    def check(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"), [("box", "needs a box in every target"), ("outside", "must lie in their image")]
+)
+def test_pairs_that_cannot_be_scored_are_refused_before_long_work(
+    wrong: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correspondence, "open_dataset", lambda data, task: _Points(wrong))
+    task = CorrespondenceSpecification(kind="correspondence", normalise="box")
+    objective = objective_named("correspondence")(SCENES, task, BankSpecification(), ProbeSpecification())
+    with pytest.raises(DataError, match=message):
+        objective.load()
+
+
+@pytest.mark.parametrize("average", ["point", "image"])
+@pytest.mark.parametrize("normalise", ["box", "image"])
+def test_averages_and_normalisations_differ(
+    average: str, normalise: str, tmp_path: Path, tiny_backbone: PipelineBackbone
+) -> None:
+    task = CorrespondenceSpecification(kind="correspondence", resolution=5, average=average, normalise=normalise)
+    objective, bank = made(task, tmp_path, tiny_backbone)
+    results = objective.probe(bank).held_out(SELECTION)
+    assert objective.metric.name == f"PCK@0.1 by {normalise}, per {average}"
+    assert (results[:, 1].max() > 1) == (average == "point")
+    assert objective.probe(bank).score(SELECTION).value == pytest.approx(results[:, 0].sum() / results[:, 1].sum())
