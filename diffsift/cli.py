@@ -165,6 +165,20 @@ def status(workspace: WorkspaceOption = None, storage: StorageOption = None) -> 
         print_status(workspace, storage)
 
 
+@app.command(epilog="Example: diffsift compare horses-sd15 horses-sdxl")
+def compare(
+    studies: Annotated[list[str], typer.Argument(help="Names of studies that have ended.", metavar="STUDY STUDY ...")],
+    workspace: WorkspaceOption = None,
+    storage: StorageOption = None,
+) -> None:
+    """Final scores of several studies in one column, if they were measured by one protocol."""
+    with _errors():
+        from diffsift.comparison import compare as compare_studies
+        from diffsift.comparison import print_comparison
+
+        print_comparison(compare_studies(studies, workspace=workspace, storage=storage))
+
+
 @app.command(epilog="Example: diffsift activations stable-diffusion-v1-5/stable-diffusion-v1-5 --format csv")
 def activations(
     model: Annotated[str, typer.Argument(help="Hub id or folder; configurations alone are enough.", metavar="MODEL")],

@@ -116,8 +116,9 @@ def select(
         outcome = Outcome(
             study=specification.study.name,
             task=specification.task.kind,
-            metric=prepared.objective.metric,
-            protocol=prepared.objective.protocol,
+            metric=prepared.objective.metric.name,
+            maximised=prepared.objective.metric.maximised,
+            protocol=str(prepared.objective.protocol),
             model=" + ".join(model.id for model in specification.models.values()),
             data=_data_words(specification),
             decisions=_recorded(prepared),
@@ -129,13 +130,25 @@ def select(
             warnings=(*prepared.warnings, end.weights_note, *reopened),
             credits=prepared.objective.credits,
             class_names=prepared.objective.class_names,
+            measures=end.test.measures,
         )
         _write(prepared, outcome, end.test, selection_file, report_file)
         if log is not None:
             log.finish(outcome, [selection_file, selection_file.with_suffix(".safetensors"), report_file])
         ledger.record_outcome(
             specification.study.name,
-            {"selection": end.found.to_json(), "verdict": end.verdict, "file": str(selection_file)},
+            {
+                "selection": end.found.to_json(),
+                "verdict": end.verdict,
+                "file": str(selection_file),
+                "model": specification.model.id,
+                "metric": prepared.objective.metric.name,
+                "protocol": {**prepared.objective.protocol.to_json(), "noise_seed": specification.model.noise_seed},
+                "table": [
+                    {"name": row.name, "score": row.score, "low": row.low, "high": row.high, "channels": row.channels}
+                    for row in end.table
+                ],
+            },
         )
     return Result(outcome, selection_file, report_file)
 
@@ -210,7 +223,7 @@ def _search(
     )
     pool = _checked_pool(prepared, say)
     say(
-        f"bank        {bank.size / 1e6:.0f} MB, {len(pool)} candidates at {bank.development.labels.size} locations of "
+        f"bank        {bank.size / 1e6:.0f} MB, {len(pool)} candidates at {bank.development.locations} locations of "
         f"{len(bank.development.samples)} images ({'all there already' if not extracted else f'{extracted} extracted'})"
     )
     channels = {candidate: bank[candidate].standardiser.channels for candidate in pool}

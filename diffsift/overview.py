@@ -86,7 +86,7 @@ def _final_table(outcome: Outcome) -> Table:
         ("features", "left"),
         ("score", "right"),
         ("interval", "left"),
-        ("found minus this", "left"),
+        ("gain over this", "left"),
         ("channels", "right"),
         ("passes", "right"),
     ):

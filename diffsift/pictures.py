@@ -34,10 +34,12 @@ def report_pictures(shelf: Shelf, outcome: Outcome, result: TestResult, specific
     batch, prompts = image_tensors([image]), prompts_of(result.samples[:1])
     for _, maps in backbone.capture(batch, wanted, seed=specification.model.noise_seed, prompts=prompts):
         pictures = [ActivationPicture(name, timestep, kept, principal_colors(maps[name][0])) for name, kept in shown]
-    predictions = [
-        PredictionPicture(sample.image, sample.label, predicted)
-        for sample, predicted in zip(result.samples, result.predictions[FOUND], strict=True)
-    ]
+    predictions = []
+    if FOUND in result.predictions:
+        predictions = [
+            PredictionPicture(sample.image, sample.label, predicted)
+            for sample, predicted in zip(result.samples, result.predictions[FOUND], strict=True)
+        ]
     return ReportPictures(image=image, activations=pictures, predictions=predictions)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from diffsift.backbones import Activation, PipelineBackbone, load
 from diffsift.errors import SpecificationError
 from diffsift.measuring import MEASURED_IMAGES, measured_once
-from diffsift.objectives import Bank, Objective, RidgeProbe, SegmentationObjective
+from diffsift.objectives import Bank, Objective, Probe, objective_named
 from diffsift.objectives.bank import image_tensors
 from diffsift.objectives.development import DevelopmentSet
 from diffsift.spaces import (
@@ -73,7 +73,7 @@ class Prepared:
     warnings: list[str] = field(default_factory=list)
 
     @cached_property
-    def probe(self) -> RidgeProbe:
+    def probe(self) -> Probe:
         """One probe for search and confirmation, so that what it computed once is kept."""
         return self.objective.probe(self.bank)
 
@@ -110,7 +110,8 @@ class Prepared:
 
 def prepare(specification: Specification, place: Workspace, progress: bool, say: Say) -> Prepared:
     """Load models and data; everything that can be refused is refused here, before long work."""
-    objective = SegmentationObjective(specification.data, specification.task, specification.bank, specification.probe)
+    make = objective_named(specification.task.kind)
+    objective: Objective = make(specification.data, specification.task, specification.bank, specification.probe)
     development = objective.load()
     shelf = Shelf()
     for name, model in specification.models.items():

@@ -11,12 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from diffsift.backbones.specification import ModelSpecification
 from diffsift.errors import SpecificationError, did_you_mean
 from diffsift.objectives.specification import (
+    AnyTaskSpecification,
     BankSpecification,
     DataSpecification,
     DigitScenesSpecification,
     FolderSpecification,
     ProbeSpecification,
     TaskSpecification,
+    task_model,
 )
 from diffsift.search.specification import StudySpecification
 from diffsift.spaces.specification import FilterSpecification, LimitsSpecification
@@ -51,7 +53,7 @@ class Specification(BaseModel):
         default={}, description="other models in the same search, by a short name"
     )
     data: DataSpecification
-    task: TaskSpecification = TaskSpecification()
+    task: AnyTaskSpecification = TaskSpecification()
     timesteps: tuple[Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (50, 150, 300),
         min_length=1,
@@ -175,7 +177,9 @@ def _explain(entry: Any, values: dict[str, Any]) -> str:
         for part in (DigitScenesSpecification, FolderSpecification)
         for kind in get_args(part.model_fields["kind"].annotation)
     }
-    path = [str(part) for part in entry["loc"] if part not in tags]
+    loc = entry["loc"]
+    loc = (loc[0], *loc[2:]) if loc[:1] == ("task",) else loc  # the tag of the task's union
+    path = [str(part) for part in loc if part not in tags]
     name = ".".join(path)
     if entry["type"] == "extra_forbidden":
         return f"{name} is not a field{did_you_mean(path[-1], _fields_at(path[:-1], values))}"
@@ -195,6 +199,8 @@ def _fields_at(path: list[str], values: dict[str, Any]) -> list[str]:
         return list(chosen.model_fields)
     if path[0] == "further_models":
         return list(ModelSpecification.model_fields)
+    if path == ["task"]:
+        return list(task_model(values["task"].get("kind", "segmentation")).model_fields)
     part: Any = Specification.model_fields[path[0]].annotation
     return list(part.model_fields)
 

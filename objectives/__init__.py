@@ -1,24 +1,43 @@
 """How a choice is scored: tasks, data set readers, feature bank, probes, metrics."""
 
-from ._base import Contender, Objective, TestResult
+from ._base import Contender, Objective, Protocol, TestResult
 from .bank import Bank
 from .development import DevelopmentSet
-from .probes import RidgeHead, RidgeProbe, Score
+from .probes import Probe, RidgeHead, RidgeProbe, Score
+from .registry import known_tasks, objective_named, register_objective
 from .segmentation import SegmentationObjective
-from .specification import BankSpecification, DataSpecification, ProbeSpecification, TaskSpecification
+from .specification import (
+    AnyTaskSpecification,
+    BankSpecification,
+    ClassificationSpecification,
+    CorrespondenceSpecification,
+    DataSpecification,
+    DepthSpecification,
+    ProbeSpecification,
+    TaskSpecification,
+)
 
 __all__ = [
+    "AnyTaskSpecification",
     "Bank",
     "BankSpecification",
+    "ClassificationSpecification",
     "Contender",
+    "CorrespondenceSpecification",
     "DataSpecification",
+    "DepthSpecification",
     "DevelopmentSet",
     "Objective",
+    "Probe",
     "ProbeSpecification",
+    "Protocol",
     "RidgeHead",
     "RidgeProbe",
     "Score",
     "SegmentationObjective",
     "TaskSpecification",
     "TestResult",
+    "known_tasks",
+    "objective_named",
+    "register_objective",
 ]

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, UInt8
 
 from diffsift.spaces import Candidate, Selection, Shelf, Standardiser
 
 from .bank import Bank
-from .datasets import Sample
+from .datasets import Dataset, Sample
 from .development import DevelopmentSet
-from .probes import RidgeHead, RidgeProbe
+from .metrics import Metric
+from .probes import Probe, RidgeHead
+
+Array = np.ndarray[Any, Any]
+
+SHOWN = 8
+"""Test images whose predictions are kept for the report."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A selection with its probe fit on the development set, ready for the test split."""
+    """A selection with its probe fit on the development set, ready for the test split; no head where nothing is fit."""
 
     name: str
     selection: Selection
-    head: RidgeHead
+    head: RidgeHead | None
     standardisers: Mapping[Candidate, Standardiser]
 
 
@@ -32,26 +40,75 @@ class TestResult:
     """How contenders did on the test split.
 
     Attributes:
-        counts: per contender, the confusion counts of each test image (rows are true classes).
-        predictions: per contender, predicted class ids of the first few images.
-        samples: those first few images.
+        results: per contender, the metric's results of each test image (of each pair for correspondence).
+        measures: per contender, other numbers by name, such as the IoU of each class.
+        samples: the first few images.
+        predictions: per contender, what was predicted for them, as maps like the labels; empty where there is no map.
+        groups: per entry of the results, what is resampled together; None: each by itself.
     """
 
-    counts: dict[str, Float64[np.ndarray, "images classes classes"]]
-    predictions: dict[str, list[UInt8[np.ndarray, "height width"]]]
+    results: dict[str, Array]
+    measures: dict[str, dict[str, float]]
     samples: list[Sample]
+    predictions: dict[str, list[Array]] = field(default_factory=dict)
+    groups: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How scores of the final table come about. Scores of different protocols are not comparable.
+
+    Attributes:
+        task: kind.
+        metric: name with thresholds and alignment.
+        averaging: over what the metric's mean is taken.
+        resolution: where predictions are scored.
+        sampling: of the locations that the probe is fit on, and its penalty.
+        data: digest of the data set's content, splits included.
+        search: what trials are scored on.
+        split: what the final table is scored on.
+    """
+
+    task: str
+    metric: str
+    averaging: str
+    resolution: str
+    sampling: str
+    data: str
+    search: str
+    split: str = "test"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.metric}, {self.averaging}; search: {self.search}, {self.sampling}; final table: "
+            f"{self.resolution} of the {self.split} split; 95 % percentile bootstrap intervals over images"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 class Objective(ABC):
     """A task: reads its data, scores selections on a bank, and scores contenders on the sealed test split.
 
-    The test split is opened by `test` alone, and only once per study: whoever calls it records that.
+    Made from the data's, task's, bank's and probe's parts of the specification. The test split is opened by `test`
+    alone, and only once per study: whoever calls it records that.
+
+    Attributes:
+        metric: what is optimised.
+        protocol: how the final scores come about.
+        class_names: empty where there are none.
+        credits: whom to name where images are shown.
     """
 
-    metric: str
-    protocol: str
+    metric: Metric
     class_names: tuple[str, ...]
     credits: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def protocol(self) -> Protocol:
+        """How scores come about; reads the data set's identity."""
 
     @abstractmethod
     def load(self) -> DevelopmentSet:
@@ -62,7 +119,7 @@ class Objective(ABC):
         """
 
     @abstractmethod
-    def probe(self, bank: Bank) -> RidgeProbe:
+    def probe(self, bank: Bank) -> Probe:
         """The probe that scores selections on the bank."""
 
     @abstractmethod
@@ -75,4 +132,14 @@ class Objective(ABC):
         batch_size: int,
         progress: bool,
     ) -> TestResult:
-        """Open the test split and score every contender on all of its pixels."""
+        """Open the test split and score every contender on all of it."""
+
+
+def data_digest(dataset: Dataset) -> str:
+    """Of a data set's identity: equal for equal content."""
+    return hashlib.sha256(json.dumps(dataset.identity(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def groups_of(samples: Sequence[str]) -> tuple[str, ...] | None:
+    """Groups to resample together, or None where every image is a group of its own."""
+    return tuple(samples) if len(set(samples)) < len(samples) else None

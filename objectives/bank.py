@@ -106,7 +106,7 @@ class Bank:
         channels = sum(
             min(a.channels, self._specification.max_channels) for entries in wanted.values() for a in entries
         )
-        return int(self._development.labels.size) * channels * 2
+        return self._development.locations * channels * 2
 
     def fill(self, backbone: Backbone, wanted: Wanted) -> int:
         """Make sure the bank holds these activations of a backbone, running it only for what is missing.
@@ -145,7 +145,7 @@ class Bank:
         development = self._development
         first = self._fit_subset()
         rest = np.setdiff1d(np.arange(len(development.samples)), first)
-        shape = development.labels.shape
+        shape = development.points.shape[:2]
         progress = tqdm(
             total=len(development.samples) * len(wanted),
             desc=f"bank: {backbone.name}",

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, UInt8
+from jaxtyping import Bool, Float32, Int
 
-from .datasets import Sample, SegmentationDataset
-from .locations import sample_locations
+from diffsift.errors import DataError
+
+from .datasets import Dataset, Sample
+from .locations import grid_points, sample_locations, sample_values
 from .specification import BankSpecification
 
 ALWAYS_FIT = -1
@@ -25,28 +27,55 @@ class LazySamples(Protocol):
 
 
 @dataclass(frozen=True)
+class Matching:
+    """Pairs of a development set, and where keypoints lie among its points.
+
+    Attributes:
+        pairs: positions (source, target) of images.
+        grid: the first of an image's points are a regular grid, the rest its visible keypoints.
+        rows: per image and point behind the grid, the keypoint's row in `labels`; -1 where there is none.
+        sizes: (height, width) of each image in pixels.
+        boxes: (x0, y0, x1, y1) of each image's object in [0, 1]; not a number where it has none.
+    """
+
+    pairs: Int[np.ndarray, "pairs 2"]
+    grid: int
+    rows: Int[np.ndarray, "images visible"]
+    sizes: Float32[np.ndarray, "images 2"]
+    boxes: Float32[np.ndarray, "images 4"]
+
+
+@dataclass(frozen=True)
 class DevelopmentSet:
     """What a search may look at.
 
     Attributes:
         samples: training images, then validation images; loaded lazily.
         points: sampled locations (x, y) in [0, 1].
-        labels: class ids at the points.
-        weights: pixels that each point stands for (the inverse of its expected count).
+        labels: the answers, images first. Segmentation: class ids at the points; depth: values at the points;
+            classification: one class id per image; correspondence: keypoints (x, y), not a number where not visible.
+        weights: pixels that each point stands for (the inverse of its expected count); 1 each for a regular grid.
         fold: per image, the fold in which it is held out; `ALWAYS_FIT` for images that are only fit on.
         training: per image, whether statistics may be fit on it.
         class_names: by class id.
         identity: JSON that names the content: equal exactly when everything above is equal.
+        matching: what correspondence needs besides; None for other tasks.
     """
 
     samples: LazySamples
     points: Float32[np.ndarray, "images points 2"]
-    labels: UInt8[np.ndarray, "images points"]
+    labels: np.ndarray[Any, Any]
     weights: Float32[np.ndarray, "images points"]
     fold: Int[np.ndarray, "images"]
     training: Bool[np.ndarray, "images"]
     class_names: tuple[str, ...]
     identity: dict[str, Any]
+    matching: Matching | None = None
+
+    @property
+    def locations(self) -> int:
+        """Of all images together."""
+        return int(np.prod(self.points.shape[:2]))
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -67,40 +96,141 @@ class _Joined:
         return part[position]
 
 
-def development_set(dataset: SegmentationDataset, bank: BankSpecification, *, folds: int) -> DevelopmentSet:
+def development_set(
+    dataset: Dataset, bank: BankSpecification, *, folds: int, resolution: int | None = None
+) -> DevelopmentSet:
     """Draw locations and folds.
 
     A data set with a validation split gives one fold: fit on training images, held out are the validation images.
     Otherwise the training images are cross-validated in `folds` folds by group, drawn with the bank's seed.
+
+    Args:
+        dataset: of any task. Segmentation and depth get sampled locations, classification a regular grid of at most
+            `bank.pixels_per_image`, correspondence a regular grid and the image's keypoints.
+        bank: how locations are sampled.
+        folds: where there is no validation split.
+        resolution: of correspondence's grid, per edge.
+
+    Raises:
+        DataError: an image has nothing that counts.
     """
     train, validation = dataset.split("train"), dataset.split("validation")
     samples = _Joined(train, validation)
+    if dataset.task == "correspondence":
+        if resolution is None:
+            raise ValueError("correspondence needs the resolution of its grid.")
+        drawn = _matched(dataset, samples, len(train), resolution)
+    elif dataset.task == "classification":
+        drawn = _pooled(samples, bank)
+    else:
+        drawn = _sampled(dataset.task, samples, bank)
+    if len(validation):
+        fold = np.array([ALWAYS_FIT] * len(train) + [0] * len(validation))
+    else:
+        fold = _folds_by_group(drawn.groups, folds, bank.seed)
+    return DevelopmentSet(
+        samples=samples,
+        points=drawn.points,
+        labels=drawn.labels,
+        weights=drawn.weights,
+        fold=fold,
+        training=np.arange(len(samples)) < len(train),
+        class_names=dataset.class_names,
+        identity={"data": dataset.identity(), "locations": drawn.identity},
+        matching=drawn.matching,
+    )
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    points: Float32[np.ndarray, "images points 2"]
+    labels: np.ndarray[Any, Any]
+    weights: Float32[np.ndarray, "images rows"]
+    groups: list[str]
+    identity: dict[str, Any]
+    matching: Matching | None = None
+
+
+def _sampled(task: str, samples: LazySamples, bank: BankSpecification) -> _Drawn:
     drawn, groups = [], []
     for index in range(len(samples)):
         sample = samples[index]
         groups.append(sample.group)
-        drawn.append(
-            sample_locations(
-                sample.label, bank.pixels_per_image, seed=bank.seed, name=sample.name, balance=bank.balance
+        if task == "depth":
+            drawn.append(sample_values(sample.label, bank.pixels_per_image, seed=bank.seed, name=sample.name))
+        else:
+            drawn.append(
+                sample_locations(
+                    sample.label, bank.pixels_per_image, seed=bank.seed, name=sample.name, balance=bank.balance
+                )
             )
-        )
-    if len(validation):
-        fold = np.array([ALWAYS_FIT] * len(train) + [0] * len(validation))
-    else:
-        fold = _folds_by_group(groups, folds, bank.seed)
-    return DevelopmentSet(
-        samples=samples,
+    return _Drawn(
         points=np.stack([entry.points for entry in drawn]),
-        labels=np.stack([entry.labels for entry in drawn]).astype(np.uint8),
+        labels=np.stack([entry.labels for entry in drawn]),
         weights=np.stack([entry.weights for entry in drawn]),
-        fold=fold,
-        training=np.arange(len(samples)) < len(train),
-        class_names=dataset.class_names,
-        identity={
-            "data": dataset.identity(),
-            "locations": {"per_image": bank.pixels_per_image, "balance": bank.balance, "seed": bank.seed},
-        },
+        groups=groups,
+        identity={"per_image": bank.pixels_per_image, "balance": bank.balance, "seed": bank.seed},
     )
+
+
+def _pooled(samples: LazySamples, bank: BankSpecification) -> _Drawn:
+    side = pooling_side(bank)
+    entries = [samples[index] for index in range(len(samples))]
+    count = len(entries)
+    return _Drawn(
+        points=np.repeat(grid_points(side)[None], count, axis=0),
+        labels=np.array([[int(entry.label)] for entry in entries]),
+        weights=np.ones((count, 1), np.float32),
+        groups=[entry.group for entry in entries],
+        identity={"grid": side},
+    )
+
+
+def pooling_side(bank: BankSpecification) -> int:
+    """Edge of the largest square grid with at most `pixels_per_image` places: what features are averaged over."""
+    return int(bank.pixels_per_image**0.5)
+
+
+def keypoints_of(samples: Sequence[Sample], names: str) -> np.ndarray[Any, Any]:
+    """Keypoints of samples as (images, keypoints, 2), padded with rows that are not visible.
+
+    Raises:
+        DataError: a keypoint lies outside of its image.
+    """
+    most = max(len(sample.label) for sample in samples)
+    found = np.full((len(samples), most, 2), np.nan, np.float32)
+    for index, sample in enumerate(samples):
+        known = sample.label[np.isfinite(sample.label).all(-1)]
+        if known.size and not (known.min() >= 0 and known.max() <= 1):
+            raise DataError(f"keypoints of {names} must lie in their image, but those of {sample.name} do not.")
+        found[index, : len(sample.label)] = sample.label
+    return found
+
+
+def _matched(dataset: Dataset, samples: LazySamples, training: int, resolution: int) -> _Drawn:
+    entries = [samples[index] for index in range(len(samples))]
+    keypoints = keypoints_of(entries, "the development set")
+    visible = np.isfinite(keypoints).all(-1)
+    rows = np.full((len(entries), max(1, int(visible.sum(1).max()))), -1)
+    for index, shown in enumerate(visible):
+        rows[index, : shown.sum()] = np.flatnonzero(shown)
+    placed = np.take_along_axis(keypoints, rows.clip(0)[..., None], axis=1)
+    placed = np.where(rows[..., None] >= 0, placed, 0.5).astype(np.float32)
+    grid = np.repeat(grid_points(resolution)[None], len(entries), axis=0)
+    validation = [(training + source, training + target) for source, target in dataset.pairs("validation")]
+    pairs = np.array(validation or dataset.pairs("train"), dtype=np.int64).reshape(-1, 2)
+    boxes = [entry.box or (np.nan,) * 4 for entry in entries]
+    matching = Matching(
+        pairs=pairs,
+        grid=resolution**2,
+        rows=rows,
+        sizes=np.array([entry.image.shape[:2] for entry in entries], np.float32),
+        boxes=np.array(boxes, np.float32),
+    )
+    points = np.concatenate([grid, placed], axis=1)
+    groups = [entry.group for entry in entries]
+    weights = np.ones(points.shape[:2], np.float32)
+    return _Drawn(points, keypoints, weights, groups, {"grid": resolution, "keypoints": "visible"}, matching)
 
 
 def _folds_by_group(groups: list[str], folds: int, seed: int) -> Int[np.ndarray, "images"]:

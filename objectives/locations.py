@@ -23,7 +23,7 @@ from diffsift.errors import DataError
 
 from .datasets import IGNORE
 
-__all__ = ["Locations", "all_locations", "sample_locations", "sampling_probabilities"]
+__all__ = ["Locations", "all_locations", "grid_points", "sample_locations", "sample_values", "sampling_probabilities"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Locations:
 
     Attributes:
         points: (x, y) in [0, 1]: centers of pixels of the label, ((column + 0.5) / width, (row + 0.5) / height).
-        labels: class ids; `IGNORE` only where `all_locations` kept it.
+        labels: class ids or values; `IGNORE` only where `all_locations` kept it.
         weights: how many pixels of the image a point stands for; 0 for ignored ones.
     """
 
     points: Float32[np.ndarray, "points 2"]
-    labels: UInt8[np.ndarray, "points"]
+    labels: UInt8[np.ndarray, "points"] | Float32[np.ndarray, "points"]
     weights: Float32[np.ndarray, "points"]
 
     def __len__(self) -> int:
@@ -81,6 +81,30 @@ def sample_locations(
     labels = flat[pixels].astype(np.uint8)
     weights = 1.0 / (count * probability[np.searchsorted(classes, labels)])
     return Locations(_centers(pixels, label.shape), labels, weights.astype(np.float32))
+
+
+def sample_values(label: Float32[np.ndarray, "height width"], count: int, *, seed: int, name: str) -> Locations:
+    """`count` pixels drawn uniformly with replacement among those whose value is known: finite and above 0.
+
+    Raises:
+        ValueError: `count` is out of range, or the label is not a matrix.
+        DataError: no value is known.
+    """
+    if count < 1:
+        raise ValueError(f"count must be at least 1, but got {count}.")
+    if label.ndim != 2:
+        raise ValueError(f"label must be a matrix, but got {label.ndim} dimensions.")
+    known = np.flatnonzero(np.isfinite(label).ravel() & (label.ravel() > 0))
+    if not len(known):
+        raise DataError(f"{name} must have a pixel whose value is known, but has none; leave this image out.")
+    pixels = known[_generator_of(seed, name).integers(len(known), size=count)]
+    weights = np.full(count, len(known) / count, dtype=np.float32)
+    return Locations(_centers(pixels, label.shape), label.ravel()[pixels].astype(np.float32), weights)
+
+
+def grid_points(side: int) -> Float32[np.ndarray, "places 2"]:
+    """Centers (x, y) in [0, 1] of a regular grid of ``side x side`` places, row by row."""
+    return _centers(np.arange(side * side), (side, side))
 
 
 def all_locations(label: UInt8[np.ndarray, "height width"]) -> Locations:

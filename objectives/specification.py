@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+
+from .registry import known_tasks
 
 
 class _Part(BaseModel):
@@ -57,11 +59,91 @@ class FolderSpecification(_Part):
 DataSpecification = Annotated[DigitScenesSpecification | FolderSpecification, Field(discriminator="kind")]
 
 
-class TaskSpecification(_Part):
-    """What the features are for."""
+class _Task(_Part):
+    kind: str
+    folds: int = Field(3, ge=2, le=20, description="folds over images, where the data has no validation split")
+
+
+class TaskSpecification(_Task):
+    """Semantic segmentation: what the features are for where nothing else is said."""
 
     kind: Literal["segmentation"] = Field("segmentation", description="semantic segmentation, scored by mean IoU")
-    folds: int = Field(3, ge=2, le=20, description="folds over images, where the data has no validation split")
+
+
+class DepthSpecification(_Task):
+    """Depth, or any positive number per pixel, by ridge regression."""
+
+    kind: Literal["depth"]
+    score: Literal["rmse", "abs-rel", "delta1", "delta2", "delta3"] = Field(
+        "rmse", description="what is optimised, a mean over images; the others are reported"
+    )
+    alignment: Literal["none", "scale-and-shift"] = Field(
+        "none", description="none: scale-aware; scale-and-shift: predictions are fit to each image's truth first"
+    )
+
+
+class ClassificationSpecification(_Task):
+    """A class per image, from the mean of features over a regular grid of locations."""
+
+    kind: Literal["classification"]
+    score: Literal["accuracy", "balanced-accuracy"] = Field("accuracy", description="what is optimised")
+
+
+class CorrespondenceSpecification(_Part):
+    """Keypoints found again in another image, zero-shot, by the nearest neighbour in cosine similarity."""
+
+    kind: Literal["correspondence"]
+    resolution: int = Field(16, ge=2, le=128, description="target locations per edge of the image")
+    threshold: float = Field(0.1, gt=0, le=1, description="of the PCK that is optimised")
+    thresholds: tuple[float, ...] = Field((0.05, 0.1, 0.15), min_length=1, description="reported too")
+    normalise: Literal["image", "box"] = Field("image", description="what a threshold is a share of: its longer edge")
+    average: Literal["point", "image"] = Field("point", description="over all keypoints, or over pairs of images")
+
+
+class OtherTaskSpecification(_Task):
+    """A task registered by the user; see `register_objective`."""
+
+    kind: str
+    options: dict[str, Any] = Field({}, description="for the objective; it says what it understands")
+
+    @field_validator("kind")
+    @classmethod
+    def _is_registered(cls, kind: str) -> str:
+        if kind not in known_tasks():
+            raise ValueError(
+                f"must be one of {', '.join(known_tasks())} (register_objective, or an entry point of the group "
+                "diffsift.objectives, adds others)"
+            )
+        return kind
+
+
+_TASKS: dict[str, type[BaseModel]] = {
+    "segmentation": TaskSpecification,
+    "depth": DepthSpecification,
+    "classification": ClassificationSpecification,
+    "correspondence": CorrespondenceSpecification,
+}
+
+
+def task_model(kind: str) -> type[BaseModel]:
+    """The model of a task's fields."""
+    return _TASKS.get(kind, OtherTaskSpecification)
+
+
+def _task_tag(value: Any) -> str:
+    kind = value.get("kind", "segmentation") if isinstance(value, dict) else getattr(value, "kind", "segmentation")
+    return kind if kind in _TASKS else OTHER_TASK
+
+
+OTHER_TASK = "registered-task"
+AnyTaskSpecification = Annotated[
+    Annotated[TaskSpecification, Tag("segmentation")]
+    | Annotated[DepthSpecification, Tag("depth")]
+    | Annotated[ClassificationSpecification, Tag("classification")]
+    | Annotated[CorrespondenceSpecification, Tag("correspondence")]
+    | Annotated[OtherTaskSpecification, Tag(OTHER_TASK)],
+    Discriminator(_task_tag),
+]
 
 
 class BankSpecification(_Part):

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from diffsift.objectives import Bank, Contender, Objective, RidgeProbe, TestResult
-from diffsift.objectives.metrics import bootstrap_interval, mean_iou, paired_difference
+from diffsift.objectives import Bank, Contender, Objective, Probe, TestResult
 from diffsift.spaces import Candidate, Selection, Shelf
 from diffsift.tracking import FinalRow, Ledger
 
@@ -26,7 +25,7 @@ class Row:
     note: str = ""
 
 
-def decide_weights(probe: RidgeProbe, found: Selection) -> tuple[Selection, str]:
+def decide_weights(probe: Probe, found: Selection) -> tuple[Selection, str]:
     """The found selection, at equal weights where its weights gain nothing that can be told from noise.
 
     In a ridge probe a weight only rescales one block's penalty, so weights often matter little; the gain is the paired
@@ -35,14 +34,14 @@ def decide_weights(probe: RidgeProbe, found: Selection) -> tuple[Selection, str]
     equal = Selection.of(found.candidates)
     if equal == found:
         return found, "equal weights, as found"
-    gain = paired_difference(probe.held_out_counts(found), probe.held_out_counts(equal))
+    gain = probe.metric.gain(probe.held_out(found), probe.held_out(equal))
     measured = f"{gain.difference:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] over equal weights on validation"
     if gain.low > 0:
         return found, f"weights kept: {measured}"
     return equal, f"equal weights returned: the weights found gain {measured}"
 
 
-def settle(rows: Sequence[Row], probe: RidgeProbe) -> list[tuple[Row, Selection]]:
+def settle(rows: Sequence[Row], probe: Probe) -> list[tuple[Row, Selection]]:
     """Each row with its best alternative on validation data; ties go to the first."""
     settled = []
     for row in rows:
@@ -56,7 +55,7 @@ def confirm(
     rows: Sequence[tuple[Row, Selection]],
     objective: Objective,
     bank: Bank,
-    probe: RidgeProbe,
+    probe: Probe,
     shelf: Shelf,
     ledger: Ledger,
     *,
@@ -68,15 +67,16 @@ def confirm(
     contenders = [_contender(row.name, selection, bank, probe) for row, selection in rows]
     ledger.open_test_split(study, [row.name for row, _ in rows])
     result = objective.test(contenders, shelf, noise_seed=noise_seed, batch_size=batch_size, progress=progress)
-    found = result.counts[FOUND]
+    metric, groups = objective.metric, result.groups
+    found = result.results[FOUND]
     table = []
     for row, selection in rows:
-        counts = result.counts[row.name]
-        interval = bootstrap_interval(counts)
+        results = result.results[row.name]
+        interval = metric.interval(results, groups=groups)
         final = FinalRow(
             name=row.name,
             selection=selection,
-            score=mean_iou(counts.sum(0)),
+            score=metric.value(results),
             low=interval.low,
             high=interval.high,
             channels=sum(bank[candidate].standardiser.channels for candidate in selection.candidates),
@@ -84,7 +84,7 @@ def confirm(
             note=row.note,
         )
         if row.name != FOUND:
-            gain = paired_difference(found, counts)
+            gain = metric.gain(found, results, groups=groups)
             final = replace(final, gain=gain.difference, gain_low=gain.low, gain_high=gain.high)
         table.append(final)
     return table, result
@@ -100,13 +100,13 @@ def verdict(table: Sequence[FinalRow]) -> str:
     head = f"The selection found scores {found.score:.3f} [{found.low:.3f}, {found.high:.3f}] on the sealed test split."
     parts = [head]
     if worse:
-        best = max(worse, key=lambda row: row.score)
+        best = min(worse, key=_gain)
         parts.append(
             f"It is not better than {best.name} ({_difference(best)}, {best.channels} channels against "
             f"{found.channels}): use {best.name} unless its size matters."
         )
     if better:
-        closest = max(better, key=lambda row: row.score)
+        closest = min(better, key=_gain)
         names = _listed([row.name for row in better])
         parts.append(f"It is better than {names}; the closest of them is {closest.name} ({_difference(closest)}).")
     for row in unclear:
@@ -118,7 +118,7 @@ def verdict(table: Sequence[FinalRow]) -> str:
     return " ".join(parts)
 
 
-def _contender(name: str, selection: Selection, bank: Bank, probe: RidgeProbe) -> Contender:
+def _contender(name: str, selection: Selection, bank: Bank, probe: Probe) -> Contender:
     standardisers = {candidate: bank[candidate].standardiser for candidate in selection.candidates}
     return Contender(name, selection, probe.fit(selection), standardisers)
 
@@ -130,6 +130,10 @@ def _is_input(selection: Selection) -> bool:
 
 def _difference(row: FinalRow) -> str:
     return f"{row.gain:+.3f} [{row.gain_low:+.3f}, {row.gain_high:+.3f}]"
+
+
+def _gain(row: FinalRow) -> float:
+    return row.gain or 0.0
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -15,7 +15,13 @@ from pydantic import BaseModel
 
 from diffsift import Specification, load_specification
 from diffsift.cli import app
-from diffsift.objectives.specification import DigitScenesSpecification, FolderSpecification
+from diffsift.objectives.specification import (
+    ClassificationSpecification,
+    CorrespondenceSpecification,
+    DepthSpecification,
+    DigitScenesSpecification,
+    FolderSpecification,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
@@ -28,6 +34,12 @@ PAGES = [
 TEMPLATE = ROOT / "diffsift" / "templates" / "specification.yaml"
 SMALLEST = {"model": {"id": "m"}, "data": {"kind": "digit-scenes"}, "study": {"name": "s"}}
 DATA_PARTS = {"data: folder": FolderSpecification, "data: digit-scenes": DigitScenesSpecification}
+TASK_PARTS = {
+    "task: depth": DepthSpecification,
+    "task: classification": ClassificationSpecification,
+    "task: correspondence": CorrespondenceSpecification,
+}
+KINDS = {**DATA_PARTS, **TASK_PARTS}
 
 
 def page_name(page: Path) -> str:
@@ -115,7 +127,7 @@ def documented_fields() -> dict[str, dict[str, tuple[str, str]]]:
 def real_parts() -> dict[str, type[BaseModel]]:
     smallest = Specification.parse(SMALLEST)
     parts = {name: type(getattr(smallest, name)) for name in Specification.model_fields if name not in ("data",)}
-    return {name: part for name, part in parts.items() if issubclass(part, BaseModel)} | DATA_PARTS
+    return {name: part for name, part in parts.items() if issubclass(part, BaseModel)} | KINDS
 
 
 def test_specification_page_has_every_part() -> None:
@@ -130,11 +142,11 @@ def test_specification_page_tells_fields_defaults_and_resume(part: str) -> None:
     identity = Specification.parse(SMALLEST).identity()
     for name, field in fields.items():
         default, resume = documented[name]
-        if field.is_required() or (part in DATA_PARTS and name == "kind"):
+        if field.is_required() or (part in KINDS and name == "kind"):
             assert default == "required", name
         else:
             assert plain(yaml.safe_load(default.strip("`"))) == plain(field.default), name
-        assert resume == ("no" if part in DATA_PARTS or name in identity[part] else "yes"), name
+        assert resume == ("no" if part in KINDS or name in identity[part] else "yes"), name
 
 
 def test_specification_page_tells_timesteps() -> None:
@@ -150,7 +162,7 @@ def test_template_shows_defaults() -> None:
     uncommented = yaml.safe_load(re.sub(r"^(\s*)# (?=\s*\w+:( |$))", r"\1", text, flags=re.MULTILINE))
     assert Specification.parse(uncommented) == given
     for part, fields in real_parts().items():
-        if part != "data: digit-scenes":
+        if part not in ("data: digit-scenes", *TASK_PARTS):
             assert set(uncommented[part.partition(":")[0]]) == set(fields.model_fields), part
 
 

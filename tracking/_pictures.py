@@ -45,6 +45,17 @@ def colour_labels(labels: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     return np.asarray(table[np.asarray(labels).astype(np.int64) & 255], dtype=np.uint8)
 
 
+def colour_values(values: npt.ArrayLike, low: float, high: float) -> npt.NDArray[np.uint8]:
+    """Numbers (height, width) as colours (height, width, 3), dark at `low` and light at `high`; unknown ones grey."""
+    from matplotlib import colormaps
+
+    numbers = np.asarray(values, dtype=np.float64)
+    share = (np.nan_to_num(numbers, nan=low) - low) / max(high - low, 1e-12)
+    colours = np.round(colormaps["viridis"](share.clip(0, 1))[..., :3] * 255).astype(np.uint8)
+    colours[~np.isfinite(numbers)] = _IGNORED_COLOUR
+    return np.asarray(colours)
+
+
 def png_uri(rgb: npt.ArrayLike) -> str:
     """An image (height, width, 3), uint8 or floats from 0 to 1, as a ``data:`` address.
 

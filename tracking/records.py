@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from diffsift.spaces.selection import Selection
@@ -41,8 +42,8 @@ class ActivationDecision:
 class FinalRow:
     """One row of the final table, scored on the sealed test split.
 
-    `low` and `high` bound the score's 95 % bootstrap interval over images; `gain`, `gain_low`, `gain_high` are found
-    minus this row with its paired interval (None in the row of the found selection itself).
+    `low` and `high` bound the score's 95 % bootstrap interval over images; `gain`, `gain_low`, `gain_high` are how much
+    better found is than this row, above 0 for errors too, with its paired interval (None in the row of found itself).
     """
 
     name: str
@@ -60,7 +61,11 @@ class FinalRow:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything a finished search says: what the report shows and MLflow stores."""
+    """Everything a finished search says: what the report shows and MLflow stores.
+
+    `maximised` names the signed score that trials have (minus the metric where lower is better; empty: the metric).
+    `measures` are further numbers on the test split, by row of the table and name.
+    """
 
     study: str
     task: str
@@ -77,3 +82,5 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     credits: tuple[str, ...] = ()
     class_names: tuple[str, ...] = field(default=())
+    maximised: str = ""
+    measures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from diffsift.errors import StudyError
 
 from ._figures import curve_figure, score_figure
-from ._pictures import IGNORED, class_colour, colour_labels, png_uri
+from ._pictures import IGNORED, class_colour, colour_labels, colour_values, png_uri
 from .records import ActivationDecision, FinalRow, Outcome
 
 __all__ = ["ActivationPicture", "PredictionPicture", "ReportPictures", "write_report"]
@@ -36,9 +36,10 @@ class ActivationPicture:
 
 @dataclass(frozen=True)
 class PredictionPicture:
-    """A test scene: `image` (height, width, 3), uint8 or 0 to 1; `label` and `prediction` (height, width), class ids.
+    """A test scene: `image` (height, width, 3), uint8 or 0 to 1; `label` and `prediction` (height, width).
 
-    Places with the label 255 are ignored: drawn grey.
+    Both are class ids or, as floats, values. Places with the label 255 are ignored, and places without a value unknown:
+    they are drawn grey.
     """
 
     image: Pixels
@@ -96,19 +97,20 @@ def _content(outcome: Outcome, pictures: ReportPictures) -> dict[str, Any]:
         "rival": _strongest_rival(outcome.table),
         "best_trial": max(outcome.trials, key=lambda trial: trial.score, default=None),
         "score_figure": score_figure(outcome.table, outcome.metric) if outcome.table else None,
-        "curve_figure": curve_figure(outcome.trials, outcome.metric) if outcome.trials else None,
+        "curve_figure": curve_figure(outcome.trials, outcome.maximised or outcome.metric) if outcome.trials else None,
         "kept_count": sum(decision.kept for decision in outcome.decisions),
         "reasons": _reasons(outcome.decisions),
         "stages": _stages(outcome.decisions),
         "picture_source": None if pictures.image is None else png_uri(pictures.image),
         "picture_groups": _picture_groups(pictures.activations),
         "predictions": [_prediction(picture) for picture in pictures.predictions],
+        "measures": list(dict.fromkeys(name for row in outcome.measures.values() for name in row)),
         "legend": _legend(outcome.class_names, pictures.predictions),
     }
 
 
 def _strongest_rival(table: Sequence[FinalRow]) -> FinalRow | None:
-    return max((row for row in table if row.gain is not None), key=lambda row: row.score, default=None)
+    return min((row for row in table if row.gain is not None), key=lambda row: row.gain or 0.0, default=None)
 
 
 def _reasons(decisions: Sequence[ActivationDecision]) -> list[tuple[str, int]]:
@@ -152,6 +154,13 @@ def _picture_groups(activations: Sequence[ActivationPicture]) -> list[dict[str, 
 def _prediction(picture: PredictionPicture) -> dict[str, str]:
     """A scene's three pictures; the prediction is grey too where the label says to ignore."""
     label, prediction = np.asarray(picture.label), np.asarray(picture.prediction)
+    if label.dtype.kind == "f":
+        low, high = (float(np.nanmin(label)), float(np.nanmax(label))) if np.isfinite(label).any() else (0.0, 1.0)
+        return {
+            "image": png_uri(picture.image),
+            "label": png_uri(colour_values(label, low, high)),
+            "prediction": png_uri(colour_values(prediction, low, high)),
+        }
     shown = np.where(label == IGNORED, IGNORED, prediction) if label.shape == prediction.shape else prediction
     return {
         "image": png_uri(picture.image),
@@ -166,6 +175,7 @@ def _legend(class_names: Sequence[str], predictions: Sequence[PredictionPicture]
         int(index)
         for picture in predictions
         for part in (picture.label, picture.prediction)
+        if np.asarray(part).dtype.kind != "f"
         for index in np.unique(part)
     }
     names = dict(enumerate(class_names)) | {IGNORED: "ignored"}

@@ -1,6 +1,6 @@
 """Readers of labelled images: the built-in digit scenes and folders of images with masks."""
 
-from ._base import IGNORE, MAX_CLASSES, Sample, Samples, SegmentationDataset, Split
+from ._base import IGNORE, MAX_CLASSES, Dataset, Sample, Samples, Split
 from ._digit_scenes import DigitScenes
 from ._folder import IMAGE_SUFFIXES, SegmentationFolder, read_prompts
 from ._image_files import read_image
@@ -13,6 +13,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_CLASSES",
     "PHOTO_CREDITS",
+    "Dataset",
     "DigitScenes",
     "FileSplit",
     "ListSplit",
@@ -21,7 +22,6 @@ __all__ = [
     "Scene",
     "SceneGenerator",
     "SeedSplit",
-    "SegmentationDataset",
     "SegmentationFolder",
     "Split",
     "SplitRule",

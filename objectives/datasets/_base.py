@@ -21,21 +21,26 @@ MAX_CLASSES = IGNORE
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with a class id per pixel.
+    """One image with its answer.
 
     Attributes:
         name: unique within the data set.
         image: RGB, upright.
-        label: class ids, `IGNORE` where a pixel does not count; of the image's height and width.
+        label: what it means is the data set's `task`. Segmentation: uint8 (height, width), class ids, `IGNORE` where
+            a pixel does not count. Depth: float32 (height, width), not a number where unknown. Classification: int64
+            without axes, the class id. Correspondence: float32 (keypoints, 2), (x, y) in [0, 1] of the image, not a
+            number where a keypoint is not visible; rows of the same number correspond.
         group: samples of one group never fall in different folds.
         prompt: what the model is told of the image; None leaves it to the model's part of the specification.
+        box: (x0, y0, x1, y1) in [0, 1] around the object, where there is one.
     """
 
     name: str
     image: UInt8[np.ndarray, "height width 3"]
-    label: UInt8[np.ndarray, "height width"]
+    label: np.ndarray[Any, Any]
     group: str
     prompt: str | None = None
+    box: tuple[float, float, float, float] | None = None
 
 
 class Samples(Sequence[Sample]):
@@ -79,17 +84,19 @@ class Samples(Sequence[Sample]):
         return self._load(self.names[index])
 
 
-class SegmentationDataset(ABC):
-    """Images with a class id per pixel, in up to three splits.
+class Dataset(ABC):
+    """Images with answers to one task, in up to three splits.
 
     A validation split that is not empty is what trials are scored on; without one, the search cross-validates by
     group over the training split. The test split is opened once, at the end.
 
     Attributes:
-        class_names: one per class id, counted from 0; at most `MAX_CLASSES`.
+        task: what the labels are: segmentation, depth, classification or correspondence; see `Sample`.
+        class_names: one per class id, counted from 0; at most `MAX_CLASSES`; none for depth and correspondence.
         credits: whom to name where images are shown; empty where nothing is known.
     """
 
+    task: str
     class_names: tuple[str, ...]
     credits: tuple[str, ...] = ()
 
@@ -100,6 +107,11 @@ class SegmentationDataset(ABC):
     @abstractmethod
     def split(self, name: Split) -> Sequence[Sample]:
         """The split's samples, loaded on access; empty where the data set has no such split."""
+
+    def pairs(self, name: Split) -> Sequence[tuple[int, int]]:
+        """Positions (source, target) in a split of the pairs to match; correspondence alone has any."""
+        check_split_name(name)
+        return ()
 
     @abstractmethod
     def check(self) -> None:

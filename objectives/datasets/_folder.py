@@ -14,7 +14,7 @@ import yaml
 
 from diffsift.errors import DataError, SpecificationError
 
-from ._base import IGNORE, MAX_CLASSES, Sample, Samples, SegmentationDataset, Split, check_split_name
+from ._base import IGNORE, MAX_CLASSES, Dataset, Sample, Samples, Split, check_split_name
 from ._image_files import has_turned_size, read_image, read_mask
 from ._progress import with_progress
 from ._splits import Assignment, SplitRule
@@ -40,7 +40,7 @@ class _Index:
         return [stem for members in self.splits.values() for stem in members]
 
 
-class SegmentationFolder(SegmentationDataset):
+class SegmentationFolder(Dataset):
     """Images in one folder, masks of the same stems (file names without suffix) in another.
 
     Images are PNG, JPEG, WebP or BMP, read as RGB: turned upright as EXIF says, grayscale converted, transparent ones
@@ -64,6 +64,8 @@ class SegmentationFolder(SegmentationDataset):
         SpecificationError: an argument is out of range. What is wrong with files is raised by `check` (and by the
             other methods as far as they get) as `DataError`.
     """
+
+    task = "segmentation"
 
     def __init__(
         self,

@@ -28,6 +28,11 @@ PHOTO_CREDITS = (
     "flower.jpg: vultilion (flickr.com/photos/vultilion), CC BY 2.0",
 )
 
+BACKGROUND_DEPTH = 4.0
+NEARER = 0.75
+_NORMALISED = np.array([(x, y) for y in (0.25, 0.5, 0.75) for x in (0.3, 0.5, 0.7)])
+KEYPOINTS_PER_DIGIT = len(_NORMALISED)
+
 _PART_FRACTIONS = {"train": 0.6, "validation": 0.2, "test": 0.2}
 _SOURCE_SEED = 20240
 _GLYPH = 32  # px; digits are enlarged once to this size, then sampled bilinearly
@@ -38,11 +43,25 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 @dataclass(frozen=True)
 class Scene:
-    """One generated image with its exact answer."""
+    """One generated image with its exact answers.
+
+    Attributes:
+        image: RGB.
+        label: class ids.
+        digits: what the pasted digits show, in the order of pasting.
+        depth: a distance made of paste order and size: `BACKGROUND_DEPTH` behind, and where a digit covers more than
+            half of a pixel, size / edge of the digit (a digit is as large as the picture at distance 1) times
+            `NEARER` for each digit pasted before it, so that what covers is always nearer than what is covered.
+        keypoints: (x, y) in [0, 1] of `KEYPOINTS_PER_DIGIT` normalised places of each digit class, class after class;
+            not a number where the class is not shown, and where a place is outside of the picture or covered by the
+            other digit. A class shown twice is taken where it was pasted last.
+    """
 
     image: UInt8[np.ndarray, "size size 3"]
     label: UInt8[np.ndarray, "size size"]
     digits: tuple[int, ...]
+    depth: Float32[np.ndarray, "size size"]
+    keypoints: Float32[np.ndarray, "keypoints 2"]
 
 
 class SceneGenerator:
@@ -81,15 +100,23 @@ class SceneGenerator:
         rng = np.random.default_rng([self.seed, get_args(Part).index(self.part), index])
         image = self._background(rng)
         label = np.zeros((self.size, self.size), dtype=np.uint8)
-        digits = []
+        digits: list[int] = []
+        depth = np.full(label.shape, BACKGROUND_DEPTH, dtype=np.float32)
+        keypoints = np.full((10, KEYPOINTS_PER_DIGIT, 2), np.nan, dtype=np.float32)
         for center, edge in self._places(rng):
             number = int(rng.integers(len(self._digits)))
-            alpha = self._pasted_alpha(rng, self._glyphs[number], center, edge)
+            alpha, places = self._pasted_alpha(rng, self._glyphs[number], center, edge)
             color = _contrasting_color(rng, (image * alpha[..., None]).sum((0, 1)) / max(float(alpha.sum()), 1e-6))
             image += alpha[..., None] * (color - image)
             label[alpha > 0.5] = 1 + self._digits[number]
+            depth[alpha > 0.5] = self.size / edge * NEARER ** len(digits)
+            keypoints[_covered(keypoints, alpha)] = np.nan
+            keypoints[self._digits[number]] = np.where(
+                np.all((places > 0) & (places < 1), axis=-1, keepdims=True), places, np.nan
+            )
             digits.append(int(self._digits[number]))
-        return Scene((image * 255.0 + 0.5).clip(0, 255).astype(np.uint8), label, tuple(digits))
+        pixels = (image * 255.0 + 0.5).clip(0, 255).astype(np.uint8)
+        return Scene(pixels, label, tuple(digits), depth, keypoints.reshape(-1, 2))
 
     def _background(self, rng: np.random.Generator) -> Float32[np.ndarray, "size size 3"]:
         cumulative = self._photos[rng.integers(len(self._photos))]
@@ -122,14 +149,29 @@ class SceneGenerator:
         glyph: Float32[np.ndarray, "glyph glyph"],
         center: Float[np.ndarray, "2"],
         edge: float,
-    ) -> Float32[np.ndarray, "size size"]:
+    ) -> tuple[Float32[np.ndarray, "size size"], Float[np.ndarray, "keypoints 2"]]:
+        """How much each pixel is covered, and where the digit's normalised places lie, (x, y) in [0, 1]."""
         angle, aspect = rng.uniform(-_MAX_ROTATION, _MAX_ROTATION), rng.uniform(0.9, 1.1)
         rows, columns = self._rows - np.float32(center[0]), self._columns - np.float32(center[1])
         scale = np.float32(_GLYPH / edge)
         cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
         source_rows = (cosine * rows - sine * columns) * scale + _GLYPH / 2 - 0.5
         source_columns = (sine * rows + cosine * columns) * scale * np.float32(aspect) + _GLYPH / 2 - 0.5
-        return _bilinear(glyph, source_rows, source_columns)
+        # The same map turned round: from places of the digit to places of the picture.
+        column, row = ((_NORMALISED - 0.5) * edge).T / np.array([[aspect], [1.0]])
+        x = center[1] + np.cos(angle) * column - np.sin(angle) * row
+        y = center[0] + np.sin(angle) * column + np.cos(angle) * row
+        return _bilinear(glyph, source_rows, source_columns), np.stack([x, y], axis=1) / self.size
+
+
+def _covered(
+    keypoints: Float32[np.ndarray, "digits keypoints 2"], alpha: Float32[np.ndarray, "size size"]
+) -> np.ndarray[Any, Any]:
+    """Which keypoints a digit pasted on top hides."""
+    known = np.isfinite(keypoints).all(-1)
+    column, row = (np.where(known[..., None], keypoints, 0) * len(alpha)).astype(int).transpose(2, 0, 1)
+    hidden: np.ndarray[Any, Any] = known & (alpha[row, column] > 0.5)
+    return hidden
 
 
 def _bilinear(

@@ -1,5 +1,19 @@
-"""Heads that score a selection on a bank."""
+"""Probes: what scores a selection on the bank."""
 
-from .ridge import RidgeHead, RidgeProbe, Score
+from ._base import Probe, RidgeHead, Score
+from ._matching import MatchingProbe, nearest_places, pck_metric
+from ._readout import ClassReadout, DepthReadout, Readout
+from .ridge import RidgeProbe
 
-__all__ = ["RidgeHead", "RidgeProbe", "Score"]
+__all__ = [
+    "ClassReadout",
+    "DepthReadout",
+    "MatchingProbe",
+    "Probe",
+    "Readout",
+    "RidgeHead",
+    "RidgeProbe",
+    "Score",
+    "nearest_places",
+    "pck_metric",
+]

@@ -1,6 +1,7 @@
-"""Ridge classification of fused features, solved from cached Gram blocks.
+"""Ridge regression on fused features, solved from cached Gram blocks.
 
-Notation, over the n locations that a probe is fit on, with weights v that sum to n and one-hot targets Y (n x K):
+Notation, over the n locations that a probe is fit on, with weights v that sum to n and targets Y (n x K), which
+are one-hot classes or values:
 
     X = [s_1 X_1, ..., s_m X_m]     blocks of the bank, s_a = weight_a / sqrt(raw channels of a)
     W = (Xc' V Xc + lambda n I)^-1 Xc' V Yc,   V = diag(v), c: centered with the weighted mean
@@ -13,8 +14,7 @@ kept while memory lasts, so a trial is a small linear solve and one matrix produ
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -23,49 +23,40 @@ import scipy.linalg
 from jaxtyping import Float32, Float64
 from threadpoolctl import threadpool_limits
 
-from diffsift.spaces import Candidate, Selection, block_scale
+from diffsift.spaces import Selection, block_scale
 
 from ..bank import Bank, Entry
-from ..metrics import confusion, confusion_per_image, mean_iou
 from ..specification import ProbeSpecification
+from ._base import Probe, RidgeHead, Score
+from ._readout import ClassReadout, Readout
 
 Array = np.ndarray[Any, Any]
 
 _SMALL_SOLVE = 1024  # channels
 
 
-@dataclass(frozen=True)
-class Score:
-    """`value` from the counts of all folds together, `folds` of each alone; both in [0, 1], higher is better."""
-
-    value: float
-    folds: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class RidgeHead:
-    """A fitted probe: logits are the sum over blocks of ``features @ weights[candidate]``, plus `intercept`.
-
-    The weights apply to standardised features of the bank; the factors of fusion are folded in.
-    """
-
-    weights: Mapping[Candidate, Float32[np.ndarray, "channels classes"]]
-    intercept: Float32[np.ndarray, "classes"]
-
-
-class RidgeProbe:
+class RidgeProbe(Probe):
     """Scores selections on a bank.
 
     Args:
         bank: holds every candidate that will be asked for.
         specification: penalty and class balance.
+        readout: targets and metric; default: the classes of points, by mean IoU.
         memory: bytes to keep moments and held-out features in.
     """
 
-    def __init__(self, bank: Bank, specification: ProbeSpecification, *, memory: int = 1_000_000_000) -> None:
+    def __init__(
+        self,
+        bank: Bank,
+        specification: ProbeSpecification,
+        readout: Readout | None = None,
+        *,
+        memory: int = 1_000_000_000,
+    ) -> None:
         development = bank.development
         self._bank, self._specification = bank, specification
-        self._classes = len(development.class_names)
+        self._readout = readout or ClassReadout()
+        self.metric = self._readout.metric
         self._images = {part: np.flatnonzero(development.fold == part) for part in np.unique(development.fold)}
         emphasis = development.weights.astype(np.float64) ** (1.0 - specification.balance)
         self._emphasis = (emphasis / emphasis.mean()).astype(np.float32)
@@ -73,38 +64,25 @@ class RidgeProbe:
         self._kept_bytes, self._memory = 0, memory
 
     def score(self, selection: Selection) -> Score:
-        """Mean IoU over held-out locations, fit fold by fold on the other images; about a millisecond a block."""
-        development = self._bank.development
-        counts = [
-            confusion(development.labels[images].ravel(), predicted, development.weights[images].ravel(), self._classes)
-            for images, predicted in self._held_out(selection)
-        ]
-        return Score(mean_iou(np.sum(counts, axis=0)), tuple(mean_iou(count) for count in counts))
+        """Signed score over held-out images, fit fold by fold on the others; about a millisecond a block."""
+        results = list(self._held_out(selection))
+        sign = self.metric.sign
+        value = sign * self.metric.value(np.concatenate(results))
+        return Score(value, tuple(sign * self.metric.value(result) for result in results))
 
-    def held_out_counts(self, selection: Selection) -> Float64[np.ndarray, "images classes classes"]:
-        """Weighted confusion counts of each held-out image, fold after fold: what paired comparisons are made from."""
-        development = self._bank.development
-        return np.concatenate(
-            [
-                confusion_per_image(
-                    development.labels[images],
-                    predicted.reshape(len(images), -1),
-                    development.weights[images],
-                    self._classes,
-                )
-                for images, predicted in self._held_out(selection)
-            ]
-        )
+    def held_out(self, selection: Selection) -> Array:
+        """Results of each held-out image, fold after fold: what paired comparisons are made from."""
+        return np.concatenate(list(self._held_out(selection)))
 
-    def _held_out(self, selection: Selection) -> Iterator[tuple[Array, Array]]:
-        """Per fold, the held-out images and the classes predicted at their locations."""
+    def _held_out(self, selection: Selection) -> Iterator[Array]:
+        """Per fold, the results of its held-out images."""
         with threadpool_limits(self._threads(selection)):
             for fold in self._bank.development.folds:
                 head = self._solve(selection, [part for part in self._images if part != fold])
-                logits = head.intercept + sum(
+                outputs = head.intercept + sum(
                     self._features(self._bank[candidate], fold) @ weights for candidate, weights in head.weights.items()
                 )
-                yield self._images[fold], logits.argmax(1)
+                yield self._readout.results(self._bank.development, self._images[fold], outputs)
 
     def fit(self, selection: Selection) -> RidgeHead:
         """The probe fit on all development images, for the test split."""
@@ -122,8 +100,8 @@ class RidgeProbe:
             block_scale(weight, entry.standardiser.raw_channels)
             for entry, (_, weight) in zip(entries, selection.members, strict=True)
         ]
-        count = float(sum(self._class_totals(part).sum() for part in parts))
-        target_mean = sum(self._class_totals(part) for part in parts) / count
+        count = float(sum(self._emphasis[self._images[part]].sum(dtype=np.float64) for part in parts))
+        target_mean = sum(self._target_totals(part) for part in parts) / count
         means = [
             scale * self._sum(self._first, entry, parts) / count for entry, scale in zip(entries, scales, strict=True)
         ]
@@ -156,8 +134,8 @@ class RidgeProbe:
         total = np.stack([self._second(a, b, part) for part in parts]).sum(axis=0, dtype=np.float64)
         return np.asarray(total.T if swap else total)
 
-    def _class_totals(self, part: int) -> Float64[np.ndarray, "classes"]:
-        return self._keep(("classes", part), lambda: self._targets(part).sum(0, dtype=np.float64))
+    def _target_totals(self, part: int) -> Float64[np.ndarray, "classes"]:
+        return self._keep(("totals", part), lambda: self._targets(part).sum(0, dtype=np.float64))
 
     def _first(self, entry: Entry, part: int) -> Float64[np.ndarray, "1 channels"]:
         emphasis = self._emphasis[self._images[part]].reshape(1, -1)
@@ -180,11 +158,11 @@ class RidgeProbe:
         return self._keep(("gram", a.candidate, b.candidate, part), compute)
 
     def _targets(self, part: int) -> Float32[np.ndarray, "locations classes"]:
-        """One-hot classes times the weight of each location."""
+        """Targets times the weight of each location."""
 
         def compute() -> Array:
             images = self._images[part]
-            targets = np.eye(self._classes, dtype=np.float32)[self._bank.development.labels[images].ravel()]
+            targets = self._readout.targets(self._bank.development, images)
             return np.asarray(targets * self._emphasis[images].reshape(-1, 1))
 
         return self._keep(("targets", part), compute)
@@ -192,6 +170,8 @@ class RidgeProbe:
     def _features(self, entry: Entry, part: int) -> Float32[np.ndarray, "locations channels"]:
         def compute() -> Array:
             features: Array = entry.features[self._images[part]].astype(np.float32)
+            if self._readout.pooled:
+                return np.asarray(features.mean(axis=1))
             return features.reshape(-1, features.shape[-1])
 
         return self._keep(("features", entry.candidate, part), compute)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from diffsift.errors import SpecificationError
-from diffsift.objectives.datasets import CLASS_NAMES, DigitScenes, SceneGenerator, SegmentationDataset
+from diffsift.objectives.datasets import CLASS_NAMES, Dataset, DigitScenes, SceneGenerator
 
 
 def test_is_a_segmentation_dataset_with_credits() -> None:
     data = DigitScenes(train=1, test=1)
-    assert isinstance(data, SegmentationDataset)
+    assert isinstance(data, Dataset)
     assert data.class_names == CLASS_NAMES
     assert len(CLASS_NAMES) == 11
     assert all("CC BY 2.0" in credit for credit in data.credits)

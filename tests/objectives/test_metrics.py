@@ -14,14 +14,15 @@ from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 from diffsift.errors import DataError
 from diffsift.objectives.datasets import IGNORE
 from diffsift.objectives.metrics import (
-    bootstrap_interval,
+    MeanIou,
     confusion,
     confusion_per_image,
     mean_iou,
-    paired_difference,
     per_class_iou,
     pixel_accuracy,
 )
+
+bootstrap_interval, paired_difference = MeanIou().interval, MeanIou().paired_difference
 
 
 def random_points(seed: int, classes: int, points: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

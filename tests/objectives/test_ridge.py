@@ -115,12 +115,12 @@ def test_a_validation_split_is_the_only_fold(tiny_data: Path, tiny_backbone: Pip
     probe = RidgeProbe(held_out, ProbeSpecification())
     score = probe.score(SELECTIONS[1])
     assert score.folds == (score.value,)
-    assert len(probe.held_out_counts(SELECTIONS[1])) == 3
+    assert len(probe.held_out(SELECTIONS[1])) == 3
 
 
 def test_folds_hold_every_image_out_once(bank: Bank) -> None:
     assert len(bank.development.folds) == 3
-    counts = RidgeProbe(bank, ProbeSpecification()).held_out_counts(SELECTIONS[0])
+    counts = RidgeProbe(bank, ProbeSpecification()).held_out(SELECTIONS[0])
     assert len(counts) == len(bank.development.samples)
     score = RidgeProbe(bank, ProbeSpecification()).score(SELECTIONS[0])
     assert mean_iou(counts.sum(0)) == pytest.approx(score.value)

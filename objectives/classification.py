@@ -1,0 +1,87 @@
+"""A class for every image, from features averaged over a regular grid of locations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from diffsift.spaces import Shelf, sample_map
+
+from ._base import SHOWN, Array, Contender, Objective, Protocol, TestResult, data_digest, groups_of
+from ._dense import batches, captured, head_of
+from ._opening import check_splits, open_dataset, searched_on
+from .bank import Bank
+from .datasets import Sample
+from .development import DevelopmentSet, development_set, pooling_side
+from .locations import grid_points
+from .metrics import Accuracy, BalancedAccuracy
+from .probes import ClassReadout, RidgeProbe
+from .specification import BankSpecification, ClassificationSpecification, DataSpecification, ProbeSpecification
+
+
+class ClassificationObjective(Objective):
+    """Image classification with a ridge probe on one-hot classes, of features averaged over each image."""
+
+    def __init__(
+        self,
+        data: DataSpecification,
+        task: ClassificationSpecification,
+        bank: BankSpecification,
+        probe: ProbeSpecification,
+    ) -> None:
+        self._task, self._bank, self._probe = task, bank, probe
+        self._dataset = open_dataset(data, "classification")
+        self.metric = Accuracy() if task.score == "accuracy" else BalancedAccuracy()
+        self.class_names, self.credits = self._dataset.class_names, self._dataset.credits
+
+    @property
+    def protocol(self) -> Protocol:
+        side = pooling_side(self._bank)
+        return Protocol(
+            task="classification",
+            metric=f"{self.metric.name} over {len(self.class_names)} classes",
+            averaging="from counts over the whole split",
+            resolution="all images",
+            sampling=(
+                f"features averaged over a regular grid of {side} x {side} places; "
+                f"ridge penalty {self._probe.regularisation:g}, balance {self._probe.balance:g}"
+            ),
+            data=data_digest(self._dataset),
+            search=searched_on(self._dataset, self._task.folds),
+        )
+
+    def load(self) -> DevelopmentSet:
+        check_splits(self._dataset)
+        return development_set(self._dataset, self._bank, folds=self._task.folds)
+
+    def probe(self, bank: Bank) -> RidgeProbe:
+        return RidgeProbe(bank, self._probe, ClassReadout(self.metric, pooled=True))
+
+    def test(
+        self, contenders: Sequence[Contender], shelf: Shelf, *, noise_seed: int, batch_size: int, progress: bool
+    ) -> TestResult:
+        grid = torch.from_numpy(grid_points(pooling_side(self._bank)))
+        counts: dict[str, list[Array]] = {contender.name: [] for contender in contenders}
+        shown: list[Sample] = []
+        groups: list[str] = []
+        for batch in batches(self._dataset.split("test"), batch_size, progress):
+            shown.extend(batch[: SHOWN - len(shown)])
+            groups.extend(sample.group for sample in batch)
+            outputs = {c.name: torch.from_numpy(head_of(c).intercept).repeat(len(batch), 1) for c in contenders}
+            for candidate, feature_map in captured(batch, contenders, shelf, noise_seed):
+                pooled = sample_map(feature_map, grid.expand(len(batch), -1, -1)).mean(1)
+                for contender in contenders:
+                    if candidate in contender.standardisers:
+                        weights = torch.from_numpy(head_of(contender).weights[candidate])
+                        outputs[contender.name] += contender.standardisers[candidate].apply(pooled) @ weights
+            truth = np.array([int(sample.label) for sample in batch])
+            for name, scores in outputs.items():
+                matrices = np.zeros((len(batch), len(self.class_names), len(self.class_names)))
+                matrices[np.arange(len(batch)), truth, scores.argmax(1).numpy()] = 1
+                counts[name].append(matrices)
+        results = {name: np.concatenate(entries) for name, entries in counts.items()}
+        reported = (Accuracy(), BalancedAccuracy())
+        measures = {name: {m.name: m.value(entries) for m in reported} for name, entries in results.items()}
+        return TestResult(results, measures, shown, {}, groups_of(groups))

@@ -1,0 +1,218 @@
+"""Probes of the new tasks against dense computations, the four answers of digit scenes, and registered objectives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from diffsift.backbones import PipelineBackbone
+from diffsift.errors import DataError, SpecificationError
+from diffsift.objectives import (
+    Bank,
+    BankSpecification,
+    ClassificationSpecification,
+    CorrespondenceSpecification,
+    DepthSpecification,
+    ProbeSpecification,
+    SegmentationObjective,
+    correspondence,
+    known_tasks,
+    objective_named,
+    register_objective,
+    registry,
+)
+from diffsift.objectives.datasets import DigitScenes, Split
+from diffsift.objectives.metrics import correct_keypoints, depth_measures
+from diffsift.objectives.specification import DigitScenesSpecification, FolderSpecification
+from diffsift.spaces import Candidate, Selection, activation_named, block_scale, catalogue
+from diffsift.specification import Specification
+
+A, B = (Candidate("main", name, 50) for name in ("up-level1-repeat1-res-out", "up-level1-repeat1-vit-out"))
+SELECTION = Selection.of({A: 0.4, B: 1.0})
+SCENES = DigitScenesSpecification(train=12, validation=8, test=4)
+
+
+def made(task: Any, folder: Path, backbone: PipelineBackbone) -> tuple[Any, Bank]:
+    bank = BankSpecification(pixels_per_image=20, max_channels=6, fit_images=6)
+    objective = objective_named(task.kind)(SCENES, task, bank, ProbeSpecification(regularisation=0.01))
+    found = Bank(folder, objective.load(), bank, noise_seed=0, batch_size=8, progress=False)
+    known = catalogue(backbone)
+    found.fill(backbone, {50: [activation_named(candidate.activation, known) for candidate in (A, B)]})
+    return objective, found
+
+
+def fused(bank: Bank) -> np.ndarray:
+    blocks = [
+        bank[candidate].features.astype(np.float64) * block_scale(weight, bank[candidate].standardiser.raw_channels)
+        for candidate, weight in SELECTION.members
+    ]
+    return np.concatenate(blocks, axis=2)
+
+
+def test_depth_scores_are_those_of_a_dense_fit(tmp_path: Path, tiny_backbone: PipelineBackbone) -> None:
+    objective, bank = made(DepthSpecification(kind="depth"), tmp_path, tiny_backbone)
+    development, features = bank.development, fused(bank)
+    fit, held = development.fold == -1, development.fold == 0
+    model = Ridge(alpha=0.01 * development.labels[fit].size)
+    model.fit(features[fit].reshape(-1, features.shape[-1]), development.labels[fit].ravel())
+    errors = [
+        depth_measures(model.predict(places), truth)["rmse"]
+        for places, truth in zip(features[held], development.labels[held], strict=True)
+    ]
+    score = objective.probe(bank).score(SELECTION)
+    assert score.value == pytest.approx(-np.mean(errors), abs=1e-4)  # signed: higher is better
+
+
+def test_classes_are_read_from_averaged_features(tmp_path: Path, tiny_backbone: PipelineBackbone) -> None:
+    task = ClassificationSpecification(kind="classification")
+    objective, bank = made(task, tmp_path, tiny_backbone)
+    development, features = bank.development, fused(bank).mean(1)
+    assert development.points.shape[1] == 16  # the largest square grid of at most 20 places
+    fit, held = development.fold == -1, development.fold == 0
+    model = Ridge(alpha=0.01 * fit.sum()).fit(features[fit], np.eye(10)[development.labels[fit, 0]])
+    expected = (model.predict(features[held]).argmax(1) == development.labels[held, 0]).mean()
+    assert objective.probe(bank).score(SELECTION).value == pytest.approx(expected)
+
+
+def test_matches_are_those_of_the_fused_cosine(tmp_path: Path, tiny_backbone: PipelineBackbone) -> None:
+    task = CorrespondenceSpecification(kind="correspondence", resolution=5)
+    objective, bank = made(task, tmp_path, tiny_backbone)
+    development, features = bank.development, fused(bank)
+    matching, results = development.matching, []
+    assert matching is not None
+    for source, target in matching.pairs:
+        assert development.fold[source] == development.fold[target] == 0
+        for place, row in zip(features[source, 25:], matching.rows[source], strict=True):
+            if row < 0:
+                continue
+            there = features[target, :25]
+            cosine = there @ place / np.linalg.norm(there, axis=1) / np.linalg.norm(place)
+            predicted = development.points[target, cosine.argmax()]
+            truth = development.labels[target, row]
+            results.append(correct_keypoints(predicted[None], truth[None], size=(32, 32), threshold=0.1))
+    correct, counted = np.sum(results, axis=0)
+    assert counted > 10
+    assert objective.probe(bank).score(SELECTION).value == pytest.approx(correct / counted, abs=1e-9)
+    assert objective.probe(bank).fit(SELECTION) is None
+
+
+def test_digit_scenes_answer_four_tasks() -> None:
+    answers = {
+        task: DigitScenes(train=40, validation=0, test=1, task=task)
+        for task in ("segmentation", "depth", "classification", "correspondence")
+    }
+    digests = {str(data.identity()) for data in answers.values()}
+    assert len(digests) == 4
+    for scene, depth, digit in zip(
+        *(answers[task].split("train") for task in ("segmentation", "depth", "classification")), strict=True
+    ):
+        assert np.array_equal(scene.image, depth.image)
+        assert np.array_equal(depth.label == 4.0, scene.label == 0)
+        assert depth.label.dtype == np.float32
+        sizes = np.bincount(scene.label.ravel(), minlength=11)[1:]
+        assert sizes[int(digit.label)] == sizes.max() > 0
+
+
+def test_warped_keypoints_lie_on_the_same_colours() -> None:
+    data = DigitScenes(train=80, validation=0, test=1, task="correspondence")
+    samples = data.split("train")
+    pairs = data.pairs("train")
+    assert pairs[0] == (0, 1)
+    assert len(pairs) == 40
+    warped, classes = [], []
+    for number, (source, target) in enumerate(pairs):
+        first, second = samples[source], samples[target]
+        assert first.group == second.group
+        shared = np.isfinite(first.label + second.label).all(-1)
+        assert shared.any()
+        colours = [
+            sample.image[tuple((sample.label[shared][:, ::-1] * 32).astype(int).T)].astype(float)
+            for sample in (first, second)
+        ]
+        (classes if number % 2 else warped).append(np.abs(colours[0] - colours[1]).mean())
+    # Neighbouring pixels differ where strokes end, so exact places do not mean equal colours; other scenes differ more.
+    assert np.mean(warped) < 0.5 * np.mean(classes)
+
+
+def test_a_task_without_its_answers_is_refused(tmp_path: Path) -> None:
+    folder = FolderSpecification(kind="folder", images=tmp_path, labels=tmp_path, classes=2)
+    with pytest.raises(SpecificationError, match=r"'depth' needs data .* has those of 'segmentation'"):
+        objective_named("depth")(folder, DepthSpecification(kind="depth"), BankSpecification(), ProbeSpecification())
+    one = DigitScenesSpecification(train=4, validation=0, test=1)
+    task = CorrespondenceSpecification(kind="correspondence")
+    with pytest.raises(DataError, match="test split must hold at least one pair"):
+        objective_named("correspondence")(one, task, BankSpecification(), ProbeSpecification()).load()
+
+
+def test_objectives_of_users_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mine(SegmentationObjective):
+        pass
+
+    values = {"model": {"id": "x"}, "data": {"kind": "digit-scenes"}, "study": {"name": "x"}}
+    task = {"kind": "mine", "options": {"a": 1}}
+    with pytest.raises(SpecificationError, match=r"task\.kind: must be one of segmentation, depth"):
+        Specification.parse({**values, "task": task})
+    monkeypatch.setattr(registry, "_registered", {})
+    register_objective("mine", Mine)
+    assert "mine" in known_tasks()
+    assert objective_named("mine") is Mine
+    parsed = Specification.parse({**values, "task": task}).task
+    assert (parsed.kind, parsed.options) == ("mine", {"a": 1})
+    with pytest.raises(SpecificationError, match="'depth' is taken"):
+        register_objective("depth", Mine)
+
+
+def test_fields_of_a_task_are_named_when_they_are_wrong() -> None:
+    values = {"model": {"id": "x"}, "data": {"kind": "digit-scenes"}, "study": {"name": "x"}}
+    with pytest.raises(SpecificationError, match=r"task\.alignement is not a field.*alignment"):
+        Specification.parse({**values, "task": {"kind": "depth", "alignement": "none"}})
+    with pytest.raises(SpecificationError, match=r"task\.resolution: .* but got 1"):
+        Specification.parse({**values, "task": {"kind": "correspondence", "resolution": 1}})
+
+
+class _Points(DigitScenes):
+    """Keypoints that are wrong, or images without a box."""
+
+    def __init__(self, wrong: str) -> None:
+        super().__init__(train=4, validation=4, test=2, task="correspondence")
+        self._wrong = wrong
+
+    def split(self, name: Split) -> Any:
+        samples = super().split(name)
+        if self._wrong == "box":
+            return [replace(sample, box=None) for sample in samples]
+        return [replace(sample, label=sample.label + 0.5) for sample in samples]
+
+    def check(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"), [("box", "needs a box in every target"), ("outside", "must lie in their image")]
+)
+def test_pairs_that_cannot_be_scored_are_refused_before_long_work(
+    wrong: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correspondence, "open_dataset", lambda data, task: _Points(wrong))
+    task = CorrespondenceSpecification(kind="correspondence", normalise="box")
+    objective = objective_named("correspondence")(SCENES, task, BankSpecification(), ProbeSpecification())
+    with pytest.raises(DataError, match=message):
+        objective.load()
+
+
+@pytest.mark.parametrize("average", ["point", "image"])
+@pytest.mark.parametrize("normalise", ["box", "image"])
+def test_averages_and_normalisations_differ(
+    average: str, normalise: str, tmp_path: Path, tiny_backbone: PipelineBackbone
+) -> None:
+    task = CorrespondenceSpecification(kind="correspondence", resolution=5, average=average, normalise=normalise)
+    objective, bank = made(task, tmp_path, tiny_backbone)
+    results = objective.probe(bank).held_out(SELECTION)
+    assert objective.metric.name == f"PCK@0.1 by {normalise}, per {average}"
+    assert (results[:, 1].max() > 1) == (average == "point")
+    assert objective.probe(bank).score(SELECTION).value == pytest.approx(results[:, 0].sum() / results[:, 1].sum())

@@ -1,0 +1,82 @@
+"""All four tasks from the command line to the final table and the verdict, and what compares with what."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import yaml
+from typer.testing import CliRunner
+
+from diffsift.cli import app
+from diffsift.comparison import compare
+from diffsift.errors import StudyError
+
+TASKS = ("segmentation", "depth", "classification", "correspondence")
+METRICS = {
+    "segmentation": "mean IoU",
+    "depth": "rmse",
+    "classification": "accuracy",
+    "correspondence": "PCK@0.1 by image, per point",
+}
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def search(folder: Path, model: Path, name: str, task: dict[str, Any], **changes: Any) -> str:
+    values = tiny.specification(model, folder, filters={"rules": "none", "keep": ["up-*-res-out", "mid-*"]}, **changes)
+    values["data"] = {"kind": "digit-scenes", "train": 14, "validation": 12, "test": 12}
+    values["task"], values["study"]["name"], values["study"]["trials"] = task, name, 5
+    values["tracking"] = {"mlflow": False}
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    out = folder / f"{name}.json"
+    return run("search", folder / f"{name}.yaml", "--workspace", folder / "workspace", "--out", out)
+
+
+@pytest.fixture(scope="module")
+def searched(tiny_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    folder = tmp_path_factory.mktemp("tasks")
+    tasks = {kind: {"kind": kind} for kind in TASKS}
+    tasks["correspondence"]["resolution"] = 6  # type: ignore[assignment]
+    return folder, {kind: search(folder, tiny_pipeline, kind, task) for kind, task in tasks.items()}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_search_ends_with_a_table_and_a_verdict(searched: tuple[Path, dict[str, str]], task: str) -> None:
+    folder, said = searched
+    for word in ("raw pixels", "VAE latents", "random weights", "Verdict", "sealed test split"):
+        assert word in said[task]
+    about = json.loads((folder / f"{task}.json").read_text())["about"]
+    assert about["task"] == task
+    assert about["test_score"]["metric"] == METRICS[task]
+    assert about["test_score"]["low"] <= about["test_score"]["value"] <= about["test_score"]["high"]
+
+
+def test_the_report_shows_further_measures(searched: tuple[Path, dict[str, str]]) -> None:
+    folder, _ = searched
+    report = folder / "report.html"
+    assert "PCK@0.15 by box, per image" in report.read_text()  # the last search's
+
+
+def test_studies_of_one_protocol_are_compared_and_others_refused(
+    searched: tuple[Path, dict[str, str]], tiny_pipeline: Path
+) -> None:
+    folder, _ = searched
+    search(folder, tiny_pipeline, "depth-again", {"kind": "depth"}, timesteps=[50])
+    found = compare(["depth", "depth-again"], workspace=folder / "workspace")
+    assert found.metric == "rmse"
+    scores = {study: {row["name"]: row["score"] for row in rows} for study, (_, rows) in found.rows.items()}
+    assert scores["depth"]["raw pixels"] == pytest.approx(scores["depth-again"]["raw pixels"])
+    assert "raw pixels" in run("compare", "depth", "depth-again", "--workspace", folder / "workspace")
+    with pytest.raises(StudyError, match="one protocol, but depth and segmentation differ in task: 'depth'"):
+        compare(["depth", "segmentation"], workspace=folder / "workspace")
+    search(folder, tiny_pipeline, "depth-abs", {"kind": "depth", "score": "abs-rel"})
+    with pytest.raises(StudyError, match="differ in metric: 'rmse, scale-aware' against 'abs-rel, scale-aware'"):
+        compare(["depth", "depth-abs"], workspace=folder / "workspace")
