@@ -16,7 +16,7 @@ from diffsift.backbones import resolve_device, resolve_dtype
 from diffsift.errors import SpecificationError, StudyError, did_you_mean
 from diffsift.finish import finish
 from diffsift.objectives import TestResult
-from diffsift.objectives.bank import image_tensors
+from diffsift.objectives.bank import image_tensors, prompts_of
 from diffsift.pictures import report_pictures
 from diffsift.preparation import OLDER, PAPER, Prepared, Say, Source, prepare
 from diffsift.search import SearchSpace, SearchStudy
@@ -300,7 +300,7 @@ def _write(prepared: Prepared, outcome: Outcome, result: TestResult, selection_f
         prepared.specification.models,
         {candidate: prepared.bank[candidate].standardiser for candidate in found.candidates},
         identities={source.name: source.identity for source in prepared.sources.values()},
-        own_prompts=getattr(prepared.specification.data, "prompts", None) is not None,
+        own_prompts=prompts_of([prepared.bank.development.samples[0]]) is not None,
         about={
             "diffsift": __version__,
             "study": outcome.study,
@@ -384,7 +384,7 @@ def _data_input(prepared: Prepared) -> dict[str, Any]:
     return {
         "name": data.kind,
         "digest": _digest(identity),
-        "source": str(data.images) if data.kind == "folder" else data.kind,
+        "source": _data_place(data),
         "context": "development",
         "images": len(prepared.bank.development.samples),
     }
@@ -394,7 +394,14 @@ def _data_words(specification: Specification) -> str:
     data = specification.data
     if data.kind == "digit-scenes":
         return f"digit scenes (built in): {data.train} training, {data.validation} validation, {data.test} test scenes"
-    return f"images {data.images}, labels {data.labels}"
+    if data.kind == "folder":
+        return f"images {data.images}, labels {data.labels}"
+    return f"{data.kind} in {_data_place(data)}"
+
+
+def _data_place(data: Any) -> str:
+    """The folder or file that data come from; its kind where they are generated."""
+    return str(next((value for _, value in data if isinstance(value, Path)), data.kind))
 
 
 def _merged(identity: dict[str, Any], runtime: dict[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,6 @@ from diffsift.objectives.specification import (
     AnyTaskSpecification,
     BankSpecification,
     DataSpecification,
-    DigitScenesSpecification,
-    FolderSpecification,
     ProbeSpecification,
     TaskSpecification,
     task_model,
@@ -148,11 +146,9 @@ def load_specification(path: str | Path) -> Specification:
 
 def _with_resolved_paths(specification: Specification, base: Path) -> Specification:
     update: dict[str, Any] = {}
-    if isinstance(specification.data, FolderSpecification):
-        data = specification.data
-        paths = {name: getattr(data, name) for name in ("images", "labels", "split_file", "prompts")}
-        resolved = {name: base / path.expanduser() for name, path in paths.items() if path is not None}
-        update["data"] = data.model_copy(update=resolved)
+    paths = {name: value for name, value in specification.data if isinstance(value, Path)}
+    resolved = {name: base / path.expanduser() for name, path in paths.items()}
+    update["data"] = specification.data.model_copy(update=resolved)
     update["model"] = _with_resolved_model(specification.model, base)
     update["further_models"] = {
         name: _with_resolved_model(model, base) for name, model in specification.further_models.items()
@@ -169,14 +165,17 @@ def _with_resolved_model(model: ModelSpecification, base: Path) -> ModelSpecific
     return model.model_copy(update=update)
 
 
+_DATA_KINDS: dict[str, type[BaseModel]] = {
+    kind: part
+    for part in get_args(get_args(DataSpecification)[0])
+    for kind in get_args(part.model_fields["kind"].annotation)
+}
+
+
 def _explain(entry: Any, values: dict[str, Any]) -> str:
     """One validation error in the house's form."""
     # A tagged union puts its tag into the location: it is no field of the user's.
-    tags = {
-        kind
-        for part in (DigitScenesSpecification, FolderSpecification)
-        for kind in get_args(part.model_fields["kind"].annotation)
-    }
+    tags = set(_DATA_KINDS)
     loc = entry["loc"]
     loc = (loc[0], *loc[2:]) if loc[:1] == ("task",) else loc  # the tag of the task's union
     path = [str(part) for part in loc if part not in tags]
@@ -194,9 +193,7 @@ def _fields_at(path: list[str], values: dict[str, Any]) -> list[str]:
     if not path:
         return list(Specification.model_fields)
     if path == ["data"]:
-        kind = values["data"].get("kind")
-        chosen: type[BaseModel] = FolderSpecification if kind == "folder" else DigitScenesSpecification
-        return list(chosen.model_fields)
+        return list(_DATA_KINDS[values["data"]["kind"]].model_fields)
     if path[0] == "further_models":
         return list(ModelSpecification.model_fields)
     if path == ["task"]:

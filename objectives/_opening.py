@@ -4,8 +4,34 @@ from __future__ import annotations
 
 from diffsift.errors import DataError, SpecificationError
 
-from .datasets import Dataset, DigitScenes, FileSplit, SeedSplit, SegmentationFolder, Split
-from .specification import DataSpecification, DigitScenesSpecification
+from .datasets import (
+    Dataset,
+    DigitScenes,
+    FileSplit,
+    SeedSplit,
+    SegmentationFolder,
+    Split,
+    ade20k,
+    cityscapes,
+    class_folders,
+    ddpm_segmentation,
+    depth_folder,
+    listed,
+    spair,
+    voc,
+)
+from .datasets.specification import (
+    AdeSpecification,
+    CityscapesSpecification,
+    ClassFoldersSpecification,
+    DdpmSegmentationSpecification,
+    DepthFolderSpecification,
+    LayoutSpecification,
+    ListSpecification,
+    SpairSpecification,
+    VocSpecification,
+)
+from .specification import DataSpecification, DigitScenesSpecification, FolderSpecification
 
 
 def open_dataset(data: DataSpecification, task: str) -> Dataset:
@@ -17,7 +43,7 @@ def open_dataset(data: DataSpecification, task: str) -> Dataset:
     dataset: Dataset
     if isinstance(data, DigitScenesSpecification):
         dataset = DigitScenes(data.train, data.validation, data.test, data.seed, detail=data.detail, task=task)
-    else:
+    elif isinstance(data, FolderSpecification):
         split = FileSplit(data.split_file) if data.split_file else SeedSplit(data.fractions, data.seed)
         dataset = SegmentationFolder(
             data.images,
@@ -28,12 +54,35 @@ def open_dataset(data: DataSpecification, task: str) -> Dataset:
             group_separator=data.group_separator,
             prompts=data.prompts,
         )
+    else:
+        dataset = _in_layout(data)
     if dataset.task != task:
         raise SpecificationError(
             f"task.kind {task!r} needs data with answers to it, but data.kind {data.kind!r} has those of "
             f"{dataset.task!r}."
         )
     return dataset
+
+
+def _in_layout(data: LayoutSpecification) -> Dataset:
+    """A data set in the layout in which it is published."""
+    match data:
+        case VocSpecification():
+            return voc(data.root)
+        case AdeSpecification():
+            return ade20k(data.root)
+        case CityscapesSpecification():
+            return cityscapes(data.root)
+        case DdpmSegmentationSpecification():
+            return ddpm_segmentation(data.root, data.classes, data.ignore)
+        case DepthFolderSpecification():
+            return depth_folder(data.root, data.fractions, data.seed)
+        case ClassFoldersSpecification():
+            return class_folders(data.root, data.fractions, data.seed)
+        case SpairSpecification():
+            return spair(data.root, data.size, data.category, category_prompt=data.category_prompt)
+        case ListSpecification():
+            return listed(data.file, data.answers, data.classes, data.ignore)
 
 
 def check_splits(dataset: Dataset) -> None:

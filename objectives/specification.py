@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+from .datasets.specification import LayoutSpecification
 from .registry import known_tasks
 
 
@@ -56,7 +57,9 @@ class FolderSpecification(_Part):
         return self
 
 
-DataSpecification = Annotated[DigitScenesSpecification | FolderSpecification, Field(discriminator="kind")]
+DataSpecification = Annotated[
+    DigitScenesSpecification | FolderSpecification | LayoutSpecification, Field(discriminator="kind")
+]
 
 
 class _Task(_Part):

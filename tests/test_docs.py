@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from diffsift import Specification, load_specification
 from diffsift.cli import app
+from diffsift.objectives.datasets.specification import LayoutSpecification
 from diffsift.objectives.specification import (
     ClassificationSpecification,
     CorrespondenceSpecification,
@@ -33,7 +34,10 @@ PAGES = [
 ]
 TEMPLATE = ROOT / "diffsift" / "templates" / "specification.yaml"
 SMALLEST = {"model": {"id": "m"}, "data": {"kind": "digit-scenes"}, "study": {"name": "s"}}
-DATA_PARTS = {"data: folder": FolderSpecification, "data: digit-scenes": DigitScenesSpecification}
+LAYOUT_PARTS = {
+    f"data: {get_args(part.model_fields['kind'].annotation)[0]}": part for part in get_args(LayoutSpecification)
+}
+DATA_PARTS = {"data: folder": FolderSpecification, "data: digit-scenes": DigitScenesSpecification, **LAYOUT_PARTS}
 TASK_PARTS = {
     "task: depth": DepthSpecification,
     "task: classification": ClassificationSpecification,
@@ -162,7 +166,7 @@ def test_template_shows_defaults() -> None:
     uncommented = yaml.safe_load(re.sub(r"^(\s*)# (?=\s*\w+:( |$))", r"\1", text, flags=re.MULTILINE))
     assert Specification.parse(uncommented) == given
     for part, fields in real_parts().items():
-        if part not in ("data: digit-scenes", *TASK_PARTS):
+        if part not in ("data: digit-scenes", *LAYOUT_PARTS, *TASK_PARTS):
             assert set(uncommented[part.partition(":")[0]]) == set(fields.model_fields), part
 
 

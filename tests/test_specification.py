@@ -28,8 +28,14 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "unknown field of the data": (changed("data", imags="a"), "data.imags is not a field; did you mean 'images'"),
     "missing part": ({"model": {"id": "a/b"}, "data": DATA}, "study must be given, but is missing"),
     "missing field": (changed("study") | {"model": {}}, "model.id must be given, but is missing"),
-    "wrong kind": (changed("data", kind="folders"), "data.kind must be one of digit-scenes, folder, but got 'folders'"),
-    "no kind": ({**VALUES, "data": {"images": "a"}}, "data.kind must be one of digit-scenes, folder, but got nothing"),
+    "wrong kind": (
+        changed("data", kind="folders"),
+        "data.kind must be one of ade20k, .*, digit-scenes, folder, .*, voc, but got 'folders'",
+    ),
+    "no kind": (
+        {**VALUES, "data": {"images": "a"}},
+        "data.kind must be one of ade20k, .*, digit-scenes, folder, .*, voc, but got nothing",
+    ),
     "out of range": (changed("study", trials=0), r"study.trials: .*greater than or equal to 1, but got 0"),
     "wrong type": (changed("bank", max_channels="many"), r"bank.max_channels: .*integer.*, but got 'many'"),
     "bad name": (changed("study", name="my study"), r"study.name: .*but got 'my study'"),

@@ -4,7 +4,10 @@ from ._base import IGNORE, MAX_CLASSES, Dataset, Sample, Samples, Split
 from ._digit_scenes import DigitScenes
 from ._folder import IMAGE_SUFFIXES, SegmentationFolder, read_prompts
 from ._image_files import read_image
+from ._layouts import ade20k, cityscapes, class_folders, ddpm_segmentation, depth_folder, voc
+from ._list import listed
 from ._scenes import CLASS_NAMES, PHOTO_CREDITS, Scene, SceneGenerator
+from ._spair import spair
 from ._splits import FileSplit, ListSplit, SeedSplit, SplitRule
 
 __all__ = [
@@ -25,6 +28,14 @@ __all__ = [
     "SegmentationFolder",
     "Split",
     "SplitRule",
+    "ade20k",
+    "cityscapes",
+    "class_folders",
+    "ddpm_segmentation",
+    "depth_folder",
+    "listed",
     "read_image",
     "read_prompts",
+    "spair",
+    "voc",
 ]

@@ -33,7 +33,7 @@ def read_image(path: Path) -> UInt8[np.ndarray, "height width 3"]:
         DataError: the file does not decode, is too large for Pillow's limit, or has more than 8 bits per channel in
             a form that has no usual conversion (16-bit and floating-point grayscale).
     """
-    with _decoded(path, "image") as picture:
+    with decoded(path, "image") as picture:
         if picture.mode.startswith("I") or picture.mode == "F":
             raise DataError(
                 f"image {path} must have 8 bits per channel, but is of Pillow's mode {picture.mode!r}; "
@@ -56,7 +56,7 @@ def read_mask(path: Path, *, classes: int, ignore: int) -> UInt8[np.ndarray, "he
         DataError: the file does not decode, is not a single-channel image, or holds a value that is neither a class
             id below `classes` nor `ignore`.
     """
-    with _decoded(path, "mask") as picture:
+    with decoded(path, "mask") as picture:
         if picture.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
             raise DataError(
                 f"mask {path} must have one channel that holds class ids (palette or grayscale PNG), but is of "
@@ -75,7 +75,7 @@ def read_mask(path: Path, *, classes: int, ignore: int) -> UInt8[np.ndarray, "he
 
 def has_turned_size(path: Path) -> bool:
     """Whether the EXIF orientation of an image file swaps its height and width."""
-    with _decoded(path, "image") as picture:
+    with decoded(path, "image") as picture:
         return ImageOps.exif_transpose(picture).size != picture.size
 
 
@@ -92,7 +92,7 @@ def _grayscale_step(path: Path) -> int:
 
 
 @contextmanager
-def _decoded(path: Path, role: str) -> Iterator[Image.Image]:
+def decoded(path: Path, role: str) -> Iterator[Image.Image]:
     """The opened and fully decoded file."""
     try:
         with Image.open(path, formats=["PNG"] if role == "mask" else None) as picture:
