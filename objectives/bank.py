@@ -2,7 +2,8 @@
 
 One entry per candidate: a folder named by the hash of everything that shaped it, with
 
-- ``features.npy``: float16 (images, points, channels), standardised and projected as `Standardiser` does;
+- ``features.npy``: float16 (images, points, channels), standardised and projected as `Standardiser` does; one mean over
+  an image's points where the development set says so;
 - ``statistics.safetensors``: the standardiser;
 - ``entry.json``: the full key, a checksum of the features, and the reason if the candidate cannot be used.
 
@@ -41,6 +42,9 @@ from .specification import BankSpecification
 
 FORMAT = 1
 """Of an entry: raised whenever what is stored, or how it is computed, changes."""
+
+_FIT_MEMORY = 1_000_000_000
+"""Bytes of raw features that are held at once while statistics and projections are fit."""
 
 Wanted = Mapping[int, Sequence[Activation]]
 
@@ -106,7 +110,7 @@ class Bank:
         channels = sum(
             min(a.channels, self._specification.max_channels) for entries in wanted.values() for a in entries
         )
-        return self._development.locations * channels * 2
+        return len(self._development.samples) * self._development.rows * channels * 2
 
     def fill(self, backbone: Backbone, wanted: Wanted) -> int:
         """Make sure the bank holds these activations of a backbone, running it only for what is missing.
@@ -132,7 +136,7 @@ class Bank:
         self._check_space(missing)
         self._sweep()
         try:
-            with _Writers(self._folder, keys) as writers:
+            with _Writers(self._folder, keys, self._specification.max_channels, self._development.pooled) as writers:
                 self._stream(backbone, missing, writers)
         except OSError as error:
             raise BankError(f"the bank in {self._folder} cannot be written: {error.strerror or error}.") from error
@@ -145,25 +149,40 @@ class Bank:
         development = self._development
         first = self._fit_subset()
         rest = np.setdiff1d(np.arange(len(development.samples)), first)
-        shape = development.points.shape[:2]
+        groups = self._fit_groups(wanted, len(first))
         progress = tqdm(
-            total=len(development.samples) * len(wanted),
+            total=len(first) * sum(map(len, groups)) + len(rest) * len(wanted),
             desc=f"bank: {backbone.name}",
             unit="pass",
             disable=not self._progress,
         )
-        held: dict[Candidate, list[Tensor]] = {}
         with progress:
-            for images in _batches(first, self._batch_size):
-                for candidate, sampled in self._sampled(backbone, wanted, images, progress):
-                    held.setdefault(candidate, []).append(sampled)
-            for candidate in list(held):
-                raw = torch.cat(held.pop(candidate))
-                writers.start(candidate, raw, shape, self._specification.max_channels)
-                writers.write(candidate, first, raw)
+            for group in groups:
+                held: dict[Candidate, list[Tensor]] = {}
+                for images in _batches(first, self._batch_size):
+                    for candidate, sampled in self._sampled(backbone, group, images, progress):
+                        held.setdefault(candidate, []).append(sampled)
+                for candidate in list(held):
+                    raw = torch.cat(held.pop(candidate))
+                    writers.start(candidate, raw, (len(development.samples), development.rows))
+                    writers.write(candidate, first, raw)
             for images in _batches(rest, self._batch_size):
                 for candidate, sampled in self._sampled(backbone, wanted, images, progress):
                     writers.write(candidate, images, sampled)
+
+    def _fit_groups(self, wanted: Wanted, images: int) -> list[dict[int, list[Activation]]]:
+        """Activations whose raw features of the first images fit into memory together; each group is a pass more."""
+        groups: list[dict[int, list[Activation]]] = [{}]
+        used, per_channel = 0, images * self._development.points.shape[1] * 4
+        for timestep, activations in wanted.items():
+            for activation in activations:
+                needed = activation.channels * per_channel
+                if used and used + needed > _FIT_MEMORY:
+                    groups.append({})
+                    used = 0
+                groups[-1].setdefault(timestep, []).append(activation)
+                used += needed
+        return groups
 
     def _sampled(
         self, backbone: Backbone, wanted: Wanted, images: np.ndarray, progress: tqdm[Any]
@@ -236,8 +255,9 @@ class Bank:
 class _Writers:
     """Entries being written, each in a temporary folder that is moved into place at the end, or removed."""
 
-    def __init__(self, folder: Path, keys: Mapping[Candidate, dict[str, Any]]) -> None:
+    def __init__(self, folder: Path, keys: Mapping[Candidate, dict[str, Any]], max_channels: int, pooled: bool) -> None:
         self._folder, self._keys = folder, keys
+        self._max_channels, self._pooled = max_channels, pooled
         self._temporary: dict[Candidate, Path] = {}
         self._arrays: dict[Candidate, np.memmap] = {}
         self._standardisers: dict[Candidate, Standardiser] = {}
@@ -257,7 +277,7 @@ class _Writers:
             self._arrays.pop(candidate, None)
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def start(self, candidate: Candidate, raw: Tensor, shape: tuple[int, ...], max_channels: int) -> None:
+    def start(self, candidate: Candidate, raw: Tensor, shape: tuple[int, int]) -> None:
         """Fit the standardiser on the first images' raw features and open the file."""
         temporary = self._folder / f"{_key_name(self._keys[candidate])}.{os.getpid()}.partial"
         shutil.rmtree(temporary, ignore_errors=True)
@@ -266,7 +286,7 @@ class _Writers:
         if not bool(torch.isfinite(raw).all()):
             self._reject(candidate, raw)
             return
-        standardiser = Standardiser.fit(raw.flatten(0, 1), max_channels=max_channels)
+        standardiser = Standardiser.fit(raw.flatten(0, 1), max_channels=self._max_channels)
         self._standardisers[candidate] = standardiser
         self._arrays[candidate] = np.lib.format.open_memmap(
             temporary / "features.npy", mode="w+", dtype=np.float16, shape=(*shape, standardiser.channels)
@@ -275,7 +295,8 @@ class _Writers:
     def write(self, candidate: Candidate, images: np.ndarray, raw: Tensor) -> None:
         if candidate in self._rejected:
             return
-        features = self._standardisers[candidate].apply(raw).to(torch.float16)
+        standardised = self._standardisers[candidate].apply(raw)
+        features = (standardised.mean(1, keepdim=True) if self._pooled else standardised).to(torch.float16)
         if bool(torch.isfinite(features).all()):
             self._arrays[candidate][images] = features.numpy()
         else:

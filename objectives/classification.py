@@ -57,7 +57,7 @@ class ClassificationObjective(Objective):
         return development_set(self._dataset, self._bank, folds=self._task.folds)
 
     def probe(self, bank: Bank) -> RidgeProbe:
-        return RidgeProbe(bank, self._probe, ClassReadout(self.metric, pooled=True))
+        return RidgeProbe(bank, self._probe, ClassReadout(self.metric))
 
     def test(
         self, contenders: Sequence[Contender], shelf: Shelf, *, noise_seed: int, batch_size: int, progress: bool

@@ -60,6 +60,7 @@ class DevelopmentSet:
         class_names: by class id.
         identity: JSON that names the content: equal exactly when everything above is equal.
         matching: what correspondence needs besides; None for other tasks.
+        pooled: whether the mean of an image's features over its points is all that is used of them.
     """
 
     samples: LazySamples
@@ -71,6 +72,12 @@ class DevelopmentSet:
     class_names: tuple[str, ...]
     identity: dict[str, Any]
     matching: Matching | None = None
+    pooled: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Features per image: one per point, or one in all where they are averaged."""
+        return 1 if self.pooled else int(self.points.shape[1])
 
     @property
     def locations(self) -> int:
@@ -138,6 +145,7 @@ def development_set(
         class_names=dataset.class_names,
         identity={"data": dataset.identity(), "locations": drawn.identity},
         matching=drawn.matching,
+        pooled=dataset.task == "classification",
     )
 
 
@@ -182,7 +190,7 @@ def _pooled(samples: LazySamples, bank: BankSpecification) -> _Drawn:
         labels=np.array([[int(entry.label)] for entry in entries]),
         weights=np.ones((count, 1), np.float32),
         groups=[entry.group for entry in entries],
-        identity={"grid": side},
+        identity={"grid": side, "pooled": True},
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..development import DevelopmentSet
-from ..metrics import Accuracy, MeanIou, Metric, RatioMetric, confusion_per_image, depth_measures, per_image
+from ..metrics import MeanIou, Metric, RatioMetric, confusion_per_image, depth_measures, per_image
 
 Array = np.ndarray[Any, Any]
 
@@ -18,15 +18,13 @@ class Readout(ABC):
 
     Attributes:
         metric: of the results per image.
-        pooled: whether features are averaged over an image's points first.
     """
 
     metric: Metric
-    pooled: bool = False
 
     @abstractmethod
     def targets(self, development: DevelopmentSet, images: Array) -> Array:
-        """(rows, outputs), float32: one row per point of these images, or per image where pooled."""
+        """(rows, outputs), float32: one row per feature of these images."""
 
     @abstractmethod
     def results(self, development: DevelopmentSet, images: Array, outputs: Array) -> Array:
@@ -34,10 +32,10 @@ class Readout(ABC):
 
 
 class ClassReadout(Readout):
-    """One-hot classes of points, or of images where pooled; results are weighted confusion counts."""
+    """One-hot classes of points or whole images; results are weighted confusion counts."""
 
-    def __init__(self, metric: Metric | None = None, *, pooled: bool = False) -> None:
-        self.metric, self.pooled = metric or (Accuracy() if pooled else MeanIou()), pooled
+    def __init__(self, metric: Metric | None = None) -> None:
+        self.metric = metric or MeanIou()
 
     def targets(self, development: DevelopmentSet, images: Array) -> Array:
         return np.asarray(np.eye(len(development.class_names), dtype=np.float32)[development.labels[images].ravel()])

@@ -170,8 +170,6 @@ class RidgeProbe(Probe):
     def _features(self, entry: Entry, part: int) -> Float32[np.ndarray, "locations channels"]:
         def compute() -> Array:
             features: Array = entry.features[self._images[part]].astype(np.float32)
-            if self._readout.pooled:
-                return np.asarray(features.mean(axis=1))
             return features.reshape(-1, features.shape[-1])
 
         return self._keep(("features", entry.candidate, part), compute)

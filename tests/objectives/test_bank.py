@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from diffsift.objectives import (
     SegmentationObjective,
     TaskSpecification,
 )
+from diffsift.objectives import bank as bank_module
 from diffsift.objectives.bank import image_tensors
 from diffsift.objectives.specification import FolderSpecification
 from diffsift.spaces import Candidate, Selection, activation_named, block_scale, catalogue
@@ -223,3 +225,44 @@ def test_a_folder_that_cannot_be_made_is_refused(open_bank: OpenBank, tmp_path: 
     (tmp_path / "bank").write_text("a file")
     with pytest.raises(BankError, match="bank cannot be made"):
         open_bank()
+
+
+def test_memory_for_fitting_is_bounded_without_changing_anything(
+    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, parts = open_bank(), open_bank(folder="other")
+    together.fill(tiny_backbone, wanted)
+    passes = []
+    capture = tiny_backbone.capture
+    monkeypatch.setattr(
+        tiny_backbone,
+        "capture",
+        lambda images, wanted, **rest: passes.append(wanted) or capture(images, wanted, **rest),
+    )
+    monkeypatch.setattr(bank_module, "_FIT_MEMORY", 1)  # every candidate by itself
+    parts.fill(tiny_backbone, wanted)
+    candidates = [Candidate("main", entry.name, t) for t, entries in wanted.items() for entry in entries]
+    assert sum(sum(map(len, group.values())) == 1 for group in passes) >= len(candidates)
+    for candidate in candidates:
+        assert np.array_equal(together[candidate].features, parts[candidate].features), candidate
+
+
+def test_pooled_entries_are_means_over_points(
+    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted, development: DevelopmentSet, tmp_path: Path
+) -> None:
+    whole = open_bank()
+    whole.fill(tiny_backbone, wanted)
+    means = Bank(
+        tmp_path / "pooled",
+        replace(development, pooled=True),
+        SPECIFICATION,
+        noise_seed=0,
+        batch_size=3,
+        progress=False,
+    )
+    means.fill(tiny_backbone, wanted)
+    candidate = Candidate("main", NAMES[0], 50)
+    assert means[candidate].features.shape[:2] == (len(development.samples), 1)
+    expected = np.asarray(whole[candidate].features, np.float32).mean(1, keepdims=True)
+    assert np.allclose(means[candidate].features, expected, atol=2e-3)
+    assert means.estimate(wanted) * development.points.shape[1] == whole.estimate(wanted)
