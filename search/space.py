@@ -22,7 +22,7 @@ class SearchSpace:
     Args:
         pool: candidates in their frozen order.
         channels: fused channels of each candidate.
-        limits: most activations and channels of a selection.
+        limits: most activations, channels and passes of a selection.
 
     Raises:
         SpecificationError: a limit cannot be met by this pool.
@@ -92,7 +92,10 @@ class SearchSpace:
         return sum(self.channels_of[candidate] for candidate in selection.candidates)
 
     def allows(self, members: Mapping[Candidate, float]) -> bool:
-        within = self.limits.channels is None or sum(map(self.channels_of.__getitem__, members)) <= self.limits.channels
+        passes = len({(candidate.backbone, candidate.timestep) for candidate in members})
+        within = (
+            self.limits.channels is None or sum(map(self.channels_of.__getitem__, members)) <= self.limits.channels
+        ) and (self.limits.passes is None or passes <= self.limits.passes)
         return within and 1 <= len(members) <= self.limits.activations and all(key in self._index for key in members)
 
     def repaired(self, members: Mapping[Candidate, float]) -> Selection:

@@ -21,6 +21,6 @@ class StudySpecification(BaseModel):
     trials: int = Field(300, ge=1, le=1_000_000, description="distinct selections to evaluate")
     timeout: float | None = Field(None, gt=0, description="seconds after which no new trial starts")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the search")
-    sampler: Literal["sift", "tpe", "random"] = Field(
-        "sift", description="sift: ours, greedy with local moves; tpe, random: Optuna's own"
+    sampler: Literal["sift", "tpe", "nsga2", "random"] = Field(
+        "sift", description="sift: ours, greedy with local moves; tpe, nsga2, random: Optuna's own"
     )

@@ -33,3 +33,8 @@ class LimitsSpecification(BaseModel):
 
     activations: int = Field(4, ge=1, le=64, description="most candidates in a selection")
     channels: int | None = Field(None, ge=1, description="most channels of the fused feature; default: no limit")
+    passes: int | None = Field(
+        None,
+        ge=1,
+        description="most runs of a model per image: distinct pairs of model and timestep; default: no limit",
+    )

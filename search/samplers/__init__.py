@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from diffsift.spaces import Selection
 
@@ -27,4 +27,6 @@ def make_sampler(
     seed_here = (seed * 1_000_003 + finished) % 2**32
     if kind == "tpe":
         return TPESampler(seed=seed_here, multivariate=True, group=True)
+    if kind == "nsga2":
+        return NSGAIISampler(seed=seed_here)
     return RandomSampler(seed=seed_here)

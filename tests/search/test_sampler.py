@@ -52,17 +52,19 @@ def test_warm_starts_come_first_where_the_limits_allow_them() -> None:
     widths=st.lists(st.integers(1, 40), min_size=4, max_size=12),
     activations=st.integers(1, 4),
     room=st.integers(0, 60),
+    passes=st.none() | st.integers(1, 3),
     seed=st.integers(0, 2**31 - 1),
 )
 @settings(max_examples=25, deadline=None)
-def test_limits_hold(widths: list[int], activations: int, room: int, seed: int) -> None:
+def test_limits_hold(widths: list[int], activations: int, room: int, passes: int | None, seed: int) -> None:
     pool = planted.pool(len(widths))
     channels = dict(zip(pool, widths, strict=True))
     most = min(widths) + room
-    space = SearchSpace(pool, channels, LimitsSpecification(activations=activations, channels=most))
+    space = SearchSpace(pool, channels, LimitsSpecification(activations=activations, channels=most, passes=passes))
     for selection in search(SiftSampler(space, seed=seed), 40):
         assert len(selection.members) <= activations
         assert space.channels(selection) <= most
+        assert passes is None or selection.passes <= passes
         assert set(selection.candidates) <= set(pool)
 
 

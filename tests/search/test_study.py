@@ -18,7 +18,7 @@ from diffsift.errors import StudyError
 from diffsift.search import SearchStudy
 from diffsift.tracking import MlflowLog
 
-SAMPLERS = ("sift", "tpe", "random")
+SAMPLERS = ("sift", "tpe", "nsga2", "random")
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_exactly_the_asked_number_of_distinct_selections(url: str, sampler: str)
     assert len(probe.asked) == 25
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
 def test_a_selection_met_again_is_not_scored_again(url: str, sampler: str) -> None:
     study, probe = planted.study(url, sampler=sampler, pool=4, activations=1), SyntheticProbe()
     study.run(probe, trials=4, progress=False)
