@@ -7,9 +7,9 @@ and keys, so they are work of their own, not overhead), and passes that end afte
 
 "hooks only" has the same hooks, but they keep nothing: what is above it is not the hooks, but memory that cannot be
 used again while the captured tensors live. glibc hands large blocks back to the system when they are freed and gets
-them anew, page by page; so all is measured twice, in processes of their own: with the allocator as it comes (what a
-user gets) and with one that is told to keep what it has (MALLOC_ variables, glibc only). Compare ratios between the
-two, not seconds.
+them anew, page by page; so all is measured twice, in processes of their own: with the allocator as it comes (in Python)
+and with one that is told to keep what it has (`keep_freed_memory`, which the command line calls). Compare ratios
+between the two, not seconds.
 
 A round's times are compared with the plain pass of the same round, and the medians of these ratios are printed, with
 the 25th and 75th percentile: a load that comes and goes then falls on all of them. "modules run" is the share of the
@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -36,20 +35,19 @@ from _common import RESULTS, environment, load, print_table, write_csv
 from diffusers import UNet2DConditionModel
 
 from diffsift.backbones import Activation, Capture
+from diffsift.memory import keep_freed_memory
 from diffsift.spaces import read_activations
 
 DEPTHS = (0.25, 0.5, 0.75)
 TEXT_WIDTH = 256
-_MUCH = str(4_000_000_000)
-ALLOCATORS = {
-    "default": {},
-    "keeps memory": {"MALLOC_MMAP_THRESHOLD_": _MUCH, "MALLOC_TRIM_THRESHOLD_": _MUCH, "MALLOC_TOP_PAD_": "1000000000"},
-}
+ALLOCATORS = {"default": [], "keeps memory": ["--keep"]}
 
 
 def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
+    if options.keep and not keep_freed_memory():
+        raise SystemExit("this needs Linux with glibc")
     if options.child:
         unet = build_unet()
         activations = [entry for entry in read_activations(unet) if entry.port != "attention" and not entry.unreadable]
@@ -57,12 +55,12 @@ def main() -> None:
         options.child.write_text(json.dumps({"activations": len(activations), "times": times}), encoding="utf-8")
         return
     rows: list[dict[str, Any]] = []
-    for allocator, variables in ALLOCATORS.items():
+    for allocator, arguments in ALLOCATORS.items():
         load_before = load()
         with tempfile.TemporaryDirectory(prefix="diffsift-overhead-") as temporary:
             result = Path(temporary) / "times.json"
-            command = [sys.executable, __file__, *sys.argv[1:], "--child", str(result)]
-            subprocess.run(command, check=True, env={**os.environ, **variables})
+            command = [sys.executable, __file__, *sys.argv[1:], "--child", str(result), *arguments]
+            subprocess.run(command, check=True)
             measured = json.loads(result.read_text(encoding="utf-8"))
         columns = {**environment(), "load_before": load_before, "load_after": load()}
         found = _statistics(measured["times"], measured["activations"])
@@ -203,6 +201,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS / "capture_overhead.csv", help="default: %(default)s")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)  # measure in this process, times to this file
+    parser.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 

@@ -13,6 +13,7 @@ import typer
 
 from diffsift import __version__
 from diffsift.errors import DiffsiftError
+from diffsift.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from diffsift.job import Result
@@ -255,6 +256,7 @@ def ui(
 
 def main() -> None:
     """Entry point of the command ``diffsift``."""
+    keep_freed_memory()
     app()
 
 
