@@ -190,9 +190,10 @@ def plan(specification: Specification, *, workspace: str | Path | None = None, s
         decisions=tuple(decision for source in prepared.sources.values() for decision in source.decisions),
         candidates=sum(len(source.kept) for source in prepared.sources.values()) * len(specification.timesteps),
         images=len(development.samples),
-        passes=len(development.samples)
-        * len(prepared.timesteps)
-        * sum(model.noise_seeds for model in specification.models.values()),
+        passes=sum(
+            prepared.bank.passes(activations) * model.noise_seeds
+            for activations, model in zip(wanted, specification.models.values(), strict=True)
+        ),
         seconds=sum(_seconds_per_image(prepared, source) for source in prepared.sources.values())
         * len(development.samples),
         bytes=sum(map(prepared.bank.estimate, wanted)),

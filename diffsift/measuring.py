@@ -6,6 +6,7 @@ import csv as csv_module
 import hashlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -43,6 +45,8 @@ MEASURED_IMAGES = 24
 SEEDS = (0, 1, 2, 3)
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _COLUMNS = ("name", "timestep", *(field.name for field in fields(Properties)), "capacity", "kept", "reason")
+_SHORT = ("name", "t", "noise", "gran", "over", "local", "pos", "incr", "outl", "cap", "kept")
+"""Headings of the printed table: timestep, the properties in their order, capacity."""
 
 
 def measured_once(
@@ -105,10 +109,16 @@ def show_properties(
         writer.writerow(_COLUMNS)
         writer.writerows(rows)
     else:
-        table = Table(*_COLUMNS, title=f"{model}: {len(known)} activations, {sum(d.kept for d in decisions)} kept")
-        for row in rows:
-            table.add_row(*row, style=None if row[-2] == "yes" else "dim")
+        # One line per candidate, also in 80 columns: reasons are in the CSV and, counted, below.
+        title = f"{model}: {len(known)} activations, {sum(d.kept for d in decisions)} kept"
+        table = Table(*_SHORT, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for name, timestep, *numbers, kept, _ in rows:
+            short = [f"{float(number):.2f}" for number in numbers[:-1]]
+            cells = (name, timestep, *short, f"{float(numbers[-1]):.0f}", kept)
+            table.add_row(*cells, style=None if kept == "yes" else "dim")
         Console().print(table)
+        for reason, count in Counter(d.reason for d in decisions if not d.kept).most_common():
+            say(f"{count:4d} dropped: {reason}")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         network_map(decisions, found, out / "properties.png")

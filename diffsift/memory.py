@@ -13,10 +13,10 @@ def keep_freed_memory() -> bool:
     """Let this process keep what it frees: passes that capture are then about as fast as passes that do not.
 
     glibc hands large blocks back to the system when they are freed and gets them anew, page by page. While captured
-    tensors live, a pass cannot use their memory again, and getting new pages costs a tenth to a quarter of its time on
-    a CPU (`benchmarks/capture_overhead.py`). The command line calls this; a library must not change a process it does not
-    own, so in Python it is yours to call, before the first large tensor. The price: memory once used stays with the
-    process until it ends.
+    tensors live, a pass cannot use their memory again, and getting new pages costs a tenth to a quarter of its time
+    on a CPU (`benchmarks/capture_overhead.py`). The command line calls this; a library must not change a process it
+    does not own, so in Python it is yours to call, before the first large tensor. The price: memory once used stays
+    with the process until it ends.
 
     Returns:
         Whether it took effect: on Linux with glibc only.

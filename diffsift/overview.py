@@ -62,9 +62,14 @@ def print_status(workspace: Path | None, storage: str | None) -> None:
                 str(row.runtime["study"]["trials"]),
                 "" if best is None else f"{best.score:.4f}",
                 "" if best is None else str(best.selection),
-                "not finished" if outcome is None else str(outcome["verdict"]),
+                "not finished" if outcome is None else _first_sentence(str(outcome["verdict"])),
             )
     Console().print(table)
+
+
+def _first_sentence(text: str) -> str:
+    """What a verdict begins with; all of it is in the report."""
+    return text.partition(". ")[0].rstrip(".") + "."
 
 
 def print_result(result: Result, workspace: Path | None) -> None:

@@ -112,6 +112,12 @@ class Bank:
         )
         return len(self._development.samples) * self._development.rows * channels * 2
 
+    def passes(self, wanted: Wanted) -> int:
+        """How often the backbone runs on an image to fill the bank with these activations."""
+        first = len(self._fit_subset())
+        groups = self._fit_groups(wanted, first)
+        return first * sum(map(len, groups)) + (len(self._development.samples) - first) * len(wanted)
+
     def fill(self, backbone: Backbone, wanted: Wanted) -> int:
         """Make sure the bank holds these activations of a backbone, running it only for what is missing.
 
@@ -151,7 +157,7 @@ class Bank:
         rest = np.setdiff1d(np.arange(len(development.samples)), first)
         groups = self._fit_groups(wanted, len(first))
         progress = tqdm(
-            total=len(first) * sum(map(len, groups)) + len(rest) * len(wanted),
+            total=self.passes(wanted),
             desc=f"bank: {backbone.name}",
             unit="pass",
             disable=not self._progress,
@@ -175,6 +181,10 @@ class Bank:
         groups: list[dict[int, list[Activation]]] = [{}]
         used, per_channel = 0, images * self._development.points.shape[1] * 4
         for timestep, activations in wanted.items():
+            # A timestep is a pass of its own: it is split only where it alone is too large.
+            if used + sum(activation.channels for activation in activations) * per_channel > _FIT_MEMORY and used:
+                groups.append({})
+                used = 0
             for activation in activations:
                 needed = activation.channels * per_channel
                 if used and used + needed > _FIT_MEMORY:

@@ -228,7 +228,11 @@ def test_a_folder_that_cannot_be_made_is_refused(open_bank: OpenBank, tmp_path: 
 
 
 def test_memory_for_fitting_is_bounded_without_changing_anything(
-    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+    open_bank: OpenBank,
+    tiny_backbone: PipelineBackbone,
+    wanted: Wanted,
+    development: DevelopmentSet,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     together, parts = open_bank(), open_bank(folder="other")
     together.fill(tiny_backbone, wanted)
@@ -243,6 +247,9 @@ def test_memory_for_fitting_is_bounded_without_changing_anything(
     parts.fill(tiny_backbone, wanted)
     candidates = [Candidate("main", entry.name, t) for t, entries in wanted.items() for entry in entries]
     assert sum(sum(map(len, group.values())) == 1 for group in passes) >= len(candidates)
+    assert parts.passes(wanted) == 4 * 4 + (len(development.samples) - 4) * 2
+    monkeypatch.setattr(bank_module, "_FIT_MEMORY", 4 * 16 * 4 * sum(entry.channels for entry in wanted[50]))
+    assert parts.passes(wanted) == len(development.samples) * 2  # a timestep is not split where it fits
     for candidate in candidates:
         assert np.array_equal(together[candidate].features, parts[candidate].features), candidate
 
