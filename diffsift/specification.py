@@ -186,7 +186,39 @@ def _explain(entry: Any, values: dict[str, Any]) -> str:
         return f"{name} must be given, but is missing."
     if entry["type"] in ("union_tag_not_found", "union_tag_invalid"):
         return f"{name}.kind must be one of {', '.join(sorted(tags))}, but got {_shown(values, [*path, 'kind'])}."
-    return f"{name}: {entry['msg'].removeprefix('Value error, ')}, but got {_shown_value(entry['input'])}."
+    message = entry["msg"].removeprefix("Value error, ")
+    if not path:  # about several fields together: the message names them
+        return f"{message}."
+    if path[0] == "timesteps" and len(path) > 1:
+        name = ".".join(path[:2])
+        message = "must be a whole number from 0 on, or a share of noise levels above 0 and below 1"
+    elif entry["type"] in _CONDITIONS:
+        message = _CONDITIONS[entry["type"]].format(**entry.get("ctx", {}))
+    else:
+        return f"{name}: {message}, but got {_shown_value(entry['input'])}."
+    return f"{name} {message}, but got {_shown_value(entry['input'])}."
+
+
+_CONDITIONS = {
+    "literal_error": "must be {expected}",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text",
+    "string_pattern_mismatch": "must match the pattern {pattern}",
+    "too_short": "must hold at least {min_length}",
+    "too_long": "must hold at most {max_length}",
+    "path_type": "must be a path",
+}
+"""What must hold, by pydantic's types of errors."""
 
 
 def _fields_at(path: list[str], values: dict[str, Any]) -> list[str]:
