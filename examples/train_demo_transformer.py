@@ -87,6 +87,7 @@ def main() -> None:
     pipeline = build_pipeline(arguments.seed)
     scenes = SceneGenerator("train", TRAINING_SEED + arguments.seed)
     train(pipeline, scenes, arguments.checkpoints, arguments.steps, arguments.batch)
+    pipeline.vae.register_to_config(_name_or_path="")  # no path of this machine in what is committed
     pipeline.to(dtype=torch.float16).save_pretrained(arguments.out, safe_serialization=True)
     pipeline.to(dtype=torch.float32).set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(arguments.seed)
