@@ -171,7 +171,7 @@ def test_fields_of_a_task_are_named_when_they_are_wrong() -> None:
     values = {"model": {"id": "x"}, "data": {"kind": "digit-scenes"}, "study": {"name": "x"}}
     with pytest.raises(SpecificationError, match=r"task\.alignement is not a field.*alignment"):
         Specification.parse({**values, "task": {"kind": "depth", "alignement": "none"}})
-    with pytest.raises(SpecificationError, match=r"task\.resolution: .* but got 1"):
+    with pytest.raises(SpecificationError, match=r"task\.resolution must be at least 2, but got 1"):
         Specification.parse({**values, "task": {"kind": "correspondence", "resolution": 1}})
 
 
