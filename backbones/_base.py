@@ -109,6 +109,8 @@ class Backbone(ABC):
             ModelError: a timestep is out of range, memory does not even hold one image, or prompts are not understood.
         """
         self.check_timesteps(list(wanted))
+        if prompts is not None and len(prompts) != len(images):
+            raise ModelError(f"prompts must be one for each of {len(images)} images, but got {len(prompts)}.")
         if not wanted:
             return
         fitted, boxes = fit(images, self.image_size, self.resize, self.device)

@@ -82,12 +82,19 @@ def _merge_lora(pipeline: Any, model: ModelSpecification) -> None:
         )
     path = Path(str(model.lora)).expanduser()
     given = {"weight_name": path.name} if path.is_file() else {}
+    if given and path.suffix != ".safetensors" and not model.allow_pickle:  # diffusers unpickles a file that is named
+        raise ModelError(
+            f"model.lora must be a .safetensors file, because pickled ones can run code, but is {path}; set "
+            "model.allow_pickle: true only if you trust its author."
+        )
     try:
         pipeline.load_lora_weights(
             str(path.parent if given else model.lora),
             use_safetensors=None if model.allow_pickle else True,
             **given,
         )
+        if not pipeline.get_list_adapters():
+            raise ValueError("none of its weights is of this model")
         pipeline.fuse_lora(lora_scale=model.lora_scale)
         pipeline.unload_lora_weights()
     except (OSError, ValueError, RuntimeError, KeyError) as error:

@@ -59,7 +59,7 @@ class PipelineBackbone(Backbone):
         self.resize, self.noise_seeds = resize, noise_seeds
         self.name, self.source, self.prompt = name, source, prompt
         refuse_other_media(pipeline, source)
-        self.denoiser = _denoiser(pipeline, source)
+        self.denoiser = self._own_denoiser = _denoiser(pipeline, source)
         for part in pipeline.components.values():
             if isinstance(part, nn.Module):
                 part.requires_grad_(False).eval()
@@ -76,6 +76,8 @@ class PipelineBackbone(Backbone):
         self._call = self._call_with(prompt)
         self._told = self._schedule.reading(self._call.told, float(pipeline.scheduler.timesteps[0]), source)
         self._text_digest = digest_of(*self._text_encoders())
+        # Before any image: encoding may raise the VAE's precision, which makes no other VAE of it.
+        self._vae_digest = None if self._vae is None else digest_of(self._vae)
 
     def _offloaded(self, denoiser: nn.Module) -> str:
         """Leave a denoiser's weights with accelerate, which brings them layer by layer; returns their digest."""
@@ -85,14 +87,14 @@ class PipelineBackbone(Backbone):
 
     def _text_encoders(self) -> list[nn.Module]:
         parts = sorted((name, part) for name, part in self._pipeline.components.items() if isinstance(part, nn.Module))
-        return [part for _, part in parts if part is not self.denoiser and part is not self._vae]
+        return [part for _, part in parts if part is not self._own_denoiser and part is not self._vae]
 
     def _call_with(self, prompt: str) -> DenoiserCall:
         """How the pipeline calls its denoiser for a prompt. It is encoded once; then text encoders leave the device."""
         if prompt not in self._calls:
             for part in self._text_encoders():
                 part.to(self.device)
-            self._calls[prompt] = intercept(self._pipeline, self.denoiser, prompt, self.image_size, self.source)
+            self._calls[prompt] = intercept(self._pipeline, self._own_denoiser, prompt, self.image_size, self.source)
             for part in self._text_encoders():
                 part.to("cpu")
         return self._calls[prompt]
@@ -187,7 +189,7 @@ class PipelineBackbone(Backbone):
         if self.noise_seeds > 1:
             known["noise_seeds"] = self.noise_seeds
         if self._vae is not None:
-            known |= {"vae": digest_of(self._vae), "vae_mode": "mode of the posterior"}
+            known |= {"vae": self._vae_digest, "vae_mode": "mode of the posterior"}
         return {
             **known,
             "conditioning": {"prompt": self.prompt, "text_encoders": self._text_digest},

@@ -31,6 +31,9 @@ _RESERVED = ("main", "pixels", "latents", "random")
 _SHARED = ("device", "batch_size", "noise_seed")
 """Fields of `model` that hold for all models."""
 
+Level = Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(gt=0, lt=1, strict=True)]
+"""A noise level: a timestep, or a share of all noise levels."""
+
 _RUNTIME_FIELDS: dict[str, tuple[str, ...]] = {
     "model": ("device", "batch_size"),
     "study": ("storage", "trials", "timeout"),
@@ -52,7 +55,7 @@ class Specification(BaseModel):
     )
     data: DataSpecification
     task: AnyTaskSpecification = TaskSpecification()
-    timesteps: tuple[Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+    timesteps: tuple[Level, ...] = Field(
         (50, 150, 300),
         min_length=1,
         description="noise levels, 0 (clean) to 999, or shares of the model's noise levels such as 0.15",

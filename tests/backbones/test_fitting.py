@@ -9,7 +9,7 @@ import torch
 from tiny_pipelines import build
 from torch import Tensor
 
-from diffsift.backbones import Activation, PipelineBackbone
+from diffsift.backbones import Activation, PipelineBackbone, with_random_weights
 from diffsift.backbones import _base as base
 from diffsift.backbones._fitting import content, fit
 from diffsift.errors import ModelError
@@ -153,3 +153,16 @@ def test_stage_means_average_the_maps_of_a_stage(backbone: PipelineBackbone, ima
         for part in mean.parts
     ]
     assert torch.allclose(maps[mean.name], torch.stack(enlarged).mean(0), atol=1e-6)
+
+
+def test_the_control_encodes_prompts_that_the_model_never_met(backbone: PipelineBackbone, images: Tensor) -> None:
+    catalogue(backbone)
+    random = with_random_weights(backbone)
+    found = features(random, images[:2], prompts=["a", "b c"])
+    assert torch.allclose(found, features(random, images[:2], prompts=["a", "b c"]))
+    assert next(backbone.denoiser.parameters()).device == backbone.device
+
+
+def test_one_prompt_for_each_image(backbone: PipelineBackbone, images: Tensor) -> None:
+    with pytest.raises(ModelError, match="prompts must be one for each of 2 images, but got 3"):
+        features(backbone, images[:2], prompts=["a"] * 3)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model_state_dict
+from safetensors.torch import save_file
 from tiny_pipelines import build
 from torch import Tensor
 
@@ -55,6 +56,14 @@ def test_lora_weights_are_added(lora: tuple[Path, Path]) -> None:
 def test_lora_mistakes_are_told(lora: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=r"model\.lora .*nowhere cannot be added"):
         loaded(lora[0], lora=str(tmp_path / "nowhere"))
+    (tmp_path / "weights.bin").write_bytes(b"pickled")
+    with pytest.raises(ModelError, match=r"must be a \.safetensors file, because pickled ones can run code"):
+        loaded(lora[0], lora=str(tmp_path / "weights.bin"))
+    stranger = {"transformer.blocks.0.attn.to_q.lora_A.weight": torch.zeros(2, 4)}
+    stranger |= {"transformer.blocks.0.attn.to_q.lora_B.weight": torch.zeros(4, 2)}
+    save_file(stranger, tmp_path / "stranger.safetensors")
+    with pytest.raises(ModelError, match="none of its weights is of this model"):
+        loaded(lora[0], lora=str(tmp_path / "stranger.safetensors"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"pip install 'diffsift\[lora\]'"):
         loaded(lora[0], lora=str(lora[1]))
