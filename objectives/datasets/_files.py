@@ -14,7 +14,7 @@ import numpy as np
 
 from diffsift.errors import DataError
 
-from ._base import IGNORE, Dataset, Sample, Samples, Split, check_split_name
+from ._base import IGNORE, MAX_CLASSES, Dataset, Sample, Samples, Split, check_split_name
 from ._image_files import read_image
 from ._progress import with_progress
 
@@ -56,6 +56,7 @@ class FileDataset(Dataset):
         find: lists the items of each split; called once, and raises `DataError` for what is missing.
         class_names: by class id; none for depth and correspondence.
         pairs: for correspondence, names of the items to match in each split.
+        ignore: value in the files that does not count; part of the identity.
     """
 
     def __init__(
@@ -65,12 +66,15 @@ class FileDataset(Dataset):
         find: Callable[[], Mapping[Split, Sequence[Item]]],
         class_names: Sequence[str] = (),
         pairs: Callable[[], Mapping[Split, Sequence[tuple[str, str]]]] | None = None,
+        ignore: int = IGNORE,
     ) -> None:
         self.task, self.class_names = task, tuple(class_names)
-        self._layout, self._find, self._find_pairs = layout, find, pairs
+        self._layout, self._find, self._find_pairs, self._ignore = layout, find, pairs, ignore
 
     @cached_property
     def _items(self) -> dict[Split, dict[str, Item]]:
+        if len(self.class_names) > MAX_CLASSES:
+            raise DataError(f"there must be at most {MAX_CLASSES} classes, but there are {len(self.class_names)}.")
         found = self._find()
         named: dict[Split, dict[str, Item]] = {split: {} for split in get_args(Split)}
         for split, items in found.items():
@@ -126,7 +130,14 @@ class FileDataset(Dataset):
         for split, items in self._items.items():
             parts = list(_for_each("Hashing files", list(items.values()), _digest))
             digests[split] = hashlib.sha256("\n".join([*parts, *map(str, self.pairs(split))]).encode()).hexdigest()[:32]
-        return {"kind": self._layout, "format": 1, "task": self.task, "classes": len(self.class_names), **digests}
+        return {
+            "kind": self._layout,
+            "format": 1,
+            "task": self.task,
+            "classes": list(self.class_names),
+            "ignore": self._ignore,
+            **digests,
+        }
 
 
 def _digest(item: Item) -> str:

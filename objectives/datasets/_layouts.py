@@ -11,7 +11,7 @@ import numpy as np
 
 from diffsift.errors import DataError
 
-from ._base import IGNORE, MAX_CLASSES, Split
+from ._base import IGNORE, Split
 from ._files import FileDataset, Item, existing, folder_of, lines_of
 from ._folder import IMAGE_SUFFIXES
 from ._image_files import decoded, read_mask
@@ -157,7 +157,7 @@ def ddpm_segmentation(root: Path, classes: int | Sequence[str], ignore: int) -> 
             found[split] = items
         return found
 
-    return FileDataset("segmentation", "ddpm-segmentation", find, names)
+    return FileDataset("segmentation", "ddpm-segmentation", find, names, ignore=ignore)
 
 
 def _label_array(file: Path, classes: int, ignore: int, size: tuple[int, int]) -> np.ndarray[Any, Any]:
@@ -237,7 +237,7 @@ def class_folders(root: Path, fractions: tuple[float, float, float], seed: int) 
             return divided(items_of(root, ""), fractions, seed)
         return {split: items_of(folder, f"{split}/") for split, folder in folders.items() if folder is not None}
 
-    return FileDataset("classification", "class-folders", find, names[:MAX_CLASSES])
+    return FileDataset("classification", "class-folders", find, names)
 
 
 def _class_id(number: int, size: tuple[int, int]) -> np.ndarray[Any, Any]:

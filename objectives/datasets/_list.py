@@ -68,7 +68,7 @@ def listed(file: Path, answers: str, classes: int | Sequence[str] | None, ignore
         _refuse_torn_groups(found, file)
         return found
 
-    return FileDataset(answers, "list", find, names)
+    return FileDataset(answers, "list", find, names, ignore=ignore)
 
 
 def _refuse_torn_groups(found: dict[Split, list[Item]], file: Path) -> None:

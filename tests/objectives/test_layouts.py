@@ -348,3 +348,22 @@ def test_a_search_reads_them(layout: str, tiny_pipeline: Path, tmp_path: Path) -
     (tmp_path / "search.yaml").write_text(yaml.safe_dump(values))
     result = CliRunner().invoke(app, arguments)
     assert "needs data with answers to it" in " ".join(result.output.split())
+
+
+def test_ignored_value_and_class_order_are_part_of_the_identity(tmp_path: Path) -> None:
+    make_ddpm(tmp_path / "ddpm")
+    assert ddpm_segmentation(tmp_path / "ddpm", 256 - 1, 255).identity() != (
+        ddpm_segmentation(tmp_path / "ddpm", 256 - 1, 0).identity()
+    )
+    make_list(tmp_path)
+    file = tmp_path / "list.csv"
+    assert listed(file, "segmentation", ("sky", "sea"), 9).identity() != (
+        listed(file, "segmentation", ("sea", "sky"), 9).identity()
+    )
+
+
+def test_too_many_classes_are_refused(tmp_path: Path) -> None:
+    for number in range(256):
+        (tmp_path / f"{number:03}").mkdir()
+    with pytest.raises(DataError, match="at most 255 classes, but there are 256"):
+        class_folders(tmp_path, (0.6, 0.0, 0.4), 0).check()
