@@ -60,6 +60,13 @@ class TableFormat(StrEnum):
     csv = "csv"
 
 
+class SplitName(StrEnum):
+    """Which images a selection is scored on."""
+
+    validation = "validation"
+    test = "test"
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"diffsift {__version__}")
@@ -215,6 +222,42 @@ def properties(
             _fail(f"--timesteps must be whole numbers with commas between them (50,200), but got {timesteps!r}.")
         csv = format is TableFormat.csv
         show_properties(model, images, levels, device=device, csv=csv, out=out, say=_say)
+
+
+@app.command(epilog="Example: diffsift score selection.json --probe mlp --split test")
+def score(
+    selection: Annotated[Path, typer.Argument(help="A selection file.", metavar="SELECTION.json")],
+    probe: Annotated[
+        str,
+        typer.Option(
+            help="ridge (the search's own), mlp, logistic, linear, exact, or reference: the first that the task has."
+        ),
+    ] = "reference",
+    split: Annotated[
+        SplitName, typer.Option(help="Held-out images of the search, or the test split, whose opening is recorded.")
+    ] = SplitName.validation,
+    study: Annotated[
+        str | None, typer.Option(help="Study whose data and task are used [default: the one in the file].")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    storage: StorageOption = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+) -> None:
+    """Score a selection by a probe of its task: the slow ones of papers, on uncompressed features at every pixel."""
+    with _errors():
+        from diffsift.scoring import score_file
+
+        found = score_file(
+            selection,
+            probe=probe,
+            split=split.value,
+            study=study,
+            workspace=workspace,
+            storage=storage,
+            device=device,
+            say=_say,
+        )
+        typer.echo(f"score       {found}")
 
 
 @app.command(epilog="Example: diffsift extract selection.json photos/*.jpg --out features")

@@ -24,8 +24,8 @@ from diffsift.search.confirmation import FOUND
 from diffsift.spaces import Candidate, Decision
 from diffsift.specification import Specification
 from diffsift.tracking import ActivationDecision, Ledger, MlflowLog, Outcome, TrialRecord, open_database
-from diffsift.tracking.extractor import save_selection
 from diffsift.tracking.report import write_report
+from diffsift.tracking.selection_file import save_selection
 from diffsift.workspace import Workspace
 
 _CONTENT = "content"
@@ -168,6 +168,17 @@ def resume(
         StudyError: there is no such study in the database.
     """
     place = Workspace.at(workspace)
+    specification = stored_specification(study, place, storage)
+    specification = specification.with_runtime(trials=trials, timeout=timeout, storage=storage)
+    return select(specification, workspace=place.folder, **options)
+
+
+def stored_specification(study: str, place: Workspace, storage: str | None = None) -> Specification:
+    """The specification of a study, with the runtime fields of its last run.
+
+    Raises:
+        StudyError: there is no such study in the database.
+    """
     place.require_studies(storage)
     with Ledger(open_database(storage or place.study_url)) as ledger:
         row = ledger.study(study)
@@ -175,9 +186,7 @@ def resume(
     if row is None:
         raise StudyError(f"no study is named {study!r} in {storage or place.folder}{did_you_mean(study, known)}")
     identity = {part: value for part, value in row.identity.items() if part != _CONTENT}
-    specification = Specification.parse(_merged(identity, row.runtime), source=f"study {study}")
-    specification = specification.with_runtime(trials=trials, timeout=timeout, storage=storage)
-    return select(specification, workspace=place.folder, **options)
+    return Specification.parse(_merged(identity, row.runtime), source=f"study {study}")
 
 
 def plan(specification: Specification, *, workspace: str | Path | None = None, say: Say = print) -> Plan:
@@ -413,4 +422,4 @@ def _merged(identity: dict[str, Any], runtime: dict[str, Any]) -> dict[str, Any]
     return merged
 
 
-__all__ = ["Plan", "Result", "plan", "resume", "select"]
+__all__ = ["Plan", "Result", "plan", "resume", "select", "stored_specification"]

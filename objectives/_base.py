@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from diffsift.errors import SpecificationError
 from diffsift.spaces import Candidate, Selection, Shelf, Standardiser
 
 from .bank import Bank
@@ -88,6 +89,21 @@ class Protocol:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What is asked of an image at full resolution.
+
+    Attributes:
+        points: (x, y) in [0, 1] of every place that counts.
+        targets: class ids or values: one per point, or one for the whole image.
+        pooled: whether the mean of the features over the points answers for the whole image.
+    """
+
+    points: Array
+    targets: Array
+    pooled: bool = False
+
+
 class Objective(ABC):
     """A task: reads its data, scores selections on a bank, and scores contenders on the sealed test split.
 
@@ -133,6 +149,27 @@ class Objective(ABC):
         progress: bool,
     ) -> TestResult:
         """Open the test split and score every contender on all of it."""
+
+    # What follows is for reference probes alone: an objective without them need not define it.
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data; its test split is for `test` and for whoever records that it is opened."""
+        raise self._without_reference()
+
+    def answers(self, sample: Sample) -> Answers:
+        """What reference probes learn from an image and are scored on."""
+        raise self._without_reference()
+
+    def result(self, answers: Answers, outputs: Array) -> Array:
+        """The metric's result of an image, from outputs (points, outputs) of a reference head."""
+        raise self._without_reference()
+
+    def _without_reference(self) -> SpecificationError:
+        return SpecificationError(
+            f"the task {self.protocol.task!r} has no reference probes: its objective must define dataset, answers and "
+            "result."
+        )
 
 
 def data_digest(dataset: Dataset) -> str:

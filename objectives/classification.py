@@ -9,14 +9,14 @@ import torch
 
 from diffsift.spaces import Shelf, sample_map
 
-from ._base import SHOWN, Array, Contender, Objective, Protocol, TestResult, data_digest, groups_of
-from ._dense import batches, captured, head_of
+from ._base import SHOWN, Answers, Array, Contender, Objective, Protocol, TestResult, data_digest, groups_of
+from ._dense import batches, captured, head_of, needed_by
 from ._opening import check_splits, open_dataset, searched_on
 from .bank import Bank
-from .datasets import Sample
+from .datasets import Dataset, Sample
 from .development import DevelopmentSet, development_set, pooling_side
 from .locations import grid_points
-from .metrics import Accuracy, BalancedAccuracy
+from .metrics import Accuracy, BalancedAccuracy, confusion
 from .probes import ClassReadout, RidgeProbe
 from .specification import BankSpecification, ClassificationSpecification, DataSpecification, ProbeSpecification
 
@@ -52,6 +52,10 @@ class ClassificationObjective(Objective):
             search=searched_on(self._dataset, self._task.folds),
         )
 
+    @property
+    def dataset(self) -> Dataset:
+        return self._dataset
+
     def load(self) -> DevelopmentSet:
         check_splits(self._dataset)
         return development_set(self._dataset, self._bank, folds=self._task.folds)
@@ -70,7 +74,7 @@ class ClassificationObjective(Objective):
             shown.extend(batch[: SHOWN - len(shown)])
             groups.extend(sample.group for sample in batch)
             outputs = {c.name: torch.from_numpy(head_of(c).intercept).repeat(len(batch), 1) for c in contenders}
-            for candidate, feature_map in captured(batch, contenders, shelf, noise_seed):
+            for candidate, feature_map in captured(batch, needed_by(contenders), shelf, noise_seed):
                 pooled = sample_map(feature_map, grid.expand(len(batch), -1, -1)).mean(1)
                 for contender in contenders:
                     if candidate in contender.standardisers:
@@ -85,3 +89,9 @@ class ClassificationObjective(Objective):
         reported = (Accuracy(), BalancedAccuracy())
         measures = {name: {m.name: m.value(entries) for m in reported} for name, entries in results.items()}
         return TestResult(results, measures, shown, {}, groups_of(groups))
+
+    def answers(self, sample: Sample) -> Answers:
+        return Answers(grid_points(pooling_side(self._bank)), np.array([int(sample.label)]), pooled=True)
+
+    def result(self, answers: Answers, outputs: Array) -> Array:
+        return confusion(answers.targets, outputs.argmax(1), None, len(self.class_names))

@@ -14,10 +14,10 @@ from diffsift.errors import DataError
 from diffsift.spaces import Shelf, block_scale, sample_map
 
 from ._base import SHOWN, Array, Contender, Objective, Protocol, TestResult, data_digest, groups_of
-from ._dense import captured
+from ._dense import captured, needed_by
 from ._opening import check_splits, open_dataset
 from .bank import Bank
-from .datasets import Sample
+from .datasets import Dataset, Sample
 from .development import DevelopmentSet, development_set, keypoints_of
 from .locations import grid_points
 from .metrics import RatioMetric, by_pair, correct_keypoints
@@ -57,6 +57,10 @@ class CorrespondenceObjective(Objective):
             data=data_digest(self._dataset),
             search=f"pairs of the {'validation' if self._dataset.pairs('validation') else 'training'} split",
         )
+
+    @property
+    def dataset(self) -> Dataset:
+        return self._dataset
 
     def load(self) -> DevelopmentSet:
         check_splits(self._dataset)
@@ -146,7 +150,7 @@ def _matched(
     points = torch.from_numpy(at.astype(np.float32))
     sources, targets = (list(side) for side in zip(*pairs, strict=True))
     sums: dict[str, tuple[Tensor, Tensor]] = {}
-    for candidate, feature_map in captured(batch, contenders, shelf, noise_seed):
+    for candidate, feature_map in captured(batch, needed_by(contenders), shelf, noise_seed):
         sampled = sample_map(feature_map, points)
         for contender in contenders:
             if candidate not in contender.standardisers:

@@ -8,12 +8,13 @@ import numpy as np
 
 from diffsift.spaces import Shelf
 
-from ._base import SHOWN, Array, Contender, Objective, Protocol, TestResult, data_digest, groups_of
+from ._base import SHOWN, Answers, Array, Contender, Objective, Protocol, TestResult, data_digest, groups_of
 from ._dense import batches, dense_outputs
 from ._opening import check_splits, open_dataset, searched_on
 from .bank import Bank
-from .datasets import Sample
+from .datasets import Dataset, Sample
 from .development import DevelopmentSet, development_set
+from .locations import all_locations
 from .metrics import DEPTH_MEASURES, RatioMetric, depth_measures, per_image
 from .probes import DepthReadout, RidgeProbe
 from .specification import BankSpecification, DataSpecification, DepthSpecification, ProbeSpecification
@@ -52,6 +53,10 @@ class DepthObjective(Objective):
             search=searched_on(self._dataset, self._task.folds),
         )
 
+    @property
+    def dataset(self) -> Dataset:
+        return self._dataset
+
     def load(self) -> DevelopmentSet:
         check_splits(self._dataset)
         return development_set(self._dataset, self._bank, folds=self._task.folds)
@@ -82,6 +87,15 @@ class DepthObjective(Objective):
         results = {name: per_image(entries, self._task.score) for name, entries in chosen.items()}
         measures = {name: _means(plain[name], "") | _means(aligned[name], " aligned") for name in plain}
         return TestResult(results, measures, shown, predictions, groups_of(groups))
+
+    def answers(self, sample: Sample) -> Answers:
+        known = np.isfinite(sample.label).ravel()
+        points = all_locations(np.zeros(sample.label.shape, np.uint8)).points
+        return Answers(points[known], sample.label.ravel()[known])
+
+    def result(self, answers: Answers, outputs: Array) -> Array:
+        found = depth_measures(outputs[:, 0], answers.targets, aligned=self._aligned)
+        return np.asarray(per_image([found], self._task.score)[0])
 
 
 def _means(found: Sequence[dict[str, float]], suffix: str) -> dict[str, float]:

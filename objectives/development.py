@@ -89,10 +89,10 @@ class DevelopmentSet:
         return tuple(int(fold) for fold in np.unique(self.fold) if fold != ALWAYS_FIT)
 
 
-class _Joined:
-    """Two splits as one, loaded lazily."""
+class JoinedSamples:
+    """Several splits as one, loaded lazily."""
 
-    def __init__(self, *parts: Sequence[Sample]) -> None:
+    def __init__(self, *parts: LazySamples) -> None:
         self._places = [(part, index) for part in parts for index in range(len(part))]
 
     def __len__(self) -> int:
@@ -122,7 +122,7 @@ def development_set(
         DataError: an image has nothing that counts.
     """
     train, validation = dataset.split("train"), dataset.split("validation")
-    samples = _Joined(train, validation)
+    samples = JoinedSamples(train, validation)
     if dataset.task == "correspondence":
         if resolution is None:
             raise ValueError("correspondence needs the resolution of its grid.")

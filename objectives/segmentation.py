@@ -8,12 +8,13 @@ import numpy as np
 
 from diffsift.spaces import Shelf
 
-from ._base import SHOWN, Array, Contender, Objective, Protocol, TestResult, data_digest, groups_of
+from ._base import SHOWN, Answers, Array, Contender, Objective, Protocol, TestResult, data_digest, groups_of
 from ._dense import batches, dense_outputs
 from ._opening import check_splits, open_dataset, searched_on
 from .bank import Bank
-from .datasets import Sample
+from .datasets import Dataset, Sample
 from .development import DevelopmentSet, development_set
+from .locations import all_locations
 from .metrics import MeanIou, confusion, per_class_iou, pixel_accuracy
 from .probes import RidgeProbe
 from .specification import BankSpecification, DataSpecification, ProbeSpecification, TaskSpecification
@@ -49,6 +50,10 @@ class SegmentationObjective(Objective):
             search=searched_on(self._dataset, self._task.folds),
         )
 
+    @property
+    def dataset(self) -> Dataset:
+        return self._dataset
+
     def load(self) -> DevelopmentSet:
         check_splits(self._dataset)
         return development_set(self._dataset, self._bank, folds=self._task.folds)
@@ -75,6 +80,14 @@ class SegmentationObjective(Objective):
         results = {name: np.stack(entries) for name, entries in counts.items()}
         measures = {name: self._measures(entries.sum(0)) for name, entries in results.items()}
         return TestResult(results, measures, shown, predictions, groups_of(groups))
+
+    def answers(self, sample: Sample) -> Answers:
+        found = all_locations(sample.label)
+        counted = found.weights > 0
+        return Answers(found.points[counted], found.labels[counted])
+
+    def result(self, answers: Answers, outputs: Array) -> Array:
+        return confusion(answers.targets, outputs.argmax(1), None, len(self.class_names))
 
     def _measures(self, matrix: Array) -> dict[str, float]:
         """Pixel accuracy, and the IoU of each class that is present in the truth."""

@@ -15,7 +15,7 @@ from diffsift import FeatureExtractor
 from diffsift.backbones import ModelSpecification, PipelineBackbone, with_random_weights
 from diffsift.errors import SelectionError
 from diffsift.spaces import Candidate, Selection, Standardiser
-from diffsift.tracking.extractor import save_selection
+from diffsift.tracking.selection_file import save_selection
 
 EARLY = Candidate("main", "up-level0-repeat0-vit-block0-cross-q", 50)  # 4 x 4 places
 LATE = Candidate("main", "up-level1-repeat0-vit-block0-self-k", 300)  # 8 x 8 places

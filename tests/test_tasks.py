@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 
 from diffsift.cli import app
 from diffsift.comparison import compare
-from diffsift.errors import StudyError
+from diffsift.errors import SpecificationError, StudyError
+from diffsift.objectives.reference import reference_kinds
+from diffsift.scoring import score_file
 
 TASKS = ("segmentation", "depth", "classification", "correspondence")
 METRICS = {
@@ -80,3 +82,29 @@ def test_studies_of_one_protocol_are_compared_and_others_refused(
     search(folder, tiny_pipeline, "depth-abs", {"kind": "depth", "score": "abs-rel"})
     with pytest.raises(StudyError, match="differ in metric: 'rmse, scale-aware' against 'abs-rel, scale-aware'"):
         compare(["depth", "depth-abs"], workspace=folder / "workspace")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_selection_is_scored_by_every_probe_of_its_task(searched: tuple[Path, dict[str, str]], task: str) -> None:
+    folder, _ = searched
+    file, workspace = folder / f"{task}.json", folder / "workspace"
+    for kind in reference_kinds(task):
+        found = score_file(file, probe=kind, workspace=workspace, device="cpu", progress=False)
+        assert found.interval.low <= found.value <= found.interval.high
+        assert (found.probe, found.metric) == (kind, METRICS[task])
+
+
+def test_the_fast_probe_on_the_test_split_repeats_the_final_table(searched: tuple[Path, dict[str, str]]) -> None:
+    folder, _ = searched
+    file, workspace = folder / "depth.json", folder / "workspace"
+    before = json.loads(file.read_text())["about"]["test_score"]["value"]
+    found = score_file(file, probe="ridge", split="test", workspace=workspace, device="cpu", progress=False)
+    assert found.value == pytest.approx(before, rel=1e-4)
+    said = run("score", file, "--probe", "ridge", "--split", "test", "--workspace", workspace, "--device", "cpu")
+    assert "opened 3 times in study depth" in said
+
+
+def test_a_probe_of_another_task_is_refused(searched: tuple[Path, dict[str, str]]) -> None:
+    folder, _ = searched
+    with pytest.raises(SpecificationError, match="depth must be one of ridge, reference, linear, but got 'mlp'"):
+        score_file(folder / "depth.json", probe="mlp", workspace=folder / "workspace")
