@@ -74,15 +74,15 @@ def _in_layout(data: LayoutSpecification) -> Dataset:
         case CityscapesSpecification():
             return cityscapes(data.root)
         case DdpmSegmentationSpecification():
-            return ddpm_segmentation(data.root, data.classes, data.ignore)
+            return ddpm_segmentation(data.root, data.classes, data.ignored, preset=data.preset or "")
         case DepthFolderSpecification():
-            return depth_folder(data.root, data.fractions, data.seed)
+            return depth_folder(data.root, data.fractions, data.seed, data.png_unit)
         case ClassFoldersSpecification():
             return class_folders(data.root, data.fractions, data.seed)
         case SpairSpecification():
             return spair(data.root, data.size, data.category, category_prompt=data.category_prompt)
         case ListSpecification():
-            return listed(data.file, data.answers, data.classes, data.ignore)
+            return listed(data.file, data.answers, data.classes, data.ignore, data.png_unit)
 
 
 def check_splits(dataset: Dataset) -> None:

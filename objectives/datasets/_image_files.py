@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -16,7 +17,7 @@ from diffsift.errors import DataError
 
 from ._base import IGNORE
 
-_GRAY_PNG = 0
+GRAY_PNG = 0
 """PNG's colour type of grayscale images."""
 
 # What Pillow lets through when a file is damaged depends on format and place of the damage.
@@ -85,17 +86,37 @@ def _with_ignored(values: Int[np.ndarray, "height width"], ignore: int) -> UInt8
 
 def _grayscale_step(path: Path) -> int:
     """What Pillow multiplied stored values with: it stretches grayscale PNGs of 2 and 4 bits to 0 to 255."""
+    depth, color_type = png_format(path)
+    return 255 // (2**depth - 1) if color_type == GRAY_PNG and depth in (2, 4) else 1
+
+
+def png_format(path: Path) -> tuple[int, int]:
+    """(bits per channel, PNG's colour type) of a PNG that decodes."""
     with path.open("rb") as file:
         header = file.read(26)
-    depth, color_type = header[24], header[25]
-    return 255 // (2**depth - 1) if color_type == _GRAY_PNG and depth in (2, 4) else 1
+    return header[24], header[25]
+
+
+def read_array(file: Path) -> np.ndarray[Any, Any]:
+    """A ``.npy`` file as a matrix; pickled objects are refused, since loading them can run code.
+
+    Raises:
+        DataError: it is something else.
+    """
+    try:
+        values = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{file} cannot be read as an array of numbers: {error}.") from error
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "iufb":
+        raise DataError(f"{file} must hold a matrix of numbers, but holds {getattr(values, 'shape', type(values))}.")
+    return values
 
 
 @contextmanager
 def decoded(path: Path, role: str) -> Iterator[Image.Image]:
-    """The opened and fully decoded file."""
+    """The opened and fully decoded file; what is not an image must be a PNG, which loses nothing."""
     try:
-        with Image.open(path, formats=["PNG"] if role == "mask" else None) as picture:
+        with Image.open(path, formats=None if role == "image" else ["PNG"]) as picture:
             picture.load()
             yield picture
     except DataError:
