@@ -28,6 +28,7 @@ from .datasets.specification import (
     DepthFolderSpecification,
     LayoutSpecification,
     ListSpecification,
+    PythonSpecification,
     SpairSpecification,
     VocSpecification,
 )
@@ -83,6 +84,15 @@ def _in_layout(data: LayoutSpecification) -> Dataset:
             return spair(data.root, data.size, data.category, category_prompt=data.category_prompt)
         case ListSpecification():
             return listed(data.file, data.answers, data.classes, data.ignore, data.png_unit)
+
+        case PythonSpecification():
+            if data.dataset is None:
+                raise SpecificationError(
+                    "data.kind python needs the data set itself: call diffsift.select or diffsift.resume from Python "
+                    "with dataset=..."
+                )
+            dataset: Dataset = data.dataset
+            return dataset
 
 
 def check_splits(dataset: Dataset) -> None:

@@ -9,6 +9,7 @@ from ._folder import SegmentationFolder, read_prompts
 from ._image_files import read_image
 from ._layouts import DDPM_SETS, ade20k, cityscapes, ddpm_segmentation, voc
 from ._list import listed
+from ._mapped import MappedDataset
 from ._scenes import CLASS_NAMES, PHOTO_CREDITS, Scene, SceneGenerator
 from ._spair import spair
 from ._splits import FileSplit, ListSplit, SeedSplit, SplitRule
@@ -24,6 +25,7 @@ __all__ = [
     "DigitScenes",
     "FileSplit",
     "ListSplit",
+    "MappedDataset",
     "Sample",
     "Samples",
     "Scene",

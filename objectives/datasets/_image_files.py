@@ -35,16 +35,21 @@ def read_image(path: Path) -> UInt8[np.ndarray, "height width 3"]:
             a form that has no usual conversion (16-bit and floating-point grayscale).
     """
     with decoded(path, "image") as picture:
-        if picture.mode.startswith("I") or picture.mode == "F":
-            raise DataError(
-                f"image {path} must have 8 bits per channel, but is of Pillow's mode {picture.mode!r}; "
-                "convert it, choosing which range of values becomes 0 to 255."
-            )
-        upright = ImageOps.exif_transpose(picture)
-        if upright.has_transparency_data:
-            transparent = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", transparent.size, "white"), transparent)
-        return np.array(upright.convert("RGB"))
+        return rgb_of(picture, f"image {path}")
+
+
+def rgb_of(picture: Image.Image, origin: str) -> UInt8[np.ndarray, "height width 3"]:
+    """A decoded picture as RGB; see `read_image`. `origin` says in messages where it comes from."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        raise DataError(
+            f"{origin} must have 8 bits per channel, but is of Pillow's mode {picture.mode!r}; "
+            "convert it, choosing which range of values becomes 0 to 255."
+        )
+    upright = ImageOps.exif_transpose(picture)
+    if upright.has_transparency_data:
+        transparent = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", transparent.size, "white"), transparent)
+    return np.array(upright.convert("RGB"))
 
 
 def read_mask(path: Path, *, classes: int, ignore: int) -> UInt8[np.ndarray, "height width"]:
@@ -58,30 +63,42 @@ def read_mask(path: Path, *, classes: int, ignore: int) -> UInt8[np.ndarray, "he
             id below `classes` nor `ignore`.
     """
     with decoded(path, "mask") as picture:
-        if picture.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
-            raise DataError(
-                f"mask {path} must have one channel that holds class ids (palette or grayscale PNG), but is of "
-                f"Pillow's mode {picture.mode!r}; if its colours stand for classes, save their indices instead."
-            )
-        values = np.asarray(picture).astype(np.int32) // _grayscale_step(path)
+        values = indices_of(picture, f"mask {path}") // _grayscale_step(path)
+    return ids_of(values, classes=classes, ignore=ignore, origin=f"mask {path}")
+
+
+def indices_of(picture: Image.Image, origin: str) -> Int[np.ndarray, "height width"]:
+    """What the pixels of a picture with one channel hold; of a palette image, its indices."""
+    if picture.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
+        raise DataError(
+            f"{origin} must have one channel that holds class ids (palette or grayscale PNG), but is of "
+            f"Pillow's mode {picture.mode!r}; if its colours stand for classes, save their indices instead."
+        )
+    return np.asarray(picture).astype(np.int32)
+
+
+def ids_of(
+    values: Int[np.ndarray, "height width"], *, classes: int, ignore: int, origin: str
+) -> UInt8[np.ndarray, "height width"]:
+    """Class ids, with the value `ignore` turned into `IGNORE`.
+
+    Raises:
+        DataError: there is a value that is neither a class id below `classes` nor `ignore`.
+    """
     wrong = (values != ignore) & ((values < 0) | (values >= classes))
     if wrong.any():
         found = ", ".join(str(value) for value in np.unique(values[wrong])[:5])
         raise DataError(
-            f"mask {path} must hold values from 0 to {classes - 1} ({classes} classes) or {ignore} (ignored), "
+            f"{origin} must hold values from 0 to {classes - 1} ({classes} classes) or {ignore} (ignored), "
             f"but holds {found} in {int(wrong.sum())} pixels."
         )
-    return _with_ignored(values, ignore)
+    return np.where(values == ignore, IGNORE, values).astype(np.uint8)
 
 
 def has_turned_size(path: Path) -> bool:
     """Whether the EXIF orientation of an image file swaps its height and width."""
     with decoded(path, "image") as picture:
         return ImageOps.exif_transpose(picture).size != picture.size
-
-
-def _with_ignored(values: Int[np.ndarray, "height width"], ignore: int) -> UInt8[np.ndarray, "height width"]:
-    return np.where(values == ignore, IGNORE, values).astype(np.uint8)
 
 
 def _grayscale_step(path: Path) -> int:

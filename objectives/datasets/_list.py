@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +18,7 @@ from ._base import IGNORE, Split
 from ._depth_folder import read_depth
 from ._files import FileDataset, Item, existing
 from ._image_files import read_mask
+from ._splits import refuse_torn_groups
 
 _REQUIRED = ("image", "label", "split")
 _KNOWN = (*_REQUIRED, "group", "prompt")
@@ -82,21 +83,10 @@ def listed(
     return FileDataset(answers, "list", find, names, settings={"ignore": ignore, "png_unit": png_unit})
 
 
-def class_names_of(labels: Any) -> list[str]:
+def class_names_of(labels: Iterable[str]) -> list[str]:
     """The different labels in a fixed order: numbers by size, else by letter."""
     names = set(labels)
     return sorted(names, key=(lambda name: (int(name), name)) if all(map(str.isdecimal, names)) else None)
-
-
-def refuse_torn_groups(groups: dict[Split, list[str]], origin: str) -> None:
-    """Raise `DataError` where samples of one group are in different splits."""
-    home: dict[str, Split] = {}
-    for split, members in groups.items():
-        for group in members:
-            if home.setdefault(group, split) != split:
-                raise DataError(
-                    f"{origin} must keep a group in one split, but {group!r} is in {home[group]} and {split}."
-                )
 
 
 def _read_rows(file: Path) -> list[dict[str, str]]:

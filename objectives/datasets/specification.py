@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ._base import Dataset
 from ._layouts import DDPM_SETS
 
 Fractions = Annotated[
@@ -127,6 +128,24 @@ class ListSpecification(BaseModel):
     png_unit: PngUnit = None
 
 
+class PythonSpecification(BaseModel):
+    """A data set that exists in Python alone, such as `MappedDataset`: handed over, never written down."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["python"]
+    dataset: Any = Field(
+        None, exclude=True, repr=False, description="the object; select and resume take it as an argument"
+    )
+
+    @field_validator("dataset")
+    @classmethod
+    def _is_a_dataset(cls, dataset: Any) -> Any:
+        if dataset is not None and not isinstance(dataset, Dataset):
+            raise ValueError("must be a diffsift.MappedDataset or another diffsift.objectives.datasets.Dataset")
+        return dataset
+
+
 LayoutSpecification = (
     VocSpecification
     | AdeSpecification
@@ -136,4 +155,5 @@ LayoutSpecification = (
     | ClassFoldersSpecification
     | SpairSpecification
     | ListSpecification
+    | PythonSpecification
 )
