@@ -75,7 +75,9 @@ def _in_layout(data: LayoutSpecification) -> Dataset:
         case CityscapesSpecification():
             return cityscapes(data.root)
         case DdpmSegmentationSpecification():
-            return ddpm_segmentation(data.root, data.classes, data.ignored, preset=data.preset or "")
+            return ddpm_segmentation(
+                data.root, data.classes, data.ignored, preset=data.preset or "", label_size=data.label_edge
+            )
         case DepthFolderSpecification():
             return depth_folder(data.root, data.fractions, data.seed, data.png_unit)
         case ClassFoldersSpecification():

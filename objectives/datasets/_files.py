@@ -39,6 +39,7 @@ class Item:
         group: samples of one group never fall in different folds.
         prompt: see `Sample`.
         box: see `Sample`.
+        label_size: (height, width) of a label per pixel; None: that of the image.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Item:
     group: str
     prompt: str | None = None
     box: tuple[float, float, float, float] | None = None
+    label_size: tuple[int, int] | None = None
 
 
 class FileDataset(Dataset):
@@ -108,7 +110,7 @@ class FileDataset(Dataset):
         image = read_image(item.image)
         label = item.read((image.shape[0], image.shape[1]))
         if self.task in ("segmentation", "depth"):
-            if label.shape != image.shape[:2]:
+            if label.shape != (item.label_size or image.shape[:2]):
                 raise DataError(
                     f"{item.answer} must be as large as its image {item.image.name} ({image.shape[1]} x "
                     f"{image.shape[0]} px), but is {label.shape[1]} x {label.shape[0]} px."

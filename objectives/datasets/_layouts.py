@@ -73,11 +73,13 @@ class DdpmSet:
         classes: ids in the label files, from 0; the ignored one counts as well.
         ignore: label that does not count.
         images: of the published protocol, by split.
+        label_size: edge to which the protocol brings labels (and features).
     """
 
     classes: int
     ignore: int
     images: Mapping[Split, int]
+    label_size: int = 256
 
 
 DDPM_SETS = {
@@ -174,7 +176,14 @@ def cityscapes(root: Path) -> FileDataset:
 _FRAME, _LABEL_IDS = "_leftImg8bit.png", "_gtFine_labelIds.png"
 
 
-def ddpm_segmentation(root: Path, classes: int | Sequence[str] | None, ignore: int, *, preset: str = "") -> FileDataset:
+def ddpm_segmentation(
+    root: Path,
+    classes: int | Sequence[str] | None,
+    ignore: int,
+    *,
+    preset: str = "",
+    label_size: int | None = None,
+) -> FileDataset:
     """The sets of Baranchuk et al. (ICLR 2022): ``train`` and ``test``, each image with a ``.npy`` of class ids.
 
     Args:
@@ -182,6 +191,7 @@ def ddpm_segmentation(root: Path, classes: int | Sequence[str] | None, ignore: i
         classes: number or names, by the ids in the files; None takes those of the preset.
         ignore: label that does not count.
         preset: one of `DDPM_SETS`, whose published numbers of images are compared with; empty: none.
+        label_size: edge of the square that labels are brought to, by the nearest pixel; None: as large as their images.
     """
     known = DDPM_SETS.get(preset)
     if classes is None:
@@ -197,8 +207,9 @@ def ddpm_segmentation(root: Path, classes: int | Sequence[str] | None, ignore: i
             folder = folder_of(root, split)
             found[split] = []
             for image, labels in paired(folder, folder, (".npy",)):
-                read, name = partial(_label_array, labels, len(names), ignore), f"{split}/{image.stem}"
-                found[split].append(Item(name, image, read, labels, name))
+                read, name = partial(_label_array, labels, len(names), ignore, label_size), f"{split}/{image.stem}"
+                size = None if label_size is None else (label_size, label_size)
+                found[split].append(Item(name, image, read, labels, name, label_size=size))
         return found
 
     return FileDataset(
@@ -206,13 +217,24 @@ def ddpm_segmentation(root: Path, classes: int | Sequence[str] | None, ignore: i
         "ddpm-segmentation",
         find,
         names,
-        settings={"ignore": ignore},
+        settings={"ignore": ignore, "label_size": label_size},
         expected=(preset, known.images) if known else None,
     )
 
 
-def _label_array(file: Path, classes: int, ignore: int, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+def _label_array(
+    file: Path, classes: int, ignore: int, label_size: int | None, size: tuple[int, int]
+) -> np.ndarray[Any, Any]:
     values = read_array(file)
+    if label_size is not None:
+        if size[0] != size[1] or values.shape[0] != values.shape[1]:
+            raise DataError(
+                f"{file} and its image must be square to be brought to {label_size} x {label_size} px, but are "
+                f"{values.shape[1]} x {values.shape[0]} and {size[1]} x {size[0]} px."
+            )
+        # The pixel that OpenCV's nearest neighbour takes, as in the published protocol.
+        nearest = np.arange(label_size) * values.shape[0] // label_size
+        values = values[nearest[:, None], nearest]
     whole = np.nan_to_num(values, nan=-1, posinf=-1, neginf=-1).astype(np.int64)
     wrong = ((whole != ignore) & ((whole < 0) | (whole >= classes))) | (whole != values)
     if wrong.any():

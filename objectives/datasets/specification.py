@@ -62,6 +62,10 @@ class DdpmSegmentationSpecification(RootedSpecification):
         None, description="label value that does not count; null: that of the preset, or 255"
     )
 
+    label_size: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="edge that labels are brought to; null: that of the preset, or as large as their images"
+    )
+
     @model_validator(mode="after")
     def _classes_are_known(self) -> DdpmSegmentationSpecification:
         if self.preset is None and self.classes is None:
@@ -74,6 +78,11 @@ class DdpmSegmentationSpecification(RootedSpecification):
                     f"{given} are given"
                 )
         return self
+
+    @property
+    def label_edge(self) -> int | None:
+        """Edge that labels are brought to."""
+        return DDPM_SETS[self.preset].label_size if self.label_size is None and self.preset else self.label_size
 
     @property
     def ignored(self) -> int:

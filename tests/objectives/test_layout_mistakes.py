@@ -27,6 +27,7 @@ from layouts import (
 )
 from PIL import Image
 
+import diffsift
 from diffsift import Specification
 from diffsift.errors import DataError, SpecificationError
 from diffsift.job import plan
@@ -300,14 +301,46 @@ def test_presets_of_the_ddpm_sets(tmp_path: Path) -> None:
     )
     assert specified.ignored == 0
     for split in ("train", "test"):
-        image = write_image(tmp_path / split / "0.png")
-        np.save(image.with_suffix(".npy"), ids(0, 1, 28))
-    data = ddpm_segmentation(tmp_path, specified.classes, specified.ignored, preset="bedroom-28")
+        (tmp_path / split).mkdir()
+        Image.new("RGB", (9, 9)).save(tmp_path / split / "0.png")
+        np.save(tmp_path / split / "0.npy", np.array([*range(12), *range(25, 29)]).reshape(4, 4))
+    data = ddpm_segmentation(
+        tmp_path, specified.classes, specified.ignored, preset="bedroom-28", label_size=specified.label_edge
+    )
     data.check()
     assert len(data.class_names) == 29
-    assert data.split("train")[0].label[:3, 0].tolist() == [255, 1, 28]
+    sample = data.split("train")[0]
+    assert sample.image.shape == (9, 9, 3)
+    assert sample.label.shape == (256, 256)
+    assert sample.label[::64, ::64].tolist() == [[255, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [25, 26, 27, 28]]
+    assert (sample.label == sample.label[::64, ::64].repeat(64, 0).repeat(64, 1)).all()
     (note,) = data.notes()
     assert "bedroom-28 has 40 train and 20 test images, but here are 1 train and 1 test" in note
+
+
+def test_a_preset_runs_through(tiny_pipeline: Path, tmp_path: Path) -> None:
+    for split, count in (("train", 4), ("test", 2)):
+        (tmp_path / "real" / split).mkdir(parents=True)
+        for number in range(count):
+            file = tmp_path / "real" / split / f"{number}.png"
+            Image.fromarray(np.random.default_rng(number).integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(file)
+            np.save(file.with_suffix(".npy"), np.random.default_rng(number).integers(0, 15, (30, 30)))
+    values = tiny.specification(tiny_pipeline, tmp_path)
+    values["data"] = {"kind": "ddpm-segmentation", "root": str(tmp_path / "real"), "preset": "cat-15"}
+    values["task"] = {"kind": "segmentation", "folds": 2}
+    values["study"] = {**values["study"], "trials": 4}
+    said: list[str] = []
+    files = {"workspace": tmp_path / "workspace", "out": tmp_path / "selection.json", "progress": False}
+    result = diffsift.select(values, **files, say=said.append)
+    assert any("cat-15 has 30 train and 20 test images, but here are 4 train and 2 test" in line for line in said)
+    assert any("cat-15 has 30 train" in warning for warning in result.outcome.warnings)
+    assert result.outcome.table
+
+
+def test_labels_that_are_brought_to_a_size_are_square(tmp_path: Path) -> None:
+    make_ddpm(tmp_path)
+    with pytest.raises(DataError, match=r"img_0.npy and its image must be square .* 256 x 256 px, but are 8 x 6 and"):
+        ddpm_segmentation(tmp_path, 21, 255, label_size=256).check()
 
 
 @pytest.mark.parametrize(
@@ -353,6 +386,25 @@ def test_mistakes_in_pairs_are_told_by_the_check(changes: dict[str, Any], messag
 def test_the_prompt_of_dift_is_the_default(tmp_path: Path) -> None:
     assert SpairSpecification(kind="spair", root=tmp_path).category_prompt
     assert make_spair(tmp_path, category_prompt=True).split("train")[0].prompt == "a photo of a aeroplane"
+
+
+def test_a_search_over_pairs_with_the_prompt_of_dift(tiny_pipeline: Path, tmp_path: Path) -> None:
+    make_spair(tmp_path / "data")
+    for number, split in enumerate(("trn", "val", "test")):
+        for stem in (f"{number}_1", f"{number}_2"):
+            write_image(tmp_path / "data" / "JPEGImages" / "aeroplane" / f"{stem}.jpg", number)
+            source = tmp_path / "data" / "ImageAnnotation" / "aeroplane" / "2008_01.json"
+            source.with_name(f"{stem}.json").write_text(source.read_text())
+        lines = f"00000{number}-{number}_1-{number}_2:aeroplane\n"
+        (tmp_path / "data" / "Layout" / "large" / f"{split}.txt").write_text(lines)
+    values = tiny.specification(tiny_pipeline, tmp_path)
+    values["data"] = {"kind": "spair", "root": str(tmp_path / "data")}
+    values["task"] = {"kind": "correspondence", "resolution": 4}
+    values["study"] = {**values["study"], "trials": 4}
+    files = {"workspace": tmp_path / "workspace", "out": tmp_path / "selection.json", "progress": False}
+    result = diffsift.select(values, **files)
+    assert json.loads(result.selection_file.read_text())
+    assert all(0 <= row.score <= 1 for row in result.outcome.table)
 
 
 def test_a_list_refuses_8_bit_depth_too(tmp_path: Path) -> None:
