@@ -112,4 +112,6 @@ def check_splits(dataset: Dataset) -> None:
 
 def searched_on(dataset: Dataset, folds: int) -> str:
     """What trials are scored on, in words."""
-    return "the validation split" if len(dataset.split("validation")) else f"{folds}-fold held-out images"
+    if len(dataset.split("validation")):
+        return "the validation split"
+    return f"{folds}-fold held-out images of the training split"
