@@ -12,6 +12,7 @@ from diffsift import errors
 
 if TYPE_CHECKING:
     from diffsift.job import resume, select
+    from diffsift.objectives.datasets import MappedDataset
     from diffsift.spaces.selection import Candidate, Selection
     from diffsift.specification import Specification, load_specification
     from diffsift.tracking.extractor import FeatureExtractor
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Candidate",
     "FeatureExtractor",
+    "MappedDataset",
     "Selection",
     "Specification",
     "__version__",
@@ -33,6 +35,7 @@ __all__ = [
 _HOMES = {
     "Candidate": "diffsift.spaces.selection",
     "FeatureExtractor": "diffsift.tracking.extractor",
+    "MappedDataset": "diffsift.objectives.datasets",
     "Selection": "diffsift.spaces.selection",
     "Specification": "diffsift.specification",
     "load_specification": "diffsift.specification",

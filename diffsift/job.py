@@ -17,6 +17,7 @@ from diffsift.errors import SpecificationError, StudyError, did_you_mean
 from diffsift.finish import finish
 from diffsift.objectives import TestResult
 from diffsift.objectives.bank import image_tensors, prompts_of
+from diffsift.objectives.datasets import Dataset
 from diffsift.pictures import report_pictures
 from diffsift.preparation import OLDER, PAPER, Prepared, Say, Source, prepare
 from diffsift.search import SearchSpace, SearchStudy
@@ -75,6 +76,7 @@ class Plan:
 def select(
     specification: Specification | Mapping[str, Any],
     *,
+    dataset: Dataset | None = None,
     workspace: str | Path | None = None,
     out: str | Path = "selection.json",
     report: str | Path | None = None,
@@ -85,6 +87,7 @@ def select(
 
     Args:
         specification: or a nested mapping of its fields.
+        dataset: data from Python, such as `MappedDataset`, in the place of `data` in the specification.
         workspace: folder for bank, databases and artifacts; default: ``$DIFFSIFT_WORKSPACE`` or ``./.diffsift``.
         out: the selection file to write; its tensors go beside it.
         report: the report to write; default: ``report.html`` beside the selection.
@@ -98,9 +101,7 @@ def select(
         DiffsiftError: the specification, model, data or database is not what it must be; raised before long work.
         KeyboardInterrupt: nothing finished is lost; `resume` goes on.
     """
-    if not isinstance(specification, Specification):
-        specification = Specification.parse(specification)
-    specification = _with_fixed_dtype(specification)
+    specification = _with_fixed_dtype(Specification.of(specification, dataset))
     place = Workspace.at(workspace)
     selection_file = Path(out)
     report_file = Path(report) if report else selection_file.with_name("report.html")
@@ -404,6 +405,8 @@ def _data_words(specification: Specification) -> str:
     data = specification.data
     if data.kind == "digit-scenes":
         return f"digit scenes (built in): {data.train} training, {data.validation} validation, {data.test} test scenes"
+    if data.kind == "python":
+        return f"a {type(data.dataset).__name__} from Python"
     if data.kind == "folder":
         return f"images {data.images}, labels {data.labels}"
     return f"{data.kind} in {_data_place(data)}"

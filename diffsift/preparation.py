@@ -113,6 +113,8 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
     make = objective_named(specification.task.kind)
     objective: Objective = make(specification.data, specification.task, specification.bank, specification.probe)
     development = objective.load()
+    for note in development.notes:
+        say(f"data        {note}")
     shelf = Shelf()
     for name, model in specification.models.items():
         shelf.add(name, partial(load, model, name=name))
@@ -139,7 +141,13 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
         progress=progress,
     )
     return Prepared(
-        specification=specification, objective=objective, shelf=shelf, sources=sources, bank=bank, timesteps=timesteps
+        specification=specification,
+        objective=objective,
+        shelf=shelf,
+        sources=sources,
+        bank=bank,
+        timesteps=timesteps,
+        warnings=list(development.notes),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from diffsift.backbones.specification import ModelSpecification
 from diffsift.errors import SpecificationError, did_you_mean
+from diffsift.objectives.datasets import Dataset
+from diffsift.objectives.datasets.specification import PythonSpecification
 from diffsift.objectives.specification import (
     AnyTaskSpecification,
     BankSpecification,
@@ -112,6 +115,23 @@ class Specification(BaseModel):
         if len(set(found.timesteps)) < len(found.timesteps):
             raise SpecificationError(f"{source}: timesteps must differ, but got {list(found.timesteps)}.")
         return found
+
+    @classmethod
+    def of(cls, values: Specification | Mapping[str, Any], dataset: Dataset | None = None) -> Specification:
+        """A specification, or a nested mapping of its fields, with a data set from Python as its data.
+
+        Raises:
+            SpecificationError: a field is wrong, or data are named in two places.
+        """
+        if dataset is None:
+            return values if isinstance(values, Specification) else cls.parse(values)
+        named = values.data.kind if isinstance(values, Specification) else dict(values.get("data") or {}).get("kind")
+        if named not in (None, "python"):
+            raise SpecificationError(f"data must be left out, or of kind python, beside dataset=..., but is {named!r}.")
+        if isinstance(values, Specification):
+            data = PythonSpecification(kind="python", dataset=dataset)
+            return values.model_copy(update={"data": data})
+        return cls.parse({**values, "data": {"kind": "python", "dataset": dataset}})
 
     def identity(self) -> dict[str, Any]:
         """The fields that identify a study, as JSON."""

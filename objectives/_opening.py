@@ -28,6 +28,7 @@ from .datasets.specification import (
     DepthFolderSpecification,
     LayoutSpecification,
     ListSpecification,
+    PythonSpecification,
     SpairSpecification,
     VocSpecification,
 )
@@ -74,15 +75,26 @@ def _in_layout(data: LayoutSpecification) -> Dataset:
         case CityscapesSpecification():
             return cityscapes(data.root)
         case DdpmSegmentationSpecification():
-            return ddpm_segmentation(data.root, data.classes, data.ignore)
+            return ddpm_segmentation(
+                data.root, data.classes, data.ignored, preset=data.preset or "", label_size=data.label_edge
+            )
         case DepthFolderSpecification():
-            return depth_folder(data.root, data.fractions, data.seed)
+            return depth_folder(data.root, data.fractions, data.seed, data.png_unit)
         case ClassFoldersSpecification():
             return class_folders(data.root, data.fractions, data.seed)
         case SpairSpecification():
             return spair(data.root, data.size, data.category, category_prompt=data.category_prompt)
         case ListSpecification():
-            return listed(data.file, data.answers, data.classes, data.ignore)
+            return listed(data.file, data.answers, data.classes, data.ignore, data.png_unit)
+
+        case PythonSpecification():
+            if data.dataset is None:
+                raise SpecificationError(
+                    "data.kind python needs the data set itself: call diffsift.select or diffsift.resume from Python "
+                    "with dataset=..."
+                )
+            dataset: Dataset = data.dataset
+            return dataset
 
 
 def check_splits(dataset: Dataset) -> None:
@@ -100,4 +112,6 @@ def check_splits(dataset: Dataset) -> None:
 
 def searched_on(dataset: Dataset, folds: int) -> str:
     """What trials are scored on, in words."""
-    return "the validation split" if len(dataset.split("validation")) else f"{folds}-fold held-out images"
+    if len(dataset.split("validation")):
+        return "the validation split"
+    return f"{folds}-fold held-out images of the training split"

@@ -60,6 +60,7 @@ class DevelopmentSet:
         class_names: by class id.
         identity: JSON that names the content: equal exactly when everything above is equal.
         matching: what correspondence needs besides; None for other tasks.
+        notes: what a user should know of the data, in words.
         pooled: whether the mean of an image's features over its points is all that is used of them.
     """
 
@@ -73,6 +74,7 @@ class DevelopmentSet:
     identity: dict[str, Any]
     matching: Matching | None = None
     pooled: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -146,6 +148,7 @@ def development_set(
         identity={"data": dataset.identity(), "locations": drawn.identity},
         matching=drawn.matching,
         pooled=dataset.task == "classification",
+        notes=dataset.notes(),
     )
 
 

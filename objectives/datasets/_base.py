@@ -121,6 +121,10 @@ class Dataset(ABC):
             DataError: a sample is missing or not what it should be; the message names its file.
         """
 
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of the data though it is no mistake; complete once `check` has run."""
+        return ()
+
 
 def check_split_name(name: str) -> None:
     """Raise `ValueError` unless `name` is one of the three splits."""

@@ -15,12 +15,11 @@ import yaml
 from diffsift.errors import DataError, SpecificationError
 
 from ._base import IGNORE, MAX_CLASSES, Dataset, Sample, Samples, Split, check_split_name
+from ._files import IMAGE_SUFFIXES, files_by_stem, refuse_partnerless
 from ._image_files import has_turned_size, read_image, read_mask
 from ._progress import with_progress
 from ._splits import Assignment, SplitRule
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
-_SHOWN = 3  # files listed in a message
 _THREADS = 4  # Pillow decodes and hashlib hashes outside the interpreter lock
 _MAX_LABEL = 2**16 - 1
 
@@ -118,19 +117,19 @@ class SegmentationFolder(Dataset):
 
     @cached_property
     def _index(self) -> _Index:
-        images = _files_by_stem(self._images, IMAGE_SUFFIXES, "images")
-        masks = _files_by_stem(self._labels, (".png",), "labels")
+        images = files_by_stem(self._images, IMAGE_SUFFIXES, "images")
+        masks = files_by_stem(self._labels, (".png",), "labels")
         if self._images.samefile(self._labels):
             raise DataError(f"images and labels must lie in different folders, but both are {self._images}.")
         if not images:
             raise DataError(f"{self._images} must hold images ({', '.join(IMAGE_SUFFIXES)}), but holds none.")
         mask_needed = f"an image must have a mask (PNG) in {self._labels}"
         if self._rule.covers_all:
-            _refuse_partnerless(images, set(images) - set(masks), mask_needed)
-            _refuse_partnerless(masks, set(masks) - set(images), f"a mask must have an image in {self._images}")
+            refuse_partnerless(images, set(images) - set(masks), mask_needed)
+            refuse_partnerless(masks, set(masks) - set(images), f"a mask must have an image in {self._images}")
         splits = self._rule.assign(images.keys(), self._group)
         used = {stem for members in splits.values() for stem in members}
-        _refuse_partnerless(images, used - set(masks), mask_needed)
+        refuse_partnerless(images, used - set(masks), mask_needed)
         self._refuse_torn_groups(splits)
         missing = sorted(used - set(self._prompts)) if self._prompts_file else []
         if missing:
@@ -228,33 +227,6 @@ def _names_of(classes: int | Sequence[str]) -> tuple[str, ...]:
     if twice:
         raise SpecificationError(f"class names must differ, but got {twice[0]!r} twice.")
     return names
-
-
-def _files_by_stem(folder: Path, suffixes: tuple[str, ...], role: str) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise DataError(
-            f"the folder of {role} must exist, but {folder} {'is a file' if folder.exists() else 'does not'}."
-        )
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.is_file():
-            continue
-        if path.stem in files:
-            raise DataError(
-                f"{role} must have different stems, but {folder} holds {files[path.stem].name} and {path.name}."
-            )
-        files[path.stem] = path
-    return files
-
-
-def _refuse_partnerless(files: dict[str, Path], alone: set[str], condition: str) -> None:
-    if alone:
-        shown = ", ".join(files[stem].name for stem in sorted(alone)[:_SHOWN])
-        more = f" and {len(alone) - _SHOWN} more" if len(alone) > _SHOWN else ""
-        raise DataError(
-            f"{condition} of the same stem, but {len(alone)} of {len(files)} {'has' if len(alone) == 1 else 'have'} "
-            f"none: {shown}{more}."
-        )
 
 
 def _joined_digest(parts: Sequence[str]) -> str:

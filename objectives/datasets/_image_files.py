@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -16,7 +17,7 @@ from diffsift.errors import DataError
 
 from ._base import IGNORE
 
-_GRAY_PNG = 0
+GRAY_PNG = 0
 """PNG's colour type of grayscale images."""
 
 # What Pillow lets through when a file is damaged depends on format and place of the damage.
@@ -34,16 +35,21 @@ def read_image(path: Path) -> UInt8[np.ndarray, "height width 3"]:
             a form that has no usual conversion (16-bit and floating-point grayscale).
     """
     with decoded(path, "image") as picture:
-        if picture.mode.startswith("I") or picture.mode == "F":
-            raise DataError(
-                f"image {path} must have 8 bits per channel, but is of Pillow's mode {picture.mode!r}; "
-                "convert it, choosing which range of values becomes 0 to 255."
-            )
-        upright = ImageOps.exif_transpose(picture)
-        if upright.has_transparency_data:
-            transparent = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", transparent.size, "white"), transparent)
-        return np.array(upright.convert("RGB"))
+        return rgb_of(picture, f"image {path}")
+
+
+def rgb_of(picture: Image.Image, origin: str) -> UInt8[np.ndarray, "height width 3"]:
+    """A decoded picture as RGB; see `read_image`. `origin` says in messages where it comes from."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        raise DataError(
+            f"{origin} must have 8 bits per channel, but is of Pillow's mode {picture.mode!r}; "
+            "convert it, choosing which range of values becomes 0 to 255."
+        )
+    upright = ImageOps.exif_transpose(picture)
+    if upright.has_transparency_data:
+        transparent = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", transparent.size, "white"), transparent)
+    return np.array(upright.convert("RGB"))
 
 
 def read_mask(path: Path, *, classes: int, ignore: int) -> UInt8[np.ndarray, "height width"]:
@@ -57,20 +63,36 @@ def read_mask(path: Path, *, classes: int, ignore: int) -> UInt8[np.ndarray, "he
             id below `classes` nor `ignore`.
     """
     with decoded(path, "mask") as picture:
-        if picture.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
-            raise DataError(
-                f"mask {path} must have one channel that holds class ids (palette or grayscale PNG), but is of "
-                f"Pillow's mode {picture.mode!r}; if its colours stand for classes, save their indices instead."
-            )
-        values = np.asarray(picture).astype(np.int32) // _grayscale_step(path)
+        values = indices_of(picture, f"mask {path}") // _grayscale_step(path)
+    return ids_of(values, classes=classes, ignore=ignore, origin=f"mask {path}")
+
+
+def indices_of(picture: Image.Image, origin: str) -> Int[np.ndarray, "height width"]:
+    """What the pixels of a picture with one channel hold; of a palette image, its indices."""
+    if picture.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
+        raise DataError(
+            f"{origin} must have one channel that holds class ids (palette or grayscale PNG), but is of "
+            f"Pillow's mode {picture.mode!r}; if its colours stand for classes, save their indices instead."
+        )
+    return np.asarray(picture).astype(np.int32)
+
+
+def ids_of(
+    values: Int[np.ndarray, "height width"], *, classes: int, ignore: int, origin: str
+) -> UInt8[np.ndarray, "height width"]:
+    """Class ids, with the value `ignore` turned into `IGNORE`.
+
+    Raises:
+        DataError: there is a value that is neither a class id below `classes` nor `ignore`.
+    """
     wrong = (values != ignore) & ((values < 0) | (values >= classes))
     if wrong.any():
         found = ", ".join(str(value) for value in np.unique(values[wrong])[:5])
         raise DataError(
-            f"mask {path} must hold values from 0 to {classes - 1} ({classes} classes) or {ignore} (ignored), "
+            f"{origin} must hold values from 0 to {classes - 1} ({classes} classes) or {ignore} (ignored), "
             f"but holds {found} in {int(wrong.sum())} pixels."
         )
-    return _with_ignored(values, ignore)
+    return np.where(values == ignore, IGNORE, values).astype(np.uint8)
 
 
 def has_turned_size(path: Path) -> bool:
@@ -79,23 +101,39 @@ def has_turned_size(path: Path) -> bool:
         return ImageOps.exif_transpose(picture).size != picture.size
 
 
-def _with_ignored(values: Int[np.ndarray, "height width"], ignore: int) -> UInt8[np.ndarray, "height width"]:
-    return np.where(values == ignore, IGNORE, values).astype(np.uint8)
-
-
 def _grayscale_step(path: Path) -> int:
     """What Pillow multiplied stored values with: it stretches grayscale PNGs of 2 and 4 bits to 0 to 255."""
+    depth, color_type = png_format(path)
+    return 255 // (2**depth - 1) if color_type == GRAY_PNG and depth in (2, 4) else 1
+
+
+def png_format(path: Path) -> tuple[int, int]:
+    """(bits per channel, PNG's colour type) of a PNG that decodes."""
     with path.open("rb") as file:
         header = file.read(26)
-    depth, color_type = header[24], header[25]
-    return 255 // (2**depth - 1) if color_type == _GRAY_PNG and depth in (2, 4) else 1
+    return header[24], header[25]
+
+
+def read_array(file: Path) -> np.ndarray[Any, Any]:
+    """A ``.npy`` file as a matrix; pickled objects are refused, since loading them can run code.
+
+    Raises:
+        DataError: it is something else.
+    """
+    try:
+        values = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{file} cannot be read as an array of numbers: {error}.") from error
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "iufb":
+        raise DataError(f"{file} must hold a matrix of numbers, but holds {getattr(values, 'shape', type(values))}.")
+    return values
 
 
 @contextmanager
 def decoded(path: Path, role: str) -> Iterator[Image.Image]:
-    """The opened and fully decoded file."""
+    """The opened and fully decoded file; what is not an image must be a PNG, which loses nothing."""
     try:
-        with Image.open(path, formats=["PNG"] if role == "mask" else None) as picture:
+        with Image.open(path, formats=None if role == "image" else ["PNG"]) as picture:
             picture.load()
             yield picture
     except DataError:

@@ -1,8 +1,9 @@
-"""Layouts of published data sets for segmentation, depth and classification."""
+"""Layouts of published data sets for segmentation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,8 @@ import numpy as np
 from diffsift.errors import DataError
 
 from ._base import IGNORE, Split
-from ._files import FileDataset, Item, existing, folder_of, lines_of
-from ._folder import IMAGE_SUFFIXES
-from ._image_files import decoded, read_mask
-from ._splits import SeedSplit
+from ._files import FileDataset, Item, existing, folder_of, lines_of, paired
+from ._image_files import read_array, read_mask
 
 VOC_CLASSES = [
     "background",
@@ -64,7 +63,33 @@ CITYSCAPES_CLASSES = {  # name: label id, in the order of the training ids
 }
 
 _ADE_CLASSES = 150
-_MILLIMETRES = 0.001
+
+
+@dataclass(frozen=True)
+class DdpmSet:
+    """Constants of one of the sets of Baranchuk et al. (ICLR 2022).
+
+    Attributes:
+        classes: ids in the label files, from 0; the ignored one counts as well.
+        ignore: label that does not count.
+        images: of the published protocol, by split.
+        label_size: edge to which the protocol brings labels (and features).
+    """
+
+    classes: int
+    ignore: int
+    images: Mapping[Split, int]
+    label_size: int = 256
+
+
+DDPM_SETS = {
+    "horse-21": DdpmSet(21, 255, {"train": 30, "test": 30}),
+    "cat-15": DdpmSet(15, 255, {"train": 30, "test": 20}),
+    "bedroom-28": DdpmSet(29, 0, {"train": 40, "test": 20}),  # 28 classes count: id 0 is the background
+    "ffhq-34": DdpmSet(34, 255, {"train": 20, "test": 20}),
+    "celeba-19": DdpmSet(19, 255, {"train": 20, "test": 500}),
+    "ade-bedroom-30": DdpmSet(30, 255, {"train": 50, "test": 650}),
+}
 
 
 def voc(root: Path) -> FileDataset:
@@ -73,9 +98,11 @@ def voc(root: Path) -> FileDataset:
     def find() -> dict[Split, list[Item]]:
         folder_of(root, "JPEGImages")
         found: dict[Split, list[Item]] = {}
-        for split, name in _OPEN_SPLITS.items():
-            stems = lines_of(root / "ImageSets" / "Segmentation" / f"{name}.txt")
-            found[split] = [item(stem) for stem in stems]
+        for split, name in _PUBLISHED_SPLITS.items():
+            file = root / "ImageSets" / "Segmentation" / f"{name}.txt"
+            found[split] = [item(stem) for stem in lines_of(file)]
+            if not found[split]:
+                raise DataError(f"{file} must name at least one image, but names none.")
         return found
 
     def item(stem: str) -> Item:
@@ -86,8 +113,9 @@ def voc(root: Path) -> FileDataset:
     return FileDataset("segmentation", "voc", find, VOC_CLASSES)
 
 
-_OPEN_SPLITS: dict[Split, str] = {"train": "train", "test": "val"}
-"""Labels of these sets' own test images are not public: their validation images are the test split."""
+_PUBLISHED_SPLITS: dict[Split, str] = {"train": "train", "test": "val"}
+"""The labels of these sets' own test images are not public. So the published training images are what the search looks
+at, and the published validation images, on which papers report, are the sealed test split."""
 
 
 def _voc_label(mask: Path, size: tuple[int, int]) -> np.ndarray[Any, Any]:
@@ -102,11 +130,10 @@ def ade20k(root: Path) -> FileDataset:
         folders: dict[Split, str] = {"train": "training", "test": "validation"}
         for split, name in folders.items():
             masks = folder_of(root, "annotations", name)
-            found[split] = []
-            for image in _images(folder_of(root, "images", name)):
-                mask = existing(masks / f"{image.stem}.png", image.name)
-                item = Item(f"{name}/{image.stem}", image, partial(_ade_label, mask), mask, image.stem)
-                found[split].append(item)
+            found[split] = [
+                Item(f"{name}/{image.stem}", image, partial(_ade_label, mask), mask, image.stem)
+                for image, mask in paired(folder_of(root, "images", name), masks, (".png",))
+            ]
         return found
 
     return FileDataset("segmentation", "ade20k", find, [f"class {number + 1}" for number in range(_ADE_CLASSES)])
@@ -127,42 +154,88 @@ def cityscapes(root: Path) -> FileDataset:
         return ids
 
     def find() -> dict[Split, list[Item]]:
-        found: dict[Split, list[Item]] = {}
-        for split, name in _OPEN_SPLITS.items():
-            found[split] = []
-            for image in sorted(folder_of(root, "leftImg8bit", name).glob("*/*_leftImg8bit.png")):
-                stem = image.name.removesuffix("_leftImg8bit.png")
-                mask = root / "gtFine" / name / image.parent.name / f"{stem}_gtFine_labelIds.png"
-                existing(mask, image.name)
-                sequence = stem.rpartition("_")[0]
-                found[split].append(Item(f"{name}/{stem}", image, partial(label, mask), mask, sequence))
+        return {split: frames(name) for split, name in _PUBLISHED_SPLITS.items()}
+
+    def frames(split: str) -> list[Item]:
+        images, masks = folder_of(root, "leftImg8bit", split), folder_of(root, "gtFine", split)
+        found = []
+        for image in sorted(images.glob(f"*/*{_FRAME}")):
+            stem = image.name.removesuffix(_FRAME)
+            mask = existing(masks / image.parent.name / f"{stem}{_LABEL_IDS}", image.name)
+            found.append(Item(f"{split}/{stem}", image, partial(label, mask), mask, stem.rpartition("_")[0]))
+        if not found:
+            raise DataError(f"{images} must hold a folder with images *{_FRAME} for each city, but holds none.")
+        for mask in sorted(masks.glob(f"*/*{_LABEL_IDS}")):
+            image = images / mask.parent.name / f"{mask.name.removesuffix(_LABEL_IDS)}{_FRAME}"
+            existing(image, mask.name)
         return found
 
     return FileDataset("segmentation", "cityscapes", find, list(CITYSCAPES_CLASSES))
 
 
-def ddpm_segmentation(root: Path, classes: int | Sequence[str], ignore: int) -> FileDataset:
-    """The sets of Baranchuk et al. (ICLR 2022): ``train`` and ``test``, each image with a ``.npy`` of class ids."""
+_FRAME, _LABEL_IDS = "_leftImg8bit.png", "_gtFine_labelIds.png"
+
+
+def ddpm_segmentation(
+    root: Path,
+    classes: int | Sequence[str] | None,
+    ignore: int,
+    *,
+    preset: str = "",
+    label_size: int | None = None,
+) -> FileDataset:
+    """The sets of Baranchuk et al. (ICLR 2022): ``train`` and ``test``, each image with a ``.npy`` of class ids.
+
+    Args:
+        root: the set's folder ``real``.
+        classes: number or names, by the ids in the files; None takes those of the preset.
+        ignore: label that does not count.
+        preset: one of `DDPM_SETS`, whose published numbers of images are compared with; empty: none.
+        label_size: edge of the square that labels are brought to, by the nearest pixel; None: as large as their images.
+    """
+    known = DDPM_SETS.get(preset)
+    if classes is None:
+        if known is None:
+            raise ValueError("ddpm_segmentation needs classes or a preset.")
+        classes = known.classes
     names = [f"class {number}" for number in range(classes)] if isinstance(classes, int) else list(classes)
 
     def find() -> dict[Split, list[Item]]:
         found: dict[Split, list[Item]] = {}
         splits: tuple[Split, ...] = ("train", "test")
         for split in splits:
-            items = []
-            for image in _images(folder_of(root, split)):
-                labels = existing(image.with_suffix(".npy"), image.name)
-                read = partial(_label_array, labels, len(names), ignore)
-                items.append(Item(f"{split}/{image.stem}", image, read, labels, f"{split}/{image.stem}"))
-            found[split] = items
+            folder = folder_of(root, split)
+            found[split] = []
+            for image, labels in paired(folder, folder, (".npy",)):
+                read, name = partial(_label_array, labels, len(names), ignore, label_size), f"{split}/{image.stem}"
+                size = None if label_size is None else (label_size, label_size)
+                found[split].append(Item(name, image, read, labels, name, label_size=size))
         return found
 
-    return FileDataset("segmentation", "ddpm-segmentation", find, names, ignore=ignore)
+    return FileDataset(
+        "segmentation",
+        "ddpm-segmentation",
+        find,
+        names,
+        settings={"ignore": ignore, "label_size": label_size},
+        expected=(preset, known.images) if known else None,
+    )
 
 
-def _label_array(file: Path, classes: int, ignore: int, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+def _label_array(
+    file: Path, classes: int, ignore: int, label_size: int | None, size: tuple[int, int]
+) -> np.ndarray[Any, Any]:
     values = read_array(file)
-    whole = values.astype(np.int64)
+    if label_size is not None:
+        if size[0] != size[1] or values.shape[0] != values.shape[1]:
+            raise DataError(
+                f"{file} and its image must be square to be brought to {label_size} x {label_size} px, but are "
+                f"{values.shape[1]} x {values.shape[0]} and {size[1]} x {size[0]} px."
+            )
+        # The pixel that OpenCV's nearest neighbour takes, as in the published protocol.
+        nearest = np.arange(label_size) * values.shape[0] // label_size
+        values = values[nearest[:, None], nearest]
+    whole = np.nan_to_num(values, nan=-1, posinf=-1, neginf=-1).astype(np.int64)
     wrong = ((whole != ignore) & ((whole < 0) | (whole >= classes))) | (whole != values)
     if wrong.any():
         raise DataError(
@@ -170,102 +243,3 @@ def _label_array(file: Path, classes: int, ignore: int, size: tuple[int, int]) -
             f"{np.unique(values[wrong])[:5].tolist()} in {int(wrong.sum())} pixels."
         )
     return np.where(whole == ignore, IGNORE, whole).astype(np.uint8)
-
-
-def depth_folder(root: Path, fractions: tuple[float, float, float], seed: int) -> FileDataset:
-    """Images in ``images``; in ``depth`` 16-bit PNGs in millimetres or ``.npy`` in metres, of the same stems."""
-
-    def find() -> Mapping[Split, Sequence[Item]]:
-        depths = folder_of(root, "depth")
-        items = []
-        for image in _images(folder_of(root, "images")):
-            files = [depths / f"{image.stem}{suffix}" for suffix in (".png", ".npy")]
-            file = next((file for file in files if file.is_file()), None)
-            if file is None:
-                raise DataError(
-                    f"{image.name} must have {files[0].name} or {files[1].name} in {depths}, but has neither."
-                )
-            items.append(Item(image.stem, image, partial(read_depth, file), file, image.stem))
-        return divided(items, fractions, seed)
-
-    return FileDataset("depth", "depth-folder", find)
-
-
-def read_depth(file: Path, size: tuple[int, int]) -> np.ndarray[Any, Any]:
-    """Depth in metres, not a number where it is unknown (0, negative or not finite)."""
-    if file.suffix == ".npy":
-        values = read_array(file).astype(np.float32)
-    else:
-        with decoded(file, "depth") as picture:
-            if picture.mode not in ("I", "I;16", "I;16B", "L"):
-                raise DataError(
-                    f"{file} must be a grayscale PNG of millimetres, but is of Pillow's mode {picture.mode!r}."
-                )
-            values = np.asarray(picture).astype(np.float32) * np.float32(_MILLIMETRES)
-    return np.where(np.isfinite(values) & (values > 0), values, np.nan).astype(np.float32)
-
-
-def class_folders(root: Path, fractions: tuple[float, float, float], seed: int) -> FileDataset:
-    """A folder of images per class, under ``train``, ``val`` (or ``validation``) and ``test``, or under the root."""
-    splits: dict[Split, tuple[str, ...]] = {
-        "train": ("train",),
-        "validation": ("val", "validation"),
-        "test": ("test",),
-    }
-    folders = {
-        split: next((root / name for name in names if (root / name).is_dir()), None) for split, names in splits.items()
-    }
-    divided_already = folders["train"] is not None and folders["test"] is not None
-    under = [folder for folder in folders.values() if folder is not None] if divided_already else [root]
-    names = sorted({entry.name for folder in under if folder.is_dir() for entry in folder.iterdir() if entry.is_dir()})
-
-    def items_of(folder: Path, prefix: str) -> list[Item]:
-        return [
-            Item(
-                f"{prefix}{name}/{image.name}", image, partial(_class_id, number), name, f"{prefix}{name}/{image.name}"
-            )
-            for number, name in enumerate(names)
-            if (folder / name).is_dir()
-            for image in _images(folder / name)
-        ]
-
-    def find() -> Mapping[Split, Sequence[Item]]:
-        folder_of(root)
-        if len(names) < 2:
-            raise DataError(f"{root} must hold a folder of images for each of at least two classes, but has {names}.")
-        if not divided_already:
-            return divided(items_of(root, ""), fractions, seed)
-        return {split: items_of(folder, f"{split}/") for split, folder in folders.items() if folder is not None}
-
-    return FileDataset("classification", "class-folders", find, names)
-
-
-def _class_id(number: int, size: tuple[int, int]) -> np.ndarray[Any, Any]:
-    return np.array(number, np.int64)
-
-
-def divided(items: Sequence[Item], fractions: tuple[float, float, float], seed: int) -> dict[Split, list[Item]]:
-    """Items split at random by seed, whole groups at a time."""
-    by_name = {item.name: item for item in items}
-    assigned = SeedSplit(fractions, seed).assign(by_name.keys(), lambda name: by_name[name].group)
-    return {split: [by_name[name] for name in names] for split, names in assigned.items()}
-
-
-def read_array(file: Path) -> np.ndarray[Any, Any]:
-    """A ``.npy`` file as a matrix; pickled objects are refused, since loading them can run code."""
-    try:
-        values = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{file} cannot be read as an array of numbers: {error}.") from error
-    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "iufb":
-        raise DataError(f"{file} must hold a matrix of numbers, but holds {getattr(values, 'shape', type(values))}.")
-    return values
-
-
-def _images(folder: Path) -> list[Path]:
-    found = sorted(
-        file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-    )
-    if not found:
-        raise DataError(f"{folder} must hold images ({', '.join(IMAGE_SUFFIXES)}), but holds none.")
-    return found

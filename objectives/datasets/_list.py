@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_args
@@ -13,47 +14,58 @@ import numpy as np
 
 from diffsift.errors import DataError, SpecificationError, did_you_mean
 
-from ._base import Split
+from ._base import IGNORE, Split
+from ._depth_folder import read_depth
 from ._files import FileDataset, Item, existing
 from ._image_files import read_mask
-from ._layouts import read_depth
+from ._splits import refuse_torn_groups
 
 _REQUIRED = ("image", "label", "split")
 _KNOWN = (*_REQUIRED, "group", "prompt")
 
 
-def listed(file: Path, answers: str, classes: int | Sequence[str] | None, ignore: int) -> FileDataset:
+def listed(
+    file: Path,
+    answers: str,
+    classes: int | Sequence[str] | None,
+    ignore: int = IGNORE,
+    png_unit: float | None = None,
+) -> FileDataset:
     """Rows with the columns image, label, split and, if wanted, group and prompt.
 
     Args:
         file: CSV with a header, or a JSON list of mappings; paths are relative to it.
-        answers: what the column label holds: ``segmentation`` mask files, ``depth`` files or class names.
+        answers: what the column label holds: ``segmentation`` mask files, ``depth`` files, or for ``classification``
+            class names; with a number of `classes`, class ids.
         classes: number or names; None, for class names alone, takes all names in the list, sorted.
         ignore: mask value that does not count.
+        png_unit: see `read_depth`.
     """
     if answers == "segmentation" and classes is None:
         raise SpecificationError("data.classes must be given for masks: their number, or their names in order of id.")
     rows = cache(partial(_read_rows, file))
-    names: tuple[str, ...] = ()
+    ids: dict[str, int] = {}
     if isinstance(classes, int):
-        names = tuple(f"class {number}" for number in range(classes))
-    elif classes is not None:
-        names = tuple(classes)
-    elif answers == "classification":
-        names = tuple(sorted({row["label"] for row in rows()}))
+        names = [f"class {number}" for number in range(classes)]
+        ids = {str(number): number for number in range(classes)}
+    elif classes is None and answers == "classification":
+        names = class_names_of(row["label"] for row in rows())
+    else:
+        names = list(classes or ())
+    ids |= {name: number for number, name in enumerate(names)}
 
     def label_of(row: dict[str, str]) -> tuple[Any, Path | str]:
         if answers == "classification":
-            if row["label"] not in names:
+            if row["label"] not in ids:
                 raise DataError(
-                    f"{file} must name one of the classes as label, but has {row['label']!r}"
-                    f"{did_you_mean(row['label'], names)}"
+                    f"{file} must have one of the classes as label, but has {row['label']!r}"
+                    f"{did_you_mean(row['label'], ids)}"
                 )
-            number = np.array(names.index(row["label"]), np.int64)
-            return (lambda size: number), row["label"]
+            number = np.array(ids[row["label"]], np.int64)
+            return (lambda size: number), names[ids[row["label"]]]
         answer = existing(file.parent / row["label"], row["image"])
         if answers == "depth":
-            return partial(read_depth, answer), answer
+            return partial(read_depth, answer, png_unit), answer
         return (lambda size: read_mask(answer, classes=len(names), ignore=ignore)), answer
 
     def find() -> dict[Split, list[Item]]:
@@ -65,42 +77,74 @@ def listed(file: Path, answers: str, classes: int | Sequence[str] | None, ignore
             read, answer = label_of(row)
             item = Item(row["image"], image, read, answer, row.get("group") or row["image"], row.get("prompt"))
             found[row["split"]].append(item)
-        _refuse_torn_groups(found, file)
+        refuse_torn_groups({split: [item.group for item in items] for split, items in found.items()}, str(file))
         return found
 
-    return FileDataset(answers, "list", find, names, ignore=ignore)
+    return FileDataset(answers, "list", find, names, settings={"ignore": ignore, "png_unit": png_unit})
 
 
-def _refuse_torn_groups(found: dict[Split, list[Item]], file: Path) -> None:
-    home: dict[str, Split] = {}
-    for split, items in found.items():
-        for item in items:
-            if home.setdefault(item.group, split) != split:
-                raise DataError(
-                    f"{file} must keep a group in one split, but {item.group!r} is in {home[item.group]} and {split}."
-                )
+def class_names_of(labels: Iterable[str]) -> list[str]:
+    """The different labels in a fixed order: numbers by size, else by letter."""
+    names = set(labels)
+    return sorted(names, key=(lambda name: (int(name), name)) if all(map(str.isdecimal, names)) else None)
 
 
 def _read_rows(file: Path) -> list[dict[str, str]]:
     try:
-        text = file.read_text(encoding="utf-8-sig")
-        rows: Any = json.loads(text) if file.suffix.lower() == ".json" else list(csv.DictReader(text.splitlines()))
+        text = file.read_bytes().decode("utf-8-sig")  # line breaks stay as they are: a quoted one belongs to its field
+        rows: Any = json.loads(text) if file.suffix.lower() == ".json" else _read_csv(text, file)
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}.") from error
-    except (ValueError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{file} must be UTF-8, but byte {error.start} is not ({error.reason}): save it as UTF-8."
+        ) from error
+    except (ValueError, csv.Error, RecursionError) as error:
         raise DataError(f"{file} must be CSV with a header or a JSON list, but cannot be parsed: {error}.") from error
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{file} must list at least one image with its label and split, but lists none.")
-    for number, row in enumerate(rows, start=1):
-        missing = [column for column in _REQUIRED if not row.get(column)]
-        if missing:
-            raise DataError(f"{file}: row {number} must have {', '.join(_REQUIRED)}, but lacks {', '.join(missing)}.")
-        unknown = next((str(column) for column in row if column not in _KNOWN), None)
-        if unknown is not None:
-            raise DataError(f"{file}: {unknown!r} is not a column{did_you_mean(unknown, _KNOWN)}")
-    prompts = [bool(row.get("prompt")) for row in rows]
+    found = [_as_text(row, f"{file}: row {number}") for number, row in enumerate(rows, start=1)]
+    prompts = ["prompt" in row for row in found]
     if any(prompts) and not all(prompts):
         raise DataError(
             f"{file} must have a prompt in every row or in none, but row {prompts.index(False) + 1} has none."
         )
-    return [{key: str(value) for key, value in row.items() if value} for row in rows]
+    return found
+
+
+def _read_csv(text: str, file: Path) -> list[dict[str, Any]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    header = list(reader.fieldnames or ())
+    missing = [column for column in _REQUIRED if column not in header]
+    if missing:
+        hint = " (fields are parted by commas)" if any(mark in "".join(header) for mark in ";\t") else ""
+        close = next((did_you_mean(name, _KNOWN) for name in header if name not in _KNOWN), "")
+        raise DataError(
+            f"{file}: the header must have {', '.join(_REQUIRED)}, but lacks {', '.join(missing)}{hint}{close or '.'}"
+        )
+    if len(set(header)) < len(header):
+        raise DataError(f"{file}: the header must name each column once, but is {', '.join(header)}.")
+    rows: list[dict[str, Any]] = []
+    for row in reader:
+        if None in row or None in row.values():
+            raise DataError(
+                f"{file}: row {len(rows) + 1} (it ends in line {reader.line_num}) must have {len(header)} fields as "
+                "the header has; put quotes around a field with commas."
+            )
+        rows.append(row)
+    return rows
+
+
+def _as_text(row: dict[str, Any], place: str) -> dict[str, str]:
+    """A row with its values as text, without empty ones. A class id 0 is not empty."""
+    unknown = next((str(column) for column in row if column not in _KNOWN), None)
+    if unknown is not None:
+        raise DataError(f"{place}: {unknown!r} is not a column{did_you_mean(unknown, _KNOWN)}")
+    for column, value in row.items():
+        if not isinstance(value, str | int | None) or isinstance(value, bool):
+            raise DataError(f"{place} must hold texts or whole numbers, but {column} is {value!r}.")
+    given = {column: str(value) for column, value in row.items() if value is not None and value != ""}
+    missing = [column for column in _REQUIRED if column not in given]
+    if missing:
+        raise DataError(f"{place} must have {', '.join(_REQUIRED)}, but lacks {', '.join(missing)}.")
+    return given

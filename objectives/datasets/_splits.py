@@ -142,6 +142,17 @@ class FileSplit(SplitRule):
         return _assign_listed(listed, stems)
 
 
+def refuse_torn_groups(groups: dict[Split, list[str]], origin: str) -> None:
+    """Raise `DataError` where samples of one group are in different splits."""
+    home: dict[str, Split] = {}
+    for split, members in groups.items():
+        for group in members:
+            if home.setdefault(group, split) != split:
+                raise DataError(
+                    f"{origin} must keep a group in one split, but {group!r} is in {home[group]} and {split}."
+                )
+
+
 def _assign_listed(listed: Mapping[Split, tuple[Path, list[str]]], stems: Collection[str]) -> Assignment:
     known = set(stems)
     home: dict[str, Split] = {}

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ._base import Dataset
+from ._layouts import DDPM_SETS
 
 Fractions = Annotated[
     tuple[float, float, float],
     Field(description="train, validation, test shares, where the files say nothing of splits"),
+]
+
+PngUnit = Annotated[
+    float | None,
+    Field(gt=0, description="metres that a grey level of a PNG stands for; null: PNGs have 16 bits, in millimetres"),
 ]
 
 
@@ -23,19 +31,19 @@ class RootedSpecification(BaseModel):
 
 
 class VocSpecification(RootedSpecification):
-    """Pascal VOC (21 classes): its validation list is the test split, as its own test labels are not public."""
+    """Pascal VOC (21 classes): its train list is searched on, its val list is the sealed test split."""
 
     kind: Literal["voc"]
 
 
 class AdeSpecification(RootedSpecification):
-    """ADE20K (scene parsing, 150 classes): its validation folder is the test split."""
+    """ADE20K (scene parsing, 150 classes): training is searched on, validation is the sealed test split."""
 
     kind: Literal["ade20k"]
 
 
 class CityscapesSpecification(RootedSpecification):
-    """Cityscapes (19 training classes): its validation folder is the test split; frames of a sequence stay together."""
+    """Cityscapes (19 training classes): train is searched on, val is the sealed test split; sequences stay together."""
 
     kind: Literal["cityscapes"]
 
@@ -44,10 +52,44 @@ class DdpmSegmentationSpecification(RootedSpecification):
     """Horse-21 and its siblings: images in ``train`` and ``test``, each with a ``.npy`` of class ids beside it."""
 
     kind: Literal["ddpm-segmentation"]
-    classes: Annotated[int, Field(ge=2, le=255)] | tuple[str, ...] = Field(
-        description="number of classes, or their names in order of id"
+    preset: Literal["horse-21", "cat-15", "bedroom-28", "ffhq-34", "celeba-19", "ade-bedroom-30"] | None = Field(
+        None, description="a published set: its number of class ids and its ignored label"
     )
-    ignore: int = Field(255, ge=0, le=65535, description="label value that does not count (Bedroom-28: 0)")
+    classes: Annotated[int, Field(ge=2, le=255)] | tuple[str, ...] | None = Field(
+        None, description="number of class ids, or their names in order of id; null: those of the preset"
+    )
+    ignore: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        None, description="label value that does not count; null: that of the preset, or 255"
+    )
+
+    label_size: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="edge that labels are brought to; null: that of the preset, or as large as their images"
+    )
+
+    @model_validator(mode="after")
+    def _classes_are_known(self) -> DdpmSegmentationSpecification:
+        if self.preset is None and self.classes is None:
+            raise ValueError(f"data must have classes, or a preset ({', '.join(DDPM_SETS)}), but has neither")
+        if self.preset is not None and self.classes is not None:
+            given = self.classes if isinstance(self.classes, int) else len(self.classes)
+            if given != DDPM_SETS[self.preset].classes:
+                raise ValueError(
+                    f"data.classes must be {DDPM_SETS[self.preset].classes} for data.preset {self.preset}, but "
+                    f"{given} are given"
+                )
+        return self
+
+    @property
+    def label_edge(self) -> int | None:
+        """Edge that labels are brought to."""
+        return DDPM_SETS[self.preset].label_size if self.label_size is None and self.preset else self.label_size
+
+    @property
+    def ignored(self) -> int:
+        """The label value that does not count."""
+        if self.ignore is not None:
+            return self.ignore
+        return 255 if self.preset is None else DDPM_SETS[self.preset].ignore
 
 
 class DepthFolderSpecification(RootedSpecification):
@@ -56,6 +98,7 @@ class DepthFolderSpecification(RootedSpecification):
     kind: Literal["depth-folder"]
     fractions: Fractions = (0.6, 0.0, 0.4)
     seed: int = Field(0, ge=0, description="seed of the split by fractions")
+    png_unit: PngUnit = None
 
 
 class ClassFoldersSpecification(RootedSpecification):
@@ -73,7 +116,7 @@ class SpairSpecification(RootedSpecification):
     size: Literal["large", "small"] = Field("large", description="which lists of pairs, under Layout")
     category: str | None = Field(None, description="only pairs of this category, such as cat; null: all")
     category_prompt: bool = Field(
-        False, description="tell the model 'a photo of a {category}', which the truth gives away"
+        True, description="tell the model 'a photo of a {category}', as the protocol of DIFT does"
     )
 
 
@@ -85,12 +128,31 @@ class ListSpecification(BaseModel):
     kind: Literal["list"]
     file: Path = Field(description="CSV with a header, or JSON list of mappings; paths in it are relative to it")
     answers: Literal["segmentation", "depth", "classification"] = Field(
-        description="what the column label holds: mask files, depth files or class names"
+        description="what the column label holds: masks, depth files or class names (ids, with a number of classes)"
     )
     classes: Annotated[int, Field(ge=2, le=255)] | tuple[str, ...] | None = Field(
         None, description="number or names of classes; for classification, by default, all names in the list"
     )
     ignore: int = Field(255, ge=0, le=65535, description="mask value that does not count")
+    png_unit: PngUnit = None
+
+
+class PythonSpecification(BaseModel):
+    """A data set that exists in Python alone, such as `MappedDataset`: handed over, never written down."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["python"]
+    dataset: Any = Field(
+        None, exclude=True, repr=False, description="the object; select and resume take it as an argument"
+    )
+
+    @field_validator("dataset")
+    @classmethod
+    def _is_a_dataset(cls, dataset: Any) -> Any:
+        if dataset is not None and not isinstance(dataset, Dataset):
+            raise ValueError("must be a diffsift.MappedDataset or another diffsift.objectives.datasets.Dataset")
+        return dataset
 
 
 LayoutSpecification = (
@@ -102,4 +164,5 @@ LayoutSpecification = (
     | ClassFoldersSpecification
     | SpairSpecification
     | ListSpecification
+    | PythonSpecification
 )

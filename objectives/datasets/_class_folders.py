@@ -1,0 +1,79 @@
+"""A folder of images for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffsift.errors import DataError
+
+from ._base import Split
+from ._files import FileDataset, Item, divided, folder_of, images_in
+
+_SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "validation": ("val", "validation"),
+    "test": ("test",),
+}
+
+
+def class_folders(root: Path, fractions: tuple[float, float, float], seed: int) -> FileDataset:
+    """A folder of images per class, under ``train``, ``val`` (or ``validation``) and ``test``, or under the root.
+
+    With ``train`` and ``val`` alone, as ImageNet is published, ``val`` is the sealed test split. Without any of them
+    images are split by `fractions` and `seed`.
+    """
+    folders = _split_folders(root)
+    under = list(folders.values()) or [root]
+    names = sorted({entry.name for folder in under if folder.is_dir() for entry in _folders_in(folder)})
+
+    def items_of(folder: Path, prefix: str) -> list[Item]:
+        return [
+            Item(
+                f"{prefix}{name}/{image.name}", image, partial(_class_id, number), name, f"{prefix}{name}/{image.name}"
+            )
+            for number, name in enumerate(names)
+            if (folder / name).is_dir()
+            for image in images_in(folder / name)
+        ]
+
+    def find() -> Mapping[Split, Sequence[Item]]:
+        folder_of(root)
+        if folders and ("train" not in folders or "test" not in folders):
+            present = " and ".join(folder.name for folder in folders.values())
+            raise DataError(
+                f"{root} must hold train and test, or train and val, to be split by folders, but of these holds "
+                f"{present} alone: add the other, or give the folder {next(iter(folders.values()))} as root to split "
+                "it by fractions."
+            )
+        if len(names) < 2:
+            raise DataError(f"{root} must hold a folder of images for each of at least two classes, but has {names}.")
+        if not folders:
+            return divided(items_of(root, ""), fractions, seed)
+        return {split: items_of(folder, f"{split}/") for split, folder in folders.items()}
+
+    return FileDataset("classification", "class-folders", find, names)
+
+
+def _split_folders(root: Path) -> dict[Split, Path]:
+    """Folders named as splits that hold folders themselves: a class may be called train, as in Pascal VOC."""
+    found: dict[Split, Path] = {}
+    for split, names in _SPLIT_FOLDERS.items():
+        folder = next((root / name for name in names if (root / name).is_dir()), None)
+        if folder is not None and _folders_in(folder):
+            found[split] = folder
+    if "test" not in found and "train" in found and "validation" in found:
+        found["test"] = found.pop("validation")
+    return found
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+
+
+def _class_id(number: int, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+    return np.array(number, np.int64)

@@ -1,0 +1,89 @@
+"""A folder of images with the depth of each of their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffsift.errors import DataError
+
+from ._base import Split
+from ._files import FileDataset, Item, divided, folder_of, paired
+from ._image_files import GRAY_PNG, decoded, png_format, read_array
+
+_MILLIMETRE = 0.001  # metres
+
+
+def depth_folder(
+    root: Path, fractions: tuple[float, float, float], seed: int, png_unit: float | None = None
+) -> FileDataset:
+    """Images in ``images``; in ``depth`` PNGs or ``.npy`` in metres, of the same stems.
+
+    Args:
+        root: folder of the data set.
+        fractions: shares of train, validation and test.
+        seed: of the split.
+        png_unit: see `read_depth`.
+    """
+
+    def find() -> Mapping[Split, Sequence[Item]]:
+        pairs = paired(folder_of(root, "images"), folder_of(root, "depth"), (".png", ".npy"))
+        items = [
+            Item(image.stem, image, partial(read_depth, file, png_unit), file, image.stem) for image, file in pairs
+        ]
+        return divided(items, fractions, seed)
+
+    return FileDataset("depth", "depth-folder", find, settings={"png_unit": png_unit})
+
+
+def read_depth(file: Path, png_unit: float | None, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+    """Depth in metres, not a number where it is unknown (0, negative or not finite).
+
+    Args:
+        file: ``.npy`` of floating-point metres, or a grayscale PNG.
+        png_unit: metres that one grey level of a PNG stands for; None: PNGs hold millimetres in 16 bits.
+        size: of the image; the caller compares.
+
+    Raises:
+        DataError: the file cannot be read, or its unit is not certain.
+    """
+    if file.suffix.lower() == ".npy":
+        return known_depth(read_array(file), str(file))
+    return _read_png(file, png_unit)
+
+
+def _read_png(file: Path, png_unit: float | None) -> np.ndarray[Any, Any]:
+    with decoded(file, "depth") as picture:
+        depth, colour = png_format(file)
+        if colour != GRAY_PNG or depth not in (8, 16):
+            raise DataError(
+                f"{file} must be a grayscale PNG of 16 bits in millimetres, but has {depth} bits per channel and is of "
+                f"Pillow's mode {picture.mode!r}."
+            )
+        if depth == 8 and png_unit is None:
+            raise DataError(
+                f"{file} must be a grayscale PNG of 16 bits in millimetres, but has 8 bits, which end at 0.255 m: say "
+                "in data.png_unit how many metres a grey level stands for, if it is a depth at all."
+            )
+        levels = np.asarray(picture).astype(np.float32)
+    return known_depth(levels * np.float32(_MILLIMETRE if png_unit is None else png_unit), str(file))
+
+
+def known_depth(values: np.ndarray[Any, Any], origin: str) -> np.ndarray[Any, Any]:
+    """Floating-point metres with everything that is no depth (0, negative, not finite) turned into not-a-number.
+
+    Raises:
+        DataError: whole numbers, whose unit is rarely the metre; `origin` says where they come from.
+    """
+    if values.dtype.kind != "f":
+        raise DataError(
+            f"{origin} must hold metres as floating-point numbers, but holds {values.dtype}: if these are "
+            "millimetres, divide them by 1000."
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        metres = values.astype(np.float32)
+        return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(np.nan))
