@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from diffsift.objectives import (
     SegmentationObjective,
     TaskSpecification,
 )
-from diffsift.objectives import bank as bank_module
+from diffsift.objectives.bank import _extraction as extraction_module
 from diffsift.objectives.bank import image_tensors
 from diffsift.objectives.specification import FolderSpecification
 from diffsift.spaces import Candidate, Selection, activation_named, block_scale, catalogue
@@ -71,6 +72,39 @@ def entries(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "bank").iterdir())
 
 
+class Counted:
+    """A backbone's passes: how many images ran at each timestep, and a moment to stop at."""
+
+    def __init__(self, backbone: PipelineBackbone, monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None) -> None:
+        self.images: dict[int, int] = {}
+        capture = backbone.capture
+
+        def counted(images: list[Any], wanted: Wanted, **options: Any) -> Iterator[Any]:
+            for timestep, maps in capture(images, wanted, **options):
+                if sum(self.images.values()) == stop_at:
+                    raise KeyboardInterrupt
+                self.images[timestep] = self.images.get(timestep, 0) + len(images)
+                yield timestep, maps
+
+        monkeypatch.setattr(backbone, "capture", counted)
+
+
+def part_of(development: DevelopmentSet, images: Sequence[int]) -> DevelopmentSet:
+    """A data set of some of the images."""
+    chosen = list(images)
+    return replace(
+        development,
+        samples=[development.samples[image] for image in chosen],
+        **{name: getattr(development, name)[chosen] for name in ("points", "labels", "weights", "fold", "training")},
+        identity={"images": chosen},
+    )
+
+
+def features_of(bank: Bank, wanted: Wanted) -> dict[Candidate, np.ndarray]:
+    candidates = [Candidate("main", entry.name, t) for t, activations in wanted.items() for entry in activations]
+    return {candidate: np.asarray(bank[candidate].features) for candidate in candidates}
+
+
 def test_a_second_fill_extracts_nothing(open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted) -> None:
     first = open_bank()
     assert first.fill(tiny_backbone, wanted) == 4
@@ -80,7 +114,8 @@ def test_a_second_fill_extracts_nothing(open_bank: OpenBank, tiny_backbone: Pipe
     candidate = Candidate("main", NAMES[0], 300)
     assert candidate in second
     assert np.array_equal(first[candidate].features, second[candidate].features)
-    assert second.size == first.size > second.estimate(wanted)
+    assert second.size == first.size
+    assert 0 <= second.estimate(wanted) - second.size < 4 * 4096  # what is not features is rounded up
 
 
 def test_only_what_is_missing_is_extracted(
@@ -141,61 +176,161 @@ def test_compression_keeps_the_limit(
     assert bank[Candidate("main", NAMES[0], 50)].standardiser.raw_channels == 16
 
 
-def flip_a_bit(file: Path) -> None:
+def flip_a_bit(file: Path, at: int = -3) -> None:
     content = bytearray(file.read_bytes())
-    content[-3] ^= 1
+    content[at] ^= 1
     file.write_bytes(content)
 
 
-DAMAGES: dict[str, Callable[[Path], object]] = {
-    "a flipped bit": lambda entry: flip_a_bit(entry / "features.npy"),
-    "cut short": lambda entry: (entry / "features.npy").write_bytes((entry / "features.npy").read_bytes()[:-64]),
-    "empty": lambda entry: (entry / "features.npy").write_bytes(b""),
-    "no features": lambda entry: (entry / "features.npy").unlink(),
-    "broken statistics": lambda entry: (entry / "statistics.safetensors").write_bytes(b"{"),
-    "broken description": lambda entry: (entry / "entry.json").write_text("{"),
-    "description without a checksum": lambda entry: (entry / "entry.json").write_text('{"rejected": null}'),
+DAMAGES: dict[str, tuple[int, Callable[[Path], object]]] = {
+    "a flipped bit": (1, lambda entry: flip_a_bit(entry / "features.bin")),
+    "a flipped bit of a checksum": (1, lambda entry: flip_a_bit(entry / "features.index", 28 * 3 + 17)),
+    "a flipped bit of a digest": (1, lambda entry: flip_a_bit(entry / "features.index", 28 * 3)),
+    "cut short": (1, lambda entry: (entry / "features.bin").write_bytes((entry / "features.bin").read_bytes()[:-64])),
+    "index cut short": (
+        2,
+        lambda entry: (entry / "features.index").write_bytes((entry / "features.index").read_bytes()[:-30]),
+    ),
+    "no features": (12, lambda entry: (entry / "features.bin").unlink()),
+    "no index": (12, lambda entry: (entry / "features.index").unlink()),
+    "broken statistics": (12, lambda entry: flip_a_bit(entry / "statistics.safetensors")),
+    "no statistics": (12, lambda entry: (entry / "statistics.safetensors").unlink()),
+    "broken description": (12, lambda entry: (entry / "entry.json").write_text("{")),
+    "changed description": (
+        12,
+        lambda entry: (entry / "entry.json").write_text((entry / "entry.json").read_text().replace('"main', '"nain')),
+    ),
+    "no description": (12, lambda entry: (entry / "entry.json").unlink()),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_entry_is_rebuilt(
-    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted, tmp_path: Path, damage: str
+def test_only_damaged_records_are_rebuilt(
+    open_bank: OpenBank,
+    tiny_backbone: PipelineBackbone,
+    wanted: Wanted,
+    tmp_path: Path,
+    damage: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    few, candidate = {50: wanted[50][:2]}, Candidate("main", NAMES[0], 50)
-    open_bank().fill(tiny_backbone, few)
-    whole = {path.name: (path / "features.npy").read_bytes() for path in entries(tmp_path)}
-    DAMAGES[damage](entries(tmp_path)[0])
-    again = open_bank()
+    few = {50: wanted[50][:2]}
+    first = open_bank(batch_size=1)
+    first.fill(tiny_backbone, few)
+    whole = features_of(first, few)
+    images, do_damage = DAMAGES[damage]
+    whole = {candidate: features.copy() for candidate, features in whole.items()}
+    before = {file: file.read_bytes() for file in (tmp_path / "bank").glob("*/features.*")}
+    do_damage(entries(tmp_path)[0])
+    images = min(images, len(first.development.samples))
+    again, counted = open_bank(batch_size=1), Counted(tiny_backbone, monkeypatch)
+    assert again.passes("main", tiny_backbone.identity(), few) == images
     assert again.fill(tiny_backbone, few) == 1
-    assert candidate in again
-    assert {path.name: (path / "features.npy").read_bytes() for path in entries(tmp_path)} == whole
+    assert counted.images == {50: images}
+    for candidate, features in features_of(again, few).items():
+        assert np.array_equal(features, whole[candidate])
+    assert {file: file.read_bytes() for file in (tmp_path / "bank").glob("*/features.*")} == before
 
 
-def test_a_partial_entry_is_never_read(
-    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted, tmp_path: Path
+def test_added_images_and_timesteps_alone_are_extracted(
+    development: DevelopmentSet,
+    tiny_backbone: PipelineBackbone,
+    wanted: Wanted,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def opened(images: Sequence[int]) -> Bank:
+        return Bank(
+            tmp_path / "bank",
+            part_of(development, images),
+            SPECIFICATION,
+            noise_seed=0,
+            batch_size=1,
+            progress=False,
+        )
+
+    few, everything = {50: wanted[50]}, range(len(development.samples))
+    small = opened(everything[1:6])
+    small.fill(tiny_backbone, few)
+    counted = Counted(tiny_backbone, monkeypatch)
+    large = opened(everything)
+    assert large.passes("main", tiny_backbone.identity(), few) == len(everything) - 5
+    large.fill(tiny_backbone, few)
+    assert counted.images == {50: len(everything) - 5}  # also where one comes before those that are there
+    for candidate, features in features_of(large, few).items():
+        assert np.array_equal(features[1:6], small[candidate].features)
+        assert torch.equal(large[candidate].standardiser.mean, small[candidate].standardiser.mean)
+        order = [3, 0, 6]  # a gather, as of a fold
+        assert np.array_equal(large[candidate].features[np.array(order)], features[order])
+    counted.images.clear()
+    large.fill(tiny_backbone, wanted)
+    assert counted.images == {300: len(everything)}
+    counted.images.clear()
+    back = opened(list(everything)[::-1])
+    back.fill(tiny_backbone, wanted)
+    assert counted.images == {}
+    for candidate, features in features_of(back, wanted).items():
+        assert np.array_equal(features[::-1], large[candidate].features)
+
+
+def test_statistics_are_never_fit_on_images_outside_of_the_training_set(
+    development: DevelopmentSet, tiny_backbone: PipelineBackbone, wanted: Wanted, tmp_path: Path
 ) -> None:
     few = {50: wanted[50][:1]}
-    open_bank().fill(tiny_backbone, few)
-    (entry,) = entries(tmp_path)
-    entry.rename(entry.with_name(f"{entry.name}.1.partial"))
-    assert open_bank().fill(tiny_backbone, few) == 1
+    candidate = Candidate("main", NAMES[0], 50)
+
+    def filled(chosen: DevelopmentSet) -> Bank:
+        bank = Bank(tmp_path / "bank", chosen, SPECIFICATION, noise_seed=0, batch_size=4, progress=False)
+        bank.fill(tiny_backbone, few)
+        return bank
+
+    first = filled(development)
+    others = np.arange(len(development.samples)) >= 4  # the first images are for validation now
+    second = filled(replace(development, training=others))
+    assert not torch.equal(first[candidate].standardiser.mean, second[candidate].standardiser.mean)
+    assert len(entries(tmp_path)) == 2
+    again = filled(development)
+    assert torch.equal(first[candidate].standardiser.mean, again[candidate].standardiser.mean)
 
 
-def test_an_interrupted_fill_leaves_nothing_behind(
-    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted, tmp_path: Path
+def test_a_fit_on_far_fewer_images_is_not_taken(
+    development: DevelopmentSet, tiny_backbone: PipelineBackbone, wanted: Wanted, tmp_path: Path
 ) -> None:
-    broken = tiny_backbone.with_denoiser(copy.deepcopy(tiny_backbone.denoiser), name="main")
-    calls = iter(range(100))
+    for images in (1, len(development.samples)):  # a new fit would take four
+        bank = Bank(
+            tmp_path / "bank",
+            part_of(development, range(images)),
+            SPECIFICATION,
+            noise_seed=0,
+            batch_size=4,
+            progress=False,
+        )
+        assert bank.fill(tiny_backbone, {50: wanted[50][:1]}) == 1
+    assert len(entries(tmp_path)) == 2
 
-    def stop_later(*_: object) -> None:
-        if next(calls) == 3:
-            raise KeyboardInterrupt
 
-    broken.denoiser.register_forward_pre_hook(stop_later)
-    with pytest.raises(KeyboardInterrupt):
-        open_bank().fill(broken, wanted)
-    assert entries(tmp_path) == []
+@pytest.mark.parametrize("stop_at", [0, 1, 3, 4, 5, 9])
+def test_an_interrupted_fill_goes_on_where_it_stopped(
+    open_bank: OpenBank,
+    tiny_backbone: PipelineBackbone,
+    wanted: Wanted,
+    development: DevelopmentSet,
+    stop_at: int,
+) -> None:
+    whole = open_bank(folder="whole", batch_size=1)
+    whole.fill(tiny_backbone, wanted)
+    with pytest.MonkeyPatch.context() as patch:
+        stopped = Counted(tiny_backbone, patch, stop_at)
+        with pytest.raises(KeyboardInterrupt):
+            open_bank(batch_size=1).fill(tiny_backbone, wanted)
+    again = open_bank(batch_size=1)
+    with pytest.MonkeyPatch.context() as patch:
+        counted = Counted(tiny_backbone, patch)
+        left = again.passes("main", tiny_backbone.identity(), wanted)
+        assert again.fill(tiny_backbone, wanted) == 4
+    assert sum(stopped.images.values()) == stop_at
+    assert left == sum(counted.images.values()) == 2 * len(development.samples) - stop_at
+    for candidate, features in features_of(again, wanted).items():
+        assert np.array_equal(features, whole[candidate].features), candidate
 
 
 def test_values_that_are_not_finite_reject_one_candidate_only(
@@ -215,6 +350,41 @@ def test_values_that_are_not_finite_reject_one_candidate_only(
     assert [sorted(file.name for file in path.iterdir()) for path in rejected] == [["entry.json"]]
 
 
+def test_a_value_that_is_not_finite_behind_the_fit_rejects_for_data_sets_with_that_image(
+    development: DevelopmentSet, tiny_backbone: PipelineBackbone, wanted: Wanted, tmp_path: Path
+) -> None:
+    few, candidate = {50: wanted[50][:1]}, Candidate("main", NAMES[0], 50)
+    last = len(development.samples) - 1
+    first = development.training & (np.arange(last + 1) < 4)  # statistics are fit on the first four
+
+    def filled(images: Sequence[int], backbone: PipelineBackbone) -> tuple[Bank, int]:
+        bank = Bank(
+            tmp_path / "bank",
+            part_of(replace(development, training=first), images),
+            SPECIFICATION,
+            noise_seed=0,
+            batch_size=1,
+            progress=False,
+        )
+        return bank, bank.fill(backbone, few)
+
+    with pytest.MonkeyPatch.context() as patch:
+        capture, runs = tiny_backbone.capture, iter(range(100))
+
+        def broken(images: list[Any], wanted: Wanted, **options: Any) -> Iterator[Any]:
+            for timestep, maps in capture(images, wanted, **options):
+                yield timestep, {name: value * (torch.inf if next(runs) == last else 1) for name, value in maps.items()}
+
+        patch.setattr(tiny_backbone, "capture", broken)
+        bank, extracted = filled(range(last + 1), tiny_backbone)
+    assert extracted == 1
+    assert "not finite" in bank.rejected[candidate]
+    bank, extracted = filled(range(last + 1), tiny_backbone)
+    assert (extracted, candidate in bank.rejected) == (0, True)
+    bank, extracted = filled(range(last), tiny_backbone)
+    assert (extracted, candidate in bank) == (0, True)
+
+
 def test_controls_go_through_the_same_bank(open_bank: OpenBank, tiny_backbone: PipelineBackbone) -> None:
     pixels, bank = PixelControl(tiny_backbone), open_bank()
     assert bank.fill(pixels, {0: list(pixels.declared)}) == 1
@@ -227,31 +397,27 @@ def test_a_folder_that_cannot_be_made_is_refused(open_bank: OpenBank, tmp_path: 
         open_bank()
 
 
-def test_memory_for_fitting_is_bounded_without_changing_anything(
+def test_raw_features_on_disk_are_bounded_without_changing_anything(
     open_bank: OpenBank,
     tiny_backbone: PipelineBackbone,
     wanted: Wanted,
     development: DevelopmentSet,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     together, parts = open_bank(), open_bank(folder="other")
     together.fill(tiny_backbone, wanted)
-    passes = []
-    capture = tiny_backbone.capture
-    monkeypatch.setattr(
-        tiny_backbone,
-        "capture",
-        lambda images, wanted, **rest: passes.append(wanted) or capture(images, wanted, **rest),
-    )
-    monkeypatch.setattr(bank_module, "_FIT_MEMORY", 1)  # every candidate by itself
+    identity, runs = tiny_backbone.identity(), len(development.samples)
+    monkeypatch.setattr(extraction_module, "_FIT_DISK", 1)  # every candidate by itself
+    assert parts.passes("main", identity, wanted) == 4 * 4 + (runs - 4) * 2
+    counted = Counted(tiny_backbone, monkeypatch)
     parts.fill(tiny_backbone, wanted)
-    candidates = [Candidate("main", entry.name, t) for t, entries in wanted.items() for entry in entries]
-    assert sum(sum(map(len, group.values())) == 1 for group in passes) >= len(candidates)
-    assert parts.passes(wanted) == 4 * 4 + (len(development.samples) - 4) * 2
-    monkeypatch.setattr(bank_module, "_FIT_MEMORY", 4 * 16 * 4 * sum(entry.channels for entry in wanted[50]))
-    assert parts.passes(wanted) == len(development.samples) * 2  # a timestep is not split where it fits
-    for candidate in candidates:
-        assert np.array_equal(together[candidate].features, parts[candidate].features), candidate
+    assert sum(counted.images.values()) == 4 * 4 + (runs - 4) * 2
+    monkeypatch.setattr(extraction_module, "_FIT_DISK", 4 * 16 * 4 * sum(entry.channels for entry in wanted[50]))
+    assert open_bank(folder="third").passes("main", identity, wanted) == runs * 2  # not split where it fits
+    for candidate, features in features_of(parts, wanted).items():
+        assert np.array_equal(together[candidate].features, features), candidate
+    assert list(tmp_path.rglob("raw.*")) == []
 
 
 def test_pooled_entries_are_means_over_points(
@@ -272,4 +438,5 @@ def test_pooled_entries_are_means_over_points(
     assert means[candidate].features.shape[:2] == (len(development.samples), 1)
     expected = np.asarray(whole[candidate].features, np.float32).mean(1, keepdims=True)
     assert np.allclose(means[candidate].features, expected, atol=2e-3)
-    assert means.estimate(wanted) * development.points.shape[1] == whole.estimate(wanted)
+    saved = 2 * len(development.samples) * (development.points.shape[1] - 1) * (12 + 8 + 12 + 12)
+    assert whole.estimate(wanted) - means.estimate(wanted) == saved

@@ -1,0 +1,219 @@
+"""Arrays of one shape by digest, in two files: what an entry of the bank is made of.
+
+``NAME.bin`` holds the arrays one after another, each in a slot; ``NAME.index`` holds a row per slot: the digest, the
+array's checksum, the share of its values that are not finite (such an array is not stored), and a checksum of the row.
+A slot is written first and its row afterwards, so what a killed process leaves half-written has no valid row; a slot
+whose checksum is off counts as missing and is written anew. Nothing else is ever moved or rewritten.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from jaxtyping import Bool, Int
+from numpy.typing import DTypeLike
+
+DIGEST_BYTES = 16
+_ROW = np.dtype([("digest", f"V{DIGEST_BYTES}"), ("crc", "<u4"), ("bad", "<f4"), ("check", "<u4")])
+_CHECKED = _ROW.itemsize - 4
+_CHUNK = 1 << 22
+"""Bytes that are read at once to compute a checksum."""
+
+
+class Features:
+    """Features (images, points, channels) that are read from disk when they are indexed, never all at once.
+
+    Indexing gives a NumPy array: a view of the mapped file where the images lie one after another in it, else a copy
+    of the images asked for.
+    """
+
+    ndim = 3
+
+    def __init__(self, stored: np.ndarray[Any, Any], slots: Int[np.ndarray, "images"]) -> None:
+        self._stored, self._slots = stored, slots
+        self.dtype: np.dtype[Any] = stored.dtype
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (len(self._slots), int(self._stored.shape[1]), int(self._stored.shape[2]))
+
+    @property
+    def nbytes(self) -> int:
+        images, points, channels = self.shape
+        return images * points * channels * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        if first is None or first is Ellipsis:
+            raise IndexError(f"the first index must select images (a number, slice or array), but got {first}.")
+        slots = self._slots[first]
+        if slots.ndim == 0:
+            return np.asarray(self._stored[int(slots)][tuple(rest)])
+        if len(slots) and (slots == np.arange(slots[0], slots[0] + len(slots))).all():
+            picked = self._stored[slots[0] : slots[0] + len(slots)]
+        else:
+            picked = self._stored[slots]
+        return np.asarray(picked[(slice(None), *rest)])
+
+    def astype(self, dtype: DTypeLike) -> np.ndarray[Any, Any]:
+        """All of it in memory."""
+        return np.asarray(self[:].astype(dtype))
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        whole = self[:]
+        return np.array(whole, dtype=dtype, copy=True) if copy else np.asarray(whole, dtype=dtype)
+
+
+class Records:
+    """Arrays by digest in a folder.
+
+    Args:
+        folder: exists once something is written.
+        name: of the two files, without suffix.
+        shape: of every array.
+        dtype: of every array.
+    """
+
+    def __init__(self, folder: Path, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        self._data, self._index = folder / f"{name}.bin", folder / f"{name}.index"
+        self._shape, self._dtype = shape, np.dtype(dtype)
+        self._bytes = int(np.prod(shape)) * self._dtype.itemsize
+        self._rows: dict[bytes, tuple[int, int, float]] = {}  # digest -> slot, checksum, share that is not finite
+        self._used: set[int] = set()
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the index again: another process may have written to it."""
+        self._rows, self._used = {}, set()
+        try:
+            content = self._index.read_bytes()
+        except FileNotFoundError:
+            return
+        rows = np.frombuffer(content[: len(content) // _ROW.itemsize * _ROW.itemsize], _ROW)
+        for slot, row in enumerate(rows):
+            raw = row.tobytes()
+            if zlib.crc32(raw[:_CHECKED]) == row["check"]:
+                self._rows[raw[:DIGEST_BYTES]] = (slot, int(row["crc"]), float(row["bad"]))
+                self._used.add(slot)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._rows
+
+    def not_finite(self, digest: bytes) -> float:
+        """Share of an array's values that are not finite; 0 where it is whole or not there."""
+        return self._rows[digest][2] if digest in self._rows else 0.0
+
+    def whole(self, digests: Sequence[bytes] | None = None) -> Bool[np.ndarray, "digests"]:
+        """Per digest (default: all there are), whether its array is there with the right checksum, or known as bad."""
+        asked = list(self._rows) if digests is None else digests
+        known: dict[bytes, bool] = {}
+        with self._opened(self._data, write=False) as file:
+            for digest in sorted(set(asked) & set(self._rows), key=lambda entry: self._rows[entry][0]):
+                slot, crc, bad = self._rows[digest]
+                known[digest] = bad > 0 or self._checksum(file, slot) == crc
+        return np.array([known.get(digest, False) for digest in asked], dtype=bool)
+
+    def drop_damaged(self) -> int:
+        """Free the slots whose checksum is off; returns how many."""
+        digests = list(self._rows)
+        damaged = [digest for digest, whole in zip(digests, self.whole(digests), strict=True) if not whole]
+        with self._opened(self._index, write=True) as file:
+            for digest in damaged:
+                slot = self._rows.pop(digest)[0]
+                self._used.discard(slot)
+                file.seek(slot * _ROW.itemsize)
+                file.write(bytes(_ROW.itemsize))
+        return len(damaged)
+
+    def write(
+        self,
+        digests: Sequence[bytes],
+        positions: Sequence[int],
+        arrays: np.ndarray[Any, Any],
+        *,
+        only_finite: bool = True,
+    ) -> None:
+        """Store arrays, or replace them.
+
+        Args:
+            digests: one per array.
+            positions: the slot to take for each, if it is free: neighbours are then read together.
+            arrays: along the first axis.
+            only_finite: of an array with other values, note their share and store nothing else.
+        """
+        slots = [self._slot(digest, position) for digest, position in zip(digests, positions, strict=True)]
+        rows = []
+        with self._opened(self._data, write=True) as file:
+            for slot, values in zip(slots, arrays, strict=True):
+                bad = 1 - float(np.isfinite(values).mean()) if only_finite else 0.0
+                content = b"" if bad else np.ascontiguousarray(values, self._dtype).tobytes()
+                file.seek(slot * self._bytes)
+                file.write(content)
+                rows.append((zlib.crc32(content), bad))
+        with self._opened(self._index, write=True) as file:
+            for digest, slot, (crc, bad) in zip(digests, slots, rows, strict=True):
+                row = np.zeros(1, _ROW)
+                row["digest"], row["crc"], row["bad"] = np.void(digest), crc, bad
+                row["check"] = zlib.crc32(row.tobytes()[:_CHECKED])
+                file.seek(slot * _ROW.itemsize)
+                file.write(row.tobytes())
+                self._rows[digest] = (slot, crc, float(row["bad"][0]))
+
+    def read(self, digests: Sequence[bytes]) -> np.ndarray[Any, Any]:
+        """Arrays of these digests in memory, along a new first axis."""
+        return np.array(self.features(digests)[:])
+
+    def features(self, digests: Sequence[bytes]) -> Features:
+        """Arrays of these digests, mapped. They must be there; the arrays must have two axes."""
+        slots = np.array([self._rows[digest][0] for digest in digests], dtype=np.int64)
+        stored: np.ndarray[Any, Any] = np.memmap(
+            self._data, self._dtype, mode="r", shape=(int(slots.max()) + 1, *self._shape)
+        )
+        return Features(stored, slots)
+
+    def delete(self) -> None:
+        self._data.unlink(missing_ok=True)
+        self._index.unlink(missing_ok=True)
+        self._rows, self._used = {}, set()
+
+    def _slot(self, digest: bytes, position: int) -> int:
+        if digest in self._rows:
+            return self._rows[digest][0]
+        slot = position if position not in self._used else next(i for i in count() if i not in self._used)
+        self._used.add(slot)
+        return slot
+
+    def _checksum(self, file: BinaryIO, slot: int) -> int:
+        file.seek(slot * self._bytes)
+        crc, left = 0, self._bytes
+        while left:
+            part = file.read(min(left, _CHUNK))
+            if not part:
+                return -1  # the file was cut short
+            crc, left = zlib.crc32(part, crc), left - len(part)
+        return crc
+
+    @contextmanager
+    def _opened(self, path: Path, *, write: bool) -> Iterator[BinaryIO]:
+        flags = os.O_RDWR | os.O_CREAT if write else os.O_RDONLY
+        try:
+            handle = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o644)
+        except FileNotFoundError:
+            if write:
+                raise
+            handle = os.open(os.devnull, os.O_RDONLY)  # nothing is there, so nothing is whole
+        with os.fdopen(handle, "r+b" if write else "rb") as file:
+            yield file
