@@ -9,10 +9,10 @@ whose checksum is off counts as missing and is written anew. Nothing else is eve
 from __future__ import annotations
 
 import os
+import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,8 +21,10 @@ from jaxtyping import Bool, Int
 from numpy.typing import DTypeLike
 
 DIGEST_BYTES = 16
-_ROW = np.dtype([("digest", f"V{DIGEST_BYTES}"), ("crc", "<u4"), ("bad", "<f4"), ("check", "<u4")])
-_CHECKED = _ROW.itemsize - 4
+_ROW = struct.Struct(f"<{DIGEST_BYTES}sIfI")
+"""Digest, checksum of the array, share of its values that are not finite, checksum of the row."""
+
+_CHECKED = _ROW.size - 4
 _CHUNK = 1 << 22
 """Bytes that are read at once to compute a checksum."""
 
@@ -90,27 +92,20 @@ class Records:
         self._bytes = int(np.prod(shape)) * self._dtype.itemsize
         self._rows: dict[bytes, tuple[int, int, float]] = {}  # digest -> slot, checksum, share that is not finite
         self._used: set[int] = set()
-        self.reload()
-
-    def reload(self) -> None:
-        """Read the index again: another process may have written to it."""
-        self._rows, self._used = {}, set()
+        self._free = 0  # no slot before it is
         try:
             content = self._index.read_bytes()
         except FileNotFoundError:
             return
-        rows = np.frombuffer(content[: len(content) // _ROW.itemsize * _ROW.itemsize], _ROW)
-        for slot, row in enumerate(rows):
-            raw = row.tobytes()
-            if zlib.crc32(raw[:_CHECKED]) == row["check"]:
-                self._rows[raw[:DIGEST_BYTES]] = (slot, int(row["crc"]), float(row["bad"]))
+        rows = _ROW.iter_unpack(content[: len(content) // _ROW.size * _ROW.size])
+        for slot, (digest, crc, bad, check) in enumerate(rows):
+            start = slot * _ROW.size
+            if zlib.crc32(content[start : start + _CHECKED]) == check:
+                self._rows[digest] = (slot, crc, bad)
                 self._used.add(slot)
 
     def __len__(self) -> int:
         return len(self._rows)
-
-    def __contains__(self, digest: bytes) -> bool:
-        return digest in self._rows
 
     def not_finite(self, digest: bytes) -> float:
         """Share of an array's values that are not finite; 0 where it is whole or not there."""
@@ -120,7 +115,7 @@ class Records:
         """Per digest (default: all there are), whether its array is there with the right checksum, or known as bad."""
         asked = list(self._rows) if digests is None else digests
         known: dict[bytes, bool] = {}
-        with self._opened(self._data, write=False) as file:
+        with _opened(self._data, write=False) as file:
             for digest in sorted(set(asked) & set(self._rows), key=lambda entry: self._rows[entry][0]):
                 slot, crc, bad = self._rows[digest]
                 known[digest] = bad > 0 or self._checksum(file, slot) == crc
@@ -130,12 +125,13 @@ class Records:
         """Free the slots whose checksum is off; returns how many."""
         digests = list(self._rows)
         damaged = [digest for digest, whole in zip(digests, self.whole(digests), strict=True) if not whole]
-        with self._opened(self._index, write=True) as file:
+        with _opened(self._index, write=True) as file:
             for digest in damaged:
                 slot = self._rows.pop(digest)[0]
                 self._used.discard(slot)
-                file.seek(slot * _ROW.itemsize)
-                file.write(bytes(_ROW.itemsize))
+                self._free = min(self._free, slot)
+                file.seek(slot * _ROW.size)
+                file.write(bytes(_ROW.size))
         return len(damaged)
 
     def write(
@@ -154,23 +150,19 @@ class Records:
             arrays: along the first axis.
             only_finite: of an array with other values, note their share and store nothing else.
         """
+        values = np.ascontiguousarray(arrays, self._dtype)
+        bad = np.zeros(len(values))
+        if only_finite and not np.isfinite(values).all():
+            bad = 1 - np.isfinite(values).reshape(len(values), -1).mean(1)
+        contents = [b"" if share else entry.data.cast("B") for entry, share in zip(values, bad, strict=True)]
         slots = [self._slot(digest, position) for digest, position in zip(digests, positions, strict=True)]
         rows = []
-        with self._opened(self._data, write=True) as file:
-            for slot, values in zip(slots, arrays, strict=True):
-                bad = 1 - float(np.isfinite(values).mean()) if only_finite else 0.0
-                content = b"" if bad else np.ascontiguousarray(values, self._dtype).tobytes()
-                file.seek(slot * self._bytes)
-                file.write(content)
-                rows.append((zlib.crc32(content), bad))
-        with self._opened(self._index, write=True) as file:
-            for digest, slot, (crc, bad) in zip(digests, slots, rows, strict=True):
-                row = np.zeros(1, _ROW)
-                row["digest"], row["crc"], row["bad"] = np.void(digest), crc, bad
-                row["check"] = zlib.crc32(row.tobytes()[:_CHECKED])
-                file.seek(slot * _ROW.itemsize)
-                file.write(row.tobytes())
-                self._rows[digest] = (slot, crc, float(row["bad"][0]))
+        for digest, slot, content, share in zip(digests, slots, contents, bad, strict=True):
+            self._rows[digest] = (slot, zlib.crc32(content), float(share))
+            row = _ROW.pack(digest, zlib.crc32(content), share, 0)[:_CHECKED]
+            rows.append(row + zlib.crc32(row).to_bytes(4, "little"))
+        _write(self._data, self._bytes, slots, contents)
+        _write(self._index, _ROW.size, slots, rows)
 
     def read(self, digests: Sequence[bytes]) -> np.ndarray[Any, Any]:
         """Arrays of these digests in memory, along a new first axis."""
@@ -187,14 +179,17 @@ class Records:
     def delete(self) -> None:
         self._data.unlink(missing_ok=True)
         self._index.unlink(missing_ok=True)
-        self._rows, self._used = {}, set()
+        self._rows, self._used, self._free = {}, set(), 0
 
     def _slot(self, digest: bytes, position: int) -> int:
         if digest in self._rows:
             return self._rows[digest][0]
-        slot = position if position not in self._used else next(i for i in count() if i not in self._used)
-        self._used.add(slot)
-        return slot
+        if position in self._used:
+            while self._free in self._used:
+                self._free += 1
+            position = self._free
+        self._used.add(position)
+        return position
 
     def _checksum(self, file: BinaryIO, slot: int) -> int:
         file.seek(slot * self._bytes)
@@ -206,14 +201,24 @@ class Records:
             crc, left = zlib.crc32(part, crc), left - len(part)
         return crc
 
-    @contextmanager
-    def _opened(self, path: Path, *, write: bool) -> Iterator[BinaryIO]:
-        flags = os.O_RDWR | os.O_CREAT if write else os.O_RDONLY
-        try:
-            handle = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o644)
-        except FileNotFoundError:
-            if write:
-                raise
-            handle = os.open(os.devnull, os.O_RDONLY)  # nothing is there, so nothing is whole
-        with os.fdopen(handle, "r+b" if write else "rb") as file:
-            yield file
+
+def _write(path: Path, size: int, slots: Sequence[int], contents: Sequence[bytes | memoryview]) -> None:
+    """Write contents into their slots of `size` bytes."""
+    with _opened(path, write=True) as file:
+        for slot, content in zip(slots, contents, strict=True):
+            if file.tell() != slot * size:
+                file.seek(slot * size)
+            file.write(content)
+
+
+@contextmanager
+def _opened(path: Path, *, write: bool) -> Iterator[BinaryIO]:
+    flags = os.O_RDWR | os.O_CREAT if write else os.O_RDONLY
+    try:
+        handle = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o644)
+    except FileNotFoundError:
+        if write:
+            raise
+        handle = os.open(os.devnull, os.O_RDONLY)  # nothing is there, so nothing is whole
+    with os.fdopen(handle, "r+b" if write else "rb") as file:
+        yield file
