@@ -86,7 +86,7 @@ class Place:
             self.unfit = [image for image, there in zip(self.unfit, whole, strict=True) if not there]
             return None
         records, digests = self.records(standardiser), self.images.digests
-        bad = max(map(records.not_finite, digests))
+        bad = records.not_finite(digests)
         if bad:
             return not_finite(bad)
         self.unfit, self.missing = [], np.flatnonzero(~records.whole(digests)).tolist()

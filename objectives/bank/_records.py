@@ -9,7 +9,6 @@ whose checksum is off counts as missing and is written anew. Nothing else is eve
 from __future__ import annotations
 
 import os
-import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,10 +20,8 @@ from jaxtyping import Bool, Int
 from numpy.typing import DTypeLike
 
 DIGEST_BYTES = 16
-_ROW = struct.Struct(f"<{DIGEST_BYTES}sIfI")
-"""Digest, checksum of the array, share of its values that are not finite, checksum of the row."""
-
-_CHECKED = _ROW.size - 4
+_ROW = np.dtype([("digest", f"S{DIGEST_BYTES}"), ("crc", "<u4"), ("bad", "<f4"), ("check", "<u4")])
+_CHECKED = _ROW.itemsize - 4
 _CHUNK = 1 << 22
 """Bytes that are read at once to compute a checksum."""
 
@@ -90,48 +87,36 @@ class Records:
         self._data, self._index = folder / f"{name}.bin", folder / f"{name}.index"
         self._shape, self._dtype = shape, np.dtype(dtype)
         self._bytes = int(np.prod(shape)) * self._dtype.itemsize
-        self._rows: dict[bytes, tuple[int, int, float]] = {}  # digest -> slot, checksum, share that is not finite
-        self._used: set[int] = set()
-        self._free = 0  # no slot before it is
-        try:
-            content = self._index.read_bytes()
-        except FileNotFoundError:
-            return
-        rows = _ROW.iter_unpack(content[: len(content) // _ROW.size * _ROW.size])
-        for slot, (digest, crc, bad, check) in enumerate(rows):
-            start = slot * _ROW.size
-            if zlib.crc32(content[start : start + _CHECKED]) == check:
-                self._rows[digest] = (slot, crc, bad)
-                self._used.add(slot)
+        # Kept as it is on disk: of many entries and images together, objects would take tens of megabytes.
+        content = self._index.read_bytes() if self._index.exists() else b""
+        self._table = np.frombuffer(content[: len(content) // _ROW.itemsize * _ROW.itemsize], _ROW).copy()
+        self._valid = np.array([_check_of(row) == row["check"] for row in self._table], dtype=bool)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return int(self._valid.sum())
 
-    def not_finite(self, digest: bytes) -> float:
-        """Share of an array's values that are not finite; 0 where it is whole or not there."""
-        return self._rows[digest][2] if digest in self._rows else 0.0
+    def not_finite(self, digests: Sequence[bytes]) -> float:
+        """The largest share of values that are not finite among these arrays; 0 where none is there."""
+        slots = self._slots()
+        return max((float(self._table["bad"][slots[digest]]) for digest in digests if digest in slots), default=0.0)
 
     def whole(self, digests: Sequence[bytes] | None = None) -> Bool[np.ndarray, "digests"]:
         """Per digest (default: all there are), whether its array is there with the right checksum, or known as bad."""
-        asked = list(self._rows) if digests is None else digests
+        slots = self._slots()
+        asked = list(slots) if digests is None else digests
         known: dict[bytes, bool] = {}
         with _opened(self._data, write=False) as file:
-            for digest in sorted(set(asked) & set(self._rows), key=lambda entry: self._rows[entry][0]):
-                slot, crc, bad = self._rows[digest]
-                known[digest] = bad > 0 or self._checksum(file, slot) == crc
+            for digest in sorted(set(asked) & set(slots), key=lambda entry: slots[entry]):
+                row = self._table[slots[digest]]
+                known[digest] = bool(row["bad"] > 0 or self._checksum(file, slots[digest]) == row["crc"])
         return np.array([known.get(digest, False) for digest in asked], dtype=bool)
 
     def drop_damaged(self) -> int:
         """Free the slots whose checksum is off; returns how many."""
-        digests = list(self._rows)
-        damaged = [digest for digest, whole in zip(digests, self.whole(digests), strict=True) if not whole]
-        with _opened(self._index, write=True) as file:
-            for digest in damaged:
-                slot = self._rows.pop(digest)[0]
-                self._used.discard(slot)
-                self._free = min(self._free, slot)
-                file.seek(slot * _ROW.size)
-                file.write(bytes(_ROW.size))
+        slots = self._slots()
+        damaged = [slot for slot, whole in zip(slots.values(), self.whole(list(slots)), strict=True) if not whole]
+        _write(self._index, _ROW.itemsize, damaged, [bytes(_ROW.itemsize)] * len(damaged))
+        self._valid[damaged] = False
         return len(damaged)
 
     def write(
@@ -156,13 +141,11 @@ class Records:
             bad = 1 - np.isfinite(values).reshape(len(values), -1).mean(1)
         contents = [b"" if share else entry.data.cast("B") for entry, share in zip(values, bad, strict=True)]
         slots = [self._slot(digest, position) for digest, position in zip(digests, positions, strict=True)]
-        rows = []
         for digest, slot, content, share in zip(digests, slots, contents, bad, strict=True):
-            self._rows[digest] = (slot, zlib.crc32(content), float(share))
-            row = _ROW.pack(digest, zlib.crc32(content), share, 0)[:_CHECKED]
-            rows.append(row + zlib.crc32(row).to_bytes(4, "little"))
+            self._table[slot] = (digest, zlib.crc32(content), share, 0)
+            self._table["check"][slot] = _check_of(self._table[slot])
         _write(self._data, self._bytes, slots, contents)
-        _write(self._index, _ROW.size, slots, rows)
+        _write(self._index, _ROW.itemsize, slots, [self._table[slot].tobytes() for slot in slots])
 
     def read(self, digests: Sequence[bytes]) -> np.ndarray[Any, Any]:
         """Arrays of these digests in memory, along a new first axis."""
@@ -170,7 +153,8 @@ class Records:
 
     def features(self, digests: Sequence[bytes]) -> Features:
         """Arrays of these digests, mapped. They must be there; the arrays must have two axes."""
-        slots = np.array([self._rows[digest][0] for digest in digests], dtype=np.int64)
+        slot_of = self._slots()
+        slots = np.array([slot_of[digest] for digest in digests], dtype=np.int64)
         stored: np.ndarray[Any, Any] = np.memmap(
             self._data, self._dtype, mode="r", shape=(int(slots.max()) + 1, *self._shape)
         )
@@ -179,16 +163,27 @@ class Records:
     def delete(self) -> None:
         self._data.unlink(missing_ok=True)
         self._index.unlink(missing_ok=True)
-        self._rows, self._used, self._free = {}, set(), 0
+        self._table, self._valid = self._table[:0], self._valid[:0]
+
+    def _slots(self) -> dict[bytes, int]:
+        """Slots by digest."""
+        content, size = self._table.tobytes(), _ROW.itemsize
+        places = np.flatnonzero(self._valid).tolist()
+        return {content[slot * size : slot * size + DIGEST_BYTES]: slot for slot in places}
 
     def _slot(self, digest: bytes, position: int) -> int:
-        if digest in self._rows:
-            return self._rows[digest][0]
-        if position in self._used:
-            while self._free in self._used:
-                self._free += 1
-            position = self._free
-        self._used.add(position)
+        """The slot that an array has or gets: that of its position, else the first free one."""
+        found = np.flatnonzero((self._table["digest"] == digest) & self._valid)
+        if len(found):
+            return int(found[0])
+        if position < len(self._valid) and self._valid[position]:
+            free = np.flatnonzero(~self._valid)
+            position = int(free[0]) if len(free) else len(self._valid)
+        if position >= len(self._valid):
+            more = position + 1 - len(self._valid)
+            self._table = np.concatenate([self._table, np.zeros(more, _ROW)])
+            self._valid = np.concatenate([self._valid, np.zeros(more, dtype=bool)])
+        self._valid[position] = True
         return position
 
     def _checksum(self, file: BinaryIO, slot: int) -> int:
@@ -200,6 +195,10 @@ class Records:
                 return -1  # the file was cut short
             crc, left = zlib.crc32(part, crc), left - len(part)
         return crc
+
+
+def _check_of(row: np.void) -> int:
+    return zlib.crc32(row.tobytes()[:_CHECKED])
 
 
 def _write(path: Path, size: int, slots: Sequence[int], contents: Sequence[bytes | memoryview]) -> None:
