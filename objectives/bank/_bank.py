@@ -16,7 +16,7 @@ from diffsift.spaces import Candidate
 from ..development import DevelopmentSet
 from ..specification import BankSpecification
 from ._budget import check_budget, entry_bytes
-from ._extraction import Extraction, fit_groups
+from ._extraction import Extraction, fit_groups, fit_memory
 from ._images import ImageSet
 from ._place import Entry, Place, Wanted, places_of
 
@@ -54,7 +54,9 @@ class Bank:
         self._folder, self._development, self._specification = folder, development, specification
         self._noise_seed, self._study = noise_seed, study
         self._images = ImageSet(development, specification)
-        self._extraction = Extraction(self._images, noise_seed=noise_seed, batch_size=batch_size, progress=progress)
+        self._extraction = Extraction(
+            self._images, noise_seed=noise_seed, batch_size=batch_size, progress=progress, study=study
+        )
         self._entries: dict[Candidate, Entry] = {}
         self.rejected: dict[Candidate, str] = {}
         try:
@@ -82,10 +84,11 @@ class Bank:
         return sum(self._bytes_of(activation) for activations in wanted.values() for activation in activations)
 
     def fit_memory(self, wanted: Wanted) -> int:
-        """Bytes that it takes to fit the widest of these: raw features in float32, and twice in float64."""
+        """Bytes that it takes to fit statistics of the widest of these, a candidate at a time."""
         images = min(self._specification.fit_images, int(self._development.training.sum()))
-        widest = max((entry.channels for activations in wanted.values() for entry in activations), default=0)
-        return images * int(self._development.points.shape[1]) * widest * (4 + 2 * 8)
+        points, limit = int(self._development.points.shape[1]), self._specification.max_channels
+        widths = {entry.channels for activations in wanted.values() for entry in activations}
+        return max((fit_memory(images, points, channels, limit) for channels in widths), default=0)
 
     def check_budget(self, candidates: Sequence[Activation], baselines: Sequence[Activation] = ()) -> None:
         """Refuse a bank beyond `bank.budget_gb`, one activation per entry; baselines are always extracted.
@@ -145,6 +148,10 @@ class Bank:
             for place in pending:
                 if place.folder.lock.acquire():
                     held.append(place)
+                elif not held:
+                    # Who writes the first most likely writes the others: two that share them would make every pass
+                    # twice.
+                    break
             # A moment ago another process may have finished it.
             mine = [place for place in held if not self._open(place)]
             if mine:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 from tqdm import tqdm
 
@@ -23,6 +23,10 @@ from ._records import Records
 
 _FIT_DISK = 1_000_000_000
 """Bytes of raw features that lie on disk at once while statistics and projections are fit."""
+
+
+_FIT_MEMORY = 500_000_000
+"""Bytes of features in float32 that a fit holds at once; it takes five times as much while it computes."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,14 @@ class Extraction:
         noise_seed: seed of the noise added to images.
         batch_size: images that run through a backbone together.
         progress: show a progress bar.
+        study: noted in the entries that are made.
     """
 
-    def __init__(self, images: ImageSet, *, noise_seed: int, batch_size: int, progress: bool) -> None:
+    def __init__(
+        self, images: ImageSet, *, noise_seed: int, batch_size: int, progress: bool, study: str | None
+    ) -> None:
         self._images, self._noise_seed = images, noise_seed
-        self._batch_size, self._progress = batch_size, progress
+        self._batch_size, self._progress, self._study = batch_size, progress, study
 
     def run(self, backbone: Backbone, places: Sequence[Place], about: str) -> None:
         """Extract what entries lack: first the images statistics are fit on, then the others.
@@ -60,6 +67,8 @@ class Extraction:
             if place.description is None:
                 place.description = new_description(place.key, self._images.fresh_fit, about)
                 place.folder.create(place.description)
+            if self._study is not None:  # now, so that an entry which is never finished has an owner too
+                place.folder.note_study(self._study)
         with tqdm(
             total=self.passes(places), desc=f"bank: {backbone.name}", unit="pass", disable=not self._progress
         ) as progress:
@@ -133,12 +142,19 @@ class Extraction:
         """Fit an entry's statistics on the raw features it holds, and turn these into its first records."""
         assert place.description is not None
         images = self._images.positions(place.description.fit)
-        values = torch.from_numpy(raw.read(self._images.of(images)))
-        found = fitted(values, self._images.specification.max_channels)
+        features = raw.features(self._images.of(images))
+        chosen = _fit_points(*features.shape)
+        values = np.stack([features[image][chosen] for image in range(len(images))])
+        found = fitted(torch.from_numpy(values), self._images.specification.max_channels)
         if isinstance(found, Standardiser):
-            self._keep(place.records(found), found, images, values)
+            records = place.records(found)
+            together = max(1, _FIT_MEMORY // (features.nbytes // len(images)))
+            for start in range(0, len(images), together):
+                part = slice(start, start + together)
+                self._keep(records, found, images[part], torch.from_numpy(np.array(features[part])))
         # From here on the entry has statistics, and others read its records.
         place.description = place.folder.settle(place.description, found)
+        del features
         raw.delete()
 
     def _keep_raw(self, records: Records, images: list[int], sampled: Tensor) -> None:
@@ -150,6 +166,18 @@ class Extraction:
         pooled = self._images.development.pooled
         features = (standardised.mean(1, keepdim=True) if pooled else standardised).to(torch.float16)
         records.write(self._images.of(images), images, features.numpy())
+
+
+def fit_memory(images: int, points: int, channels: int, max_channels: int) -> int:
+    """Bytes that it takes to fit a candidate: features in float32, twice in float64, and matrices for a projection."""
+    features = images * len(_fit_points(images, points, channels)) * channels
+    return features * (4 + 2 * 8) + (3 * 8 * channels**2 if channels > max_channels else 0)
+
+
+def _fit_points(images: int, points: int, channels: int) -> Int[np.ndarray, "chosen"]:
+    """The points of each image that statistics are fit on: all, or as many as memory holds, evenly spaced."""
+    most = max(1, _FIT_MEMORY // (4 * images * channels))
+    return np.arange(points) if points <= most else np.arange(most) * points // most
 
 
 def fit_groups(places: Sequence[Place]) -> list[list[Place]]:

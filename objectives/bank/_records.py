@@ -147,10 +147,6 @@ class Records:
         _write(self._data, self._bytes, slots, contents)
         _write(self._index, _ROW.itemsize, slots, [self._table[slot].tobytes() for slot in slots])
 
-    def read(self, digests: Sequence[bytes]) -> np.ndarray[Any, Any]:
-        """Arrays of these digests in memory, along a new first axis."""
-        return np.array(self.features(digests)[:])
-
     def features(self, digests: Sequence[bytes]) -> Features:
         """Arrays of these digests, mapped. They must be there; the arrays must have two axes."""
         slot_of = self._slots()

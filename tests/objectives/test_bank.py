@@ -420,6 +420,26 @@ def test_raw_features_on_disk_are_bounded_without_changing_anything(
     assert list(tmp_path.rglob("raw.*")) == []
 
 
+def test_memory_for_fitting_is_bounded(
+    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, candidate = {50: wanted[50][:1]}, Candidate("main", NAMES[0], 50)
+    channels = wanted[50][0].channels
+    exact, bounded = open_bank(), open_bank(folder="other")
+    exact.fill(tiny_backbone, few)
+    most = bounded.fit_memory(few)
+    monkeypatch.setattr(extraction_module, "_FIT_MEMORY", 4 * 4 * 8 * channels)  # eight of sixteen points, two images
+    assert bounded.fit_memory(few) < most
+    bounded.fill(tiny_backbone, few)
+    assert not torch.equal(exact[candidate].standardiser.mean, bounded[candidate].standardiser.mean)
+    statistics, fewer = exact[candidate].standardiser, bounded[candidate].standardiser
+    assert ((statistics.mean - fewer.mean) * statistics.scale).abs().max() < 1  # within a deviation
+    monkeypatch.setattr(extraction_module, "_FIT_MEMORY", 4 * 4 * 16 * channels)  # all points
+    whole = open_bank(folder="third")
+    whole.fill(tiny_backbone, few)
+    assert np.array_equal(exact[candidate].features, whole[candidate].features)
+
+
 def test_pooled_entries_are_means_over_points(
     open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted, development: DevelopmentSet, tmp_path: Path
 ) -> None:
