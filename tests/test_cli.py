@@ -242,7 +242,7 @@ def test_the_bank_is_listed_and_cleaned(tiny_pipeline: Path, tiny_data: Path, tm
     spec = write(tmp_path / "spec.yaml", values)
     done("search", spec, "--out", tmp_path / "selection.json", *options)
     listed = done("bank", "list", "--check", *options)
-    for word in ("tiny", "whole", "UNet2D", "50, 300", "pixels:", "latents:"):
+    for word in ("tiny", "sound", "UNet2D", "50, 300", "pixels:", "latents:"):
         assert word in listed
     assert "what to remove must be said" in refused("bank", "clean", *options)
     assert "known: tiny" in refused("bank", "clean", "--study", "other", *options)

@@ -10,7 +10,7 @@ from typing import Literal
 from ._entry import FORMAT, DamagedEntryError, Description, EntryFolder
 from ._records import Records
 
-State = Literal["whole", "unfinished", "rejected", "damaged", "unreadable", "left over", "being written"]
+State = Literal["sound", "unfinished", "rejected", "damaged", "unreadable", "left over", "being written"]
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,10 @@ class StoredEntry:
         images: how many records it has.
         size: bytes on disk.
         studies: that used it.
-        state: ``unfinished``: statistics are not fit yet; ``damaged``: records are not what was written (seen only
-            where that was asked for); ``unreadable``: description or statistics are not; ``left over``: of another
-            format, or half-made by a process that was killed.
+        state: ``sound``: what is there is in order; ``unfinished``: statistics are not fit yet; ``rejected``: the
+            candidate has values that are not finite; ``damaged``: records are not what was written (seen only where
+            that was asked for); ``unreadable``: description or statistics are not; ``left over``: of another format,
+            or half-made by a process that was killed.
     """
 
     path: Path
@@ -130,7 +131,7 @@ def _looked_at(entry: EntryFolder, description: Description | None, check: bool)
     records = _records(entry, description)
     if records is None:
         return 0, "unfinished"
-    return len(records), "damaged" if check and not bool(records.whole().all()) else "whole"
+    return len(records), "damaged" if check and not bool(records.whole().all()) else "sound"
 
 
 def _records(entry: EntryFolder, description: Description) -> Records | None:

@@ -245,7 +245,7 @@ def test_the_inventory_tells_states_and_studies(
         bank_of(folder, tiny_data, study=study).fill(tiny_backbone, {50: wanted[50][: 1 if study == "two" else 3]})
     bank_of(folder, tiny_data).fill(tiny_backbone, {300: wanted[50][:1]})
     found = inventory(folder)
-    assert {entry.state for entry in found} == {"whole"}
+    assert {entry.state for entry in found} == {"sound"}
     assert {entry.images for entry in found} == {images}
     assert sorted((entry.timestep, entry.studies) for entry in found) == [
         (50, ("one",)),
@@ -258,7 +258,7 @@ def test_the_inventory_tells_states_and_studies(
     content = bytearray((own.path / "features.bin").read_bytes())
     content[0] ^= 1
     (own.path / "features.bin").write_bytes(content)
-    assert {entry.state for entry in inventory(folder)} == {"whole"}
+    assert {entry.state for entry in inventory(folder)} == {"sound"}
     assert [entry.path for entry in inventory(folder, check=True) if entry.state == "damaged"] == [own.path]
 
 
@@ -290,7 +290,7 @@ def test_cleaning_removes_what_was_asked_for_and_nothing_else(
     assert sorted(step.part for step in steps) == ["damaged records", "entry"]
     assert clean(steps) == []
     (left,) = inventory(folder, check=True)
-    assert (left.path, left.images, left.state) == (kept.path, images - 1, "whole")
+    assert (left.path, left.images, left.state) == (kept.path, images - 1, "sound")
 
 
 def test_a_budget_is_respected_and_its_advice_fits(
