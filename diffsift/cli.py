@@ -27,6 +27,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+bank_app = typer.Typer(help="Look at the bank of features, or clean it up.", no_args_is_help=True)
+app.add_typer(bank_app, name="bank")
+
 WorkspaceOption = Annotated[
     Path | None,
     typer.Option(
@@ -132,7 +135,8 @@ def search(
 ) -> None:
     """Search for the best features; a study of the same name is gone on with."""
     with _errors():
-        from diffsift.job import plan, select
+        from diffsift.job import select
+        from diffsift.planning import plan
         from diffsift.specification import load_specification
 
         loaded = load_specification(specification).with_runtime(trials=trials, timeout=timeout)
@@ -279,6 +283,36 @@ def extract(
         extract_files(
             selection, images, out, model=model, device=device, batch_size=batch_size, prompts=prompts, say=_say
         )
+
+
+@bank_app.command("list", epilog="Example: diffsift bank list --check")
+def bank_list(
+    check: Annotated[bool, typer.Option("--check", help="Read everything and compare it with its checksums.")] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """What is in the bank, for which studies, and how large it is."""
+    with _errors():
+        from diffsift.banking import print_bank
+
+        print_bank(workspace, check=check)
+
+
+@bank_app.command("clean", epilog="Example: diffsift bank clean --unused --damaged")
+def bank_clean(
+    unused: Annotated[bool, typer.Option("--unused", help="Entries that no study used, and leftovers.")] = False,
+    damaged: Annotated[bool, typer.Option("--damaged", help="Entries and records whose checksum is off.")] = False,
+    study: Annotated[str | None, typer.Option(help="Entries that only this study used.", metavar="NAME")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Remove entries from the bank; a search that needs them extracts them again."""
+    with _errors():
+        from diffsift.banking import clean_bank
+
+        def agreed(question: str) -> bool:
+            return yes or typer.confirm(question)
+
+        clean_bank(workspace, unused=unused, damaged=damaged, study=study, agreed=agreed, say=_say)
 
 
 @app.command(epilog="Example: diffsift ui --port 5001")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +14,13 @@ from diffsift.backbones import resolve_device, resolve_dtype
 from diffsift.errors import SpecificationError, StudyError, did_you_mean
 from diffsift.finish import finish
 from diffsift.objectives import TestResult
-from diffsift.objectives.bank import image_tensors, prompts_of
+from diffsift.objectives.bank import prompts_of
 from diffsift.objectives.datasets import Dataset
 from diffsift.pictures import report_pictures
-from diffsift.preparation import OLDER, PAPER, Prepared, Say, Source, prepare
+from diffsift.preparation import OLDER, PAPER, Prepared, Say, prepare
 from diffsift.search import SearchSpace, SearchStudy
 from diffsift.search.confirmation import FOUND
-from diffsift.spaces import Candidate, Decision
+from diffsift.spaces import Candidate
 from diffsift.specification import Specification
 from diffsift.tracking import ActivationDecision, Ledger, MlflowLog, Outcome, TrialRecord, open_database
 from diffsift.tracking.report import write_report
@@ -40,37 +38,6 @@ class Result:
     outcome: Outcome
     selection_file: Path
     report_file: Path
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a search will cost, known before it starts.
-
-    Attributes:
-        decisions: of the filters, one per activation.
-        candidates: in the pool.
-        images: development images, each run once per timestep.
-        passes: of the denoiser, for the bank.
-        seconds: estimated from two measured batches; the search itself takes some hundredths of a second a trial.
-        bytes: of the bank; entries that exist already are counted too.
-        free: bytes on the disk.
-    """
-
-    decisions: tuple[Decision, ...]
-    candidates: int
-    images: int
-    passes: int
-    seconds: float
-    bytes: int
-    free: int
-
-    def describe(self, trials: int) -> str:
-        """One line for people."""
-        return (
-            f"{self.candidates} candidates; {self.passes} passes ({self.images} images), about {self.seconds:.0f} s; "
-            f"bank at most {self.bytes / 1e6:.0f} MB of {self.free / 1e9:.0f} GB free; then {trials} trials, some "
-            "hundredths of a second each"
-        )
 
 
 def select(
@@ -188,41 +155,6 @@ def stored_specification(study: str, place: Workspace, storage: str | None = Non
         raise StudyError(f"no study is named {study!r} in {storage or place.folder}{did_you_mean(study, known)}")
     identity = {part: value for part, value in row.identity.items() if part != _CONTENT}
     return Specification.parse(_merged(identity, row.runtime), source=f"study {study}")
-
-
-def plan(specification: Specification, *, workspace: str | Path | None = None, say: Say = print) -> Plan:
-    """Check everything and say what the search will cost, from two measured batches; nothing is extracted."""
-    place = Workspace.at(workspace)
-    prepared = prepare(specification, place, False, say)
-    development = prepared.bank.development
-    wanted = [prepared.wanted(source) for source in prepared.sources.values()]
-    return Plan(
-        decisions=tuple(decision for source in prepared.sources.values() for decision in source.decisions),
-        candidates=sum(len(source.kept) for source in prepared.sources.values()) * len(specification.timesteps),
-        images=len(development.samples),
-        passes=sum(
-            prepared.bank.passes(activations) * model.noise_seeds
-            for activations, model in zip(wanted, specification.models.values(), strict=True)
-        ),
-        seconds=sum(_seconds_per_image(prepared, source) for source in prepared.sources.values())
-        * len(development.samples),
-        bytes=sum(map(prepared.bank.estimate, wanted)),
-        free=shutil.disk_usage(place.folder).free,
-    )
-
-
-def _seconds_per_image(prepared: Prepared, source: Source) -> float:
-    """Of the faster of two batches at all timesteps: the first one warms up."""
-    samples, backbone = prepared.bank.development.samples, prepared.backbone(source.name)
-    batch = min(prepared.specification.model.batch_size, len(samples))
-    images = image_tensors([samples[index].image for index in range(batch)])
-    seconds = []
-    for _ in range(2):
-        started = time.perf_counter()
-        for _ in backbone.capture(images, prepared.wanted(source), seed=0):
-            pass
-        seconds.append(time.perf_counter() - started)
-    return min(seconds) / batch
 
 
 def _search(
@@ -425,4 +357,4 @@ def _merged(identity: dict[str, Any], runtime: dict[str, Any]) -> dict[str, Any]
     return merged
 
 
-__all__ = ["Plan", "Result", "plan", "resume", "select", "stored_specification"]
+__all__ = ["Result", "resume", "select", "stored_specification"]

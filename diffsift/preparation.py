@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 from torch import Tensor
 
-from diffsift.backbones import Activation, PipelineBackbone, load
+from diffsift.backbones import Activation, LatentControl, PipelineBackbone, PixelControl, load
 from diffsift.errors import SpecificationError
 from diffsift.measuring import MEASURED_IMAGES, measured_once
 from diffsift.objectives import Bank, Objective, Probe, objective_named
@@ -139,8 +139,9 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
         noise_seed=specification.model.noise_seed,
         batch_size=specification.model.batch_size,
         progress=progress,
+        study=specification.study.name,
     )
-    return Prepared(
+    prepared = Prepared(
         specification=specification,
         objective=objective,
         shelf=shelf,
@@ -149,6 +150,24 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
         timesteps=timesteps,
         warnings=list(development.notes),
     )
+    _check_budget(prepared)
+    return prepared
+
+
+def _check_budget(prepared: Prepared) -> None:
+    """Refuse a bank beyond its budget: the pool, and the baselines that are extracted whatever is kept."""
+    if prepared.specification.bank.budget_gb is None:
+        return
+    pool, baselines = [], []
+    for source in prepared.sources.values():
+        for activations in prepared.wanted(source).values():
+            pool += [entry for entry in activations if entry.name in source.kept]
+            baselines += [entry for entry in activations if entry.name not in source.kept]
+    main = prepared.backbone("main")
+    baselines += [*PixelControl(main).declared, *LatentControl(main).declared]
+    # The selection found on a network with random weights: at most its widest.
+    widest = sorted(pool, key=lambda entry: entry.channels)[-prepared.specification.limits.activations :]
+    prepared.bank.check_budget(pool, [*baselines, *widest])
 
 
 def _source(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -186,13 +186,17 @@ def _sampled(task: str, samples: LazySamples, bank: BankSpecification) -> _Drawn
 
 def _pooled(samples: LazySamples, bank: BankSpecification) -> _Drawn:
     side = pooling_side(bank)
-    entries = [samples[index] for index in range(len(samples))]
-    count = len(entries)
+    count = len(samples)
+    labels, groups = [], []
+    for index in range(count):  # one image in memory at a time
+        sample = samples[index]
+        labels.append([int(sample.label)])
+        groups.append(sample.group)
     return _Drawn(
         points=np.repeat(grid_points(side)[None], count, axis=0),
-        labels=np.array([[int(entry.label)] for entry in entries]),
+        labels=np.array(labels),
         weights=np.ones((count, 1), np.float32),
-        groups=[entry.group for entry in entries],
+        groups=groups,
         identity={"grid": side, "pooled": True},
     )
 
@@ -219,7 +223,11 @@ def keypoints_of(samples: Sequence[Sample], names: str) -> np.ndarray[Any, Any]:
 
 
 def _matched(dataset: Dataset, samples: LazySamples, training: int, resolution: int) -> _Drawn:
-    entries = [samples[index] for index in range(len(samples))]
+    entries, sizes = [], []
+    for index in range(len(samples)):
+        sample = samples[index]
+        sizes.append(sample.image.shape[:2])
+        entries.append(replace(sample, image=np.zeros((0, 0, 3), np.uint8)))  # pixels are not kept
     keypoints = keypoints_of(entries, "the development set")
     visible = np.isfinite(keypoints).all(-1)
     rows = np.full((len(entries), max(1, int(visible.sum(1).max()))), -1)
@@ -235,7 +243,7 @@ def _matched(dataset: Dataset, samples: LazySamples, training: int, resolution: 
         pairs=pairs,
         grid=resolution**2,
         rows=rows,
-        sizes=np.array([entry.image.shape[:2] for entry in entries], np.float32),
+        sizes=np.array(sizes, np.float32),
         boxes=np.array(boxes, np.float32),
     )
     points = np.concatenate([grid, placed], axis=1)

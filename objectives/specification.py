@@ -159,6 +159,9 @@ class BankSpecification(_Part):
     max_channels: int = Field(256, ge=1, description="activations with more channels are projected to this many")
     fit_images: int = Field(64, ge=1, description="training images that statistics and projections are fit on")
     seed: int = Field(0, ge=0, description="seed of locations and of the images statistics are fit on")
+    budget_gb: float | None = Field(
+        None, gt=0, description="most gigabytes that the entries of a study may take; `null`: what the disk holds"
+    )
 
 
 class ProbeSpecification(_Part):

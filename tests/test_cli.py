@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -215,7 +216,42 @@ def test_a_dry_run_prints_the_cost_and_makes_no_study(tiny_pipeline: Path, tiny_
     said = done("search", spec, "--dry-run", "--workspace", tmp_path / "workspace")
     assert "30 candidates; 14 passes (7 images)" in said
     assert "MB of" in said
+    assert "about 0 s" in said
+    assert "GB beyond the model" in said
     assert not (tmp_path / "workspace" / "studies.db").exists()
+    assert list((tmp_path / "workspace" / "bank").iterdir()) == []
+
+
+def test_a_bank_beyond_its_budget_is_refused_before_work_starts(
+    tiny_pipeline: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    values = tiny.specification(tiny_pipeline, tiny_data, bank={"budget_gb": 0.0003})
+    spec = write(tmp_path / "spec.yaml", values)
+    for options in ([], ["--dry-run"]):
+        said = refused("search", spec, "--workspace", tmp_path / "workspace", *options)
+        assert re.search(
+            r"needs 0\.\d+ GB, budget 0\.0003 GB: lower bank\.pixels_per_image to \d+ or the pool to \d+ of", said
+        )
+    assert list((tmp_path / "workspace" / "bank").iterdir()) == []
+
+
+def test_the_bank_is_listed_and_cleaned(tiny_pipeline: Path, tiny_data: Path, tmp_path: Path) -> None:
+    options = ("--workspace", tmp_path / "workspace")
+    assert "holds no bank" in refused("bank", "list", *options)
+    values = tiny.specification(tiny_pipeline, tiny_data, study={"trials": 2}, tracking={"mlflow": False})
+    spec = write(tmp_path / "spec.yaml", values)
+    done("search", spec, "--out", tmp_path / "selection.json", *options)
+    listed = done("bank", "list", "--check", *options)
+    for word in ("tiny", "sound", "UNet2D", "50, 300", "pixels:", "latents:"):
+        assert word in listed
+    assert "what to remove must be said" in refused("bank", "clean", *options)
+    assert "known: tiny" in refused("bank", "clean", "--study", "other", *options)
+    assert "nothing to remove" in done("bank", "clean", "--unused", "--damaged", *options)
+    entries = sorted((tmp_path / "workspace" / "bank").iterdir())
+    answer = CliRunner().invoke(app, ["bank", "clean", "--study", "tiny", *map(str, options)], input="n\n")
+    assert "nothing was removed" in answer.output
+    assert sorted((tmp_path / "workspace" / "bank").iterdir()) == entries
+    assert f"removed {len(entries)} entries" in done("bank", "clean", "--study", "tiny", "--yes", *options)
     assert list((tmp_path / "workspace" / "bank").iterdir()) == []
 
 

@@ -100,9 +100,12 @@ def test_commands_and_options_exist(page: Path) -> None:
         words = shlex.split(line, comments=True)
         if not words or Path(words[0]).name != "diffsift" or words[1].startswith("-"):
             continue
-        known = {option for entry in getattr(commands.get(words[1]), "params", []) for option in entry.opts}
+        command = commands.get(words[1])
+        if hasattr(command, "commands"):  # a group, such as `diffsift bank`
+            command = command.commands.get(words[2])
+        known = {option for entry in getattr(command, "params", []) for option in entry.opts}
         known |= {"-h", "--help"}
-        if words[1] not in commands or any(word.startswith("-") and word not in known for word in words[2:]):
+        if command is None or any(word.startswith("-") and word not in known for word in words[2:]):
             unknown.append(line)
     assert unknown == []
 

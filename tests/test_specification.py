@@ -73,6 +73,7 @@ def test_a_part_that_is_no_mapping_is_refused(part: str) -> None:
 RUNTIME = [
     ("model", {"device": "cuda"}),
     ("model", {"batch_size": 2}),
+    ("bank", {"budget_gb": 2.5}),
     ("study", {"trials": 7, "timeout": 3.0, "storage": "sqlite:///a.db"}),
     ("tracking", {"mlflow": False, "child_runs": 3}),
 ]

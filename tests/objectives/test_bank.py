@@ -4,67 +4,48 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
+from banks import NAMES, SPECIFICATION, Counted, Wanted, bank_of, development_of, features_of, part_of, wanted_of
 
-from diffsift.backbones import Activation, PipelineBackbone, PixelControl, with_random_weights
+from diffsift.backbones import PipelineBackbone, PixelControl, with_random_weights
 from diffsift.backbones._fitting import fit
 from diffsift.errors import BankError
 from diffsift.objectives import (
     Bank,
-    BankSpecification,
     DevelopmentSet,
-    ProbeSpecification,
-    SegmentationObjective,
-    TaskSpecification,
 )
-from diffsift.objectives import bank as bank_module
+from diffsift.objectives.bank import _extraction as extraction_module
 from diffsift.objectives.bank import image_tensors
-from diffsift.objectives.specification import FolderSpecification
-from diffsift.spaces import Candidate, Selection, activation_named, block_scale, catalogue
+from diffsift.spaces import Candidate, Selection, block_scale
 from diffsift.tracking.extractor import FeatureExtractor
-
-NAMES = ("up-level0-repeat0-vit-block0-cross-q", "up-level1-repeat1-res-out", "up-level1-repeat1-vit-block0-ffn-inner")
-SPECIFICATION = BankSpecification(pixels_per_image=16, max_channels=12, fit_images=4)
 
 
 @pytest.fixture(scope="module")
 def development(tiny_data: Path) -> DevelopmentSet:
-    data = FolderSpecification(
-        kind="folder", images=tiny_data / "images", labels=tiny_data / "labels", classes=tiny.CLASSES
-    )
-    return SegmentationObjective(data, TaskSpecification(), SPECIFICATION, ProbeSpecification()).load()
+    return development_of(tiny_data)
 
 
 @pytest.fixture
 def open_bank(development: DevelopmentSet, tmp_path: Path) -> Callable[..., Bank]:
-    def opened(*, folder: str = "bank", noise_seed: int = 0, batch_size: int = 3) -> Bank:
-        return Bank(
-            tmp_path / folder,
-            development,
-            SPECIFICATION,
-            noise_seed=noise_seed,
-            batch_size=batch_size,
-            progress=False,
-        )
+    def opened(*, folder: str = "bank", **options: Any) -> Bank:
+        return bank_of(tmp_path / folder, development, **options)
 
     return opened
 
 
 @pytest.fixture
-def wanted(tiny_backbone: PipelineBackbone) -> dict[int, list[Activation]]:
-    known = catalogue(tiny_backbone)
-    return {50: [activation_named(name, known) for name in NAMES], 300: [activation_named(NAMES[0], known)]}
+def wanted(tiny_backbone: PipelineBackbone) -> Wanted:
+    return wanted_of(tiny_backbone)
 
 
 OpenBank = Callable[..., Bank]
-Wanted = dict[int, list[Activation]]
 
 
 def entries(tmp_path: Path) -> list[Path]:
@@ -80,7 +61,8 @@ def test_a_second_fill_extracts_nothing(open_bank: OpenBank, tiny_backbone: Pipe
     candidate = Candidate("main", NAMES[0], 300)
     assert candidate in second
     assert np.array_equal(first[candidate].features, second[candidate].features)
-    assert second.size == first.size > second.estimate(wanted)
+    assert second.size == first.size
+    assert 0 <= second.estimate(wanted) - second.size < 4 * 4096  # what is not features is rounded up
 
 
 def test_only_what_is_missing_is_extracted(
@@ -141,63 +123,6 @@ def test_compression_keeps_the_limit(
     assert bank[Candidate("main", NAMES[0], 50)].standardiser.raw_channels == 16
 
 
-def flip_a_bit(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[-3] ^= 1
-    file.write_bytes(content)
-
-
-DAMAGES: dict[str, Callable[[Path], object]] = {
-    "a flipped bit": lambda entry: flip_a_bit(entry / "features.npy"),
-    "cut short": lambda entry: (entry / "features.npy").write_bytes((entry / "features.npy").read_bytes()[:-64]),
-    "empty": lambda entry: (entry / "features.npy").write_bytes(b""),
-    "no features": lambda entry: (entry / "features.npy").unlink(),
-    "broken statistics": lambda entry: (entry / "statistics.safetensors").write_bytes(b"{"),
-    "broken description": lambda entry: (entry / "entry.json").write_text("{"),
-    "description without a checksum": lambda entry: (entry / "entry.json").write_text('{"rejected": null}'),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_entry_is_rebuilt(
-    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted, tmp_path: Path, damage: str
-) -> None:
-    few, candidate = {50: wanted[50][:2]}, Candidate("main", NAMES[0], 50)
-    open_bank().fill(tiny_backbone, few)
-    whole = {path.name: (path / "features.npy").read_bytes() for path in entries(tmp_path)}
-    DAMAGES[damage](entries(tmp_path)[0])
-    again = open_bank()
-    assert again.fill(tiny_backbone, few) == 1
-    assert candidate in again
-    assert {path.name: (path / "features.npy").read_bytes() for path in entries(tmp_path)} == whole
-
-
-def test_a_partial_entry_is_never_read(
-    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted, tmp_path: Path
-) -> None:
-    few = {50: wanted[50][:1]}
-    open_bank().fill(tiny_backbone, few)
-    (entry,) = entries(tmp_path)
-    entry.rename(entry.with_name(f"{entry.name}.1.partial"))
-    assert open_bank().fill(tiny_backbone, few) == 1
-
-
-def test_an_interrupted_fill_leaves_nothing_behind(
-    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted, tmp_path: Path
-) -> None:
-    broken = tiny_backbone.with_denoiser(copy.deepcopy(tiny_backbone.denoiser), name="main")
-    calls = iter(range(100))
-
-    def stop_later(*_: object) -> None:
-        if next(calls) == 3:
-            raise KeyboardInterrupt
-
-    broken.denoiser.register_forward_pre_hook(stop_later)
-    with pytest.raises(KeyboardInterrupt):
-        open_bank().fill(broken, wanted)
-    assert entries(tmp_path) == []
-
-
 def test_values_that_are_not_finite_reject_one_candidate_only(
     open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted, tmp_path: Path
 ) -> None:
@@ -215,6 +140,41 @@ def test_values_that_are_not_finite_reject_one_candidate_only(
     assert [sorted(file.name for file in path.iterdir()) for path in rejected] == [["entry.json"]]
 
 
+def test_a_value_that_is_not_finite_behind_the_fit_rejects_for_data_sets_with_that_image(
+    development: DevelopmentSet, tiny_backbone: PipelineBackbone, wanted: Wanted, tmp_path: Path
+) -> None:
+    few, candidate = {50: wanted[50][:1]}, Candidate("main", NAMES[0], 50)
+    last = len(development.samples) - 1
+    first = development.training & (np.arange(last + 1) < 4)  # statistics are fit on the first four
+
+    def filled(images: Sequence[int], backbone: PipelineBackbone) -> tuple[Bank, int]:
+        bank = Bank(
+            tmp_path / "bank",
+            part_of(replace(development, training=first), images),
+            SPECIFICATION,
+            noise_seed=0,
+            batch_size=1,
+            progress=False,
+        )
+        return bank, bank.fill(backbone, few)
+
+    with pytest.MonkeyPatch.context() as patch:
+        capture, runs = tiny_backbone.capture, iter(range(100))
+
+        def broken(images: list[Any], wanted: Wanted, **options: Any) -> Iterator[Any]:
+            for timestep, maps in capture(images, wanted, **options):
+                yield timestep, {name: value * (torch.inf if next(runs) == last else 1) for name, value in maps.items()}
+
+        patch.setattr(tiny_backbone, "capture", broken)
+        bank, extracted = filled(range(last + 1), tiny_backbone)
+    assert extracted == 1
+    assert "not finite" in bank.rejected[candidate]
+    bank, extracted = filled(range(last + 1), tiny_backbone)
+    assert (extracted, candidate in bank.rejected) == (0, True)
+    bank, extracted = filled(range(last), tiny_backbone)
+    assert (extracted, candidate in bank) == (0, True)
+
+
 def test_controls_go_through_the_same_bank(open_bank: OpenBank, tiny_backbone: PipelineBackbone) -> None:
     pixels, bank = PixelControl(tiny_backbone), open_bank()
     assert bank.fill(pixels, {0: list(pixels.declared)}) == 1
@@ -227,31 +187,47 @@ def test_a_folder_that_cannot_be_made_is_refused(open_bank: OpenBank, tmp_path: 
         open_bank()
 
 
-def test_memory_for_fitting_is_bounded_without_changing_anything(
+def test_raw_features_on_disk_are_bounded_without_changing_anything(
     open_bank: OpenBank,
     tiny_backbone: PipelineBackbone,
     wanted: Wanted,
     development: DevelopmentSet,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     together, parts = open_bank(), open_bank(folder="other")
     together.fill(tiny_backbone, wanted)
-    passes = []
-    capture = tiny_backbone.capture
-    monkeypatch.setattr(
-        tiny_backbone,
-        "capture",
-        lambda images, wanted, **rest: passes.append(wanted) or capture(images, wanted, **rest),
-    )
-    monkeypatch.setattr(bank_module, "_FIT_MEMORY", 1)  # every candidate by itself
+    identity, runs = tiny_backbone.identity(), len(development.samples)
+    monkeypatch.setattr(extraction_module, "_FIT_DISK", 1)  # every candidate by itself
+    assert parts.passes("main", identity, wanted) == 4 * 4 + (runs - 4) * 2
+    counted = Counted(tiny_backbone, monkeypatch)
     parts.fill(tiny_backbone, wanted)
-    candidates = [Candidate("main", entry.name, t) for t, entries in wanted.items() for entry in entries]
-    assert sum(sum(map(len, group.values())) == 1 for group in passes) >= len(candidates)
-    assert parts.passes(wanted) == 4 * 4 + (len(development.samples) - 4) * 2
-    monkeypatch.setattr(bank_module, "_FIT_MEMORY", 4 * 16 * 4 * sum(entry.channels for entry in wanted[50]))
-    assert parts.passes(wanted) == len(development.samples) * 2  # a timestep is not split where it fits
-    for candidate in candidates:
-        assert np.array_equal(together[candidate].features, parts[candidate].features), candidate
+    assert sum(counted.images.values()) == 4 * 4 + (runs - 4) * 2
+    monkeypatch.setattr(extraction_module, "_FIT_DISK", 4 * 16 * 4 * sum(entry.channels for entry in wanted[50]))
+    assert open_bank(folder="third").passes("main", identity, wanted) == runs * 2  # not split where it fits
+    for candidate, features in features_of(parts, wanted).items():
+        assert np.array_equal(together[candidate].features, features), candidate
+    assert list(tmp_path.rglob("raw.*")) == []
+
+
+def test_memory_for_fitting_is_bounded(
+    open_bank: OpenBank, tiny_backbone: PipelineBackbone, wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, candidate = {50: wanted[50][:1]}, Candidate("main", NAMES[0], 50)
+    channels = wanted[50][0].channels
+    exact, bounded = open_bank(), open_bank(folder="other")
+    exact.fill(tiny_backbone, few)
+    most = bounded.fit_memory(few)
+    monkeypatch.setattr(extraction_module, "_FIT_MEMORY", 4 * 4 * 8 * channels)  # eight of sixteen points, two images
+    assert bounded.fit_memory(few) < most
+    bounded.fill(tiny_backbone, few)
+    assert not torch.equal(exact[candidate].standardiser.mean, bounded[candidate].standardiser.mean)
+    statistics, fewer = exact[candidate].standardiser, bounded[candidate].standardiser
+    assert ((statistics.mean - fewer.mean) * statistics.scale).abs().max() < 1  # within a deviation
+    monkeypatch.setattr(extraction_module, "_FIT_MEMORY", 4 * 4 * 16 * channels)  # all points
+    whole = open_bank(folder="third")
+    whole.fill(tiny_backbone, few)
+    assert np.array_equal(exact[candidate].features, whole[candidate].features)
 
 
 def test_pooled_entries_are_means_over_points(
@@ -272,4 +248,5 @@ def test_pooled_entries_are_means_over_points(
     assert means[candidate].features.shape[:2] == (len(development.samples), 1)
     expected = np.asarray(whole[candidate].features, np.float32).mean(1, keepdims=True)
     assert np.allclose(means[candidate].features, expected, atol=2e-3)
-    assert means.estimate(wanted) * development.points.shape[1] == whole.estimate(wanted)
+    saved = 2 * len(development.samples) * (development.points.shape[1] - 1) * (12 + 8 + 12 + 12)
+    assert whole.estimate(wanted) - means.estimate(wanted) == saved

@@ -1,0 +1,103 @@
+"""What a search will cost, from two measured passes, before anything long is done."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffsift.objectives.bank import image_tensors, prompts_of
+from diffsift.preparation import Prepared, Say, Source, prepare
+from diffsift.spaces import Decision
+from diffsift.specification import Specification
+from diffsift.workspace import Workspace
+
+_PROBE_MEMORY = 1_000_000_000
+"""Bytes that a probe keeps at most."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search will cost, known before it starts.
+
+    Attributes:
+        decisions: of the filters, one per activation.
+        candidates: in the pool.
+        images: development images, each run once per timestep.
+        passes: of the denoiser that the bank still needs, one for each image, timestep and noise draw.
+        seconds: that these take, from the faster of two measured passes of a batch; the search itself takes some
+            hundredths of a second a trial.
+        bytes: of the bank on disk; entries that exist already are counted too.
+        free: bytes on the disk.
+        memory: bytes beyond the model, at most: captured activations and the fit of a projection, or the probe.
+    """
+
+    decisions: tuple[Decision, ...]
+    candidates: int
+    images: int
+    passes: int
+    seconds: float
+    bytes: int
+    free: int
+    memory: int
+
+    def describe(self, trials: int) -> str:
+        """One line for people."""
+        return (
+            f"{self.candidates} candidates; {self.passes} passes ({self.images} images), about "
+            f"{_duration(self.seconds)}; bank at most {self.bytes / 1e6:.0f} MB of {self.free / 1e9:.0f} GB free; "
+            f"memory at most {self.memory / 1e9:.2f} GB beyond the model; then {trials} trials, some hundredths of a "
+            "second each"
+        )
+
+
+def plan(specification: Specification, *, workspace: str | Path | None = None, say: Say = print) -> Plan:
+    """Check everything and say what the search will cost, from two measured passes; nothing is extracted.
+
+    Raises:
+        DiffsiftError: the specification, model or data is not what it must be, or the bank exceeds its budget.
+    """
+    place = Workspace.at(workspace)
+    prepared = prepare(specification, place, False, say)
+    bank, passes, seconds, most, captured = prepared.bank, 0, 0.0, 0, 0
+    for name, source in prepared.sources.items():
+        wanted = prepared.wanted(source)
+        runs = bank.passes(source.name, source.identity, wanted)
+        took, held = _measured(prepared, source)
+        passes += runs * specification.models[name].noise_seeds
+        seconds += runs * took
+        most += bank.estimate(wanted)
+        captured = max(captured, held + bank.fit_memory(wanted))
+    return Plan(
+        decisions=tuple(decision for source in prepared.sources.values() for decision in source.decisions),
+        candidates=sum(len(source.kept) for source in prepared.sources.values()) * len(specification.timesteps),
+        images=len(bank.development.samples),
+        passes=passes,
+        seconds=seconds,
+        bytes=most,
+        free=shutil.disk_usage(place.folder).free,
+        memory=max(captured, min(_PROBE_MEMORY, 2 * most)),  # a probe keeps features in float32
+    )
+
+
+def _measured(prepared: Prepared, source: Source) -> tuple[float, int]:
+    """Seconds per image of the faster of two passes of a batch (the first warms up), and bytes captured in one."""
+    samples, backbone = prepared.bank.development.samples, prepared.backbone(source.name)
+    batch = [samples[index] for index in range(min(prepared.specification.model.batch_size, len(samples)))]
+    images, wanted = image_tensors([sample.image for sample in batch]), prepared.wanted(source)
+    first = dict(list(wanted.items())[:1])
+    seconds, held = [], 0
+    for _ in range(2):
+        started = time.perf_counter()
+        for _, maps in backbone.capture(images, first, seed=0, prompts=prompts_of(batch)):
+            # As the denoiser gave them, and in float32.
+            held = 2 * sum(feature_map.numel() * 4 for feature_map in maps.values())
+        seconds.append(time.perf_counter() - started)
+    return min(seconds) / len(batch), held
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 60:.0f} minutes ({seconds / 3600:.2f} hours)" if seconds >= 90 else f"{seconds:.0f} s"

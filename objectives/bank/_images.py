@@ -1,0 +1,91 @@
+"""Images of a development set: as tensors, and what names their records."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..datasets import Sample
+from ..development import DevelopmentSet
+from ..specification import BankSpecification
+from ._records import DIGEST_BYTES
+
+
+def image_tensors(images: Sequence[np.ndarray]) -> list[Tensor]:
+    """8-bit images (height, width, 3) of any sizes as tensors (3, height, width) in [0, 1]."""
+    return [torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255 for image in images]
+
+
+def prompts_of(samples: Sequence[Sample]) -> list[str] | None:
+    """The samples' own prompts; None where they have none, and the model's prompt holds."""
+    prompts = [sample.prompt for sample in samples if sample.prompt is not None]
+    return prompts if len(prompts) == len(samples) else None
+
+
+def image_digests(development: DevelopmentSet) -> list[bytes]:
+    """Per image, what shapes its record beside the entry's key: its pixels, its prompt and its points.
+
+    Names, labels and folds are left out, so data sets share the records of the images that they share.
+    """
+    digests = []
+    for index in range(len(development.samples)):
+        sample = development.samples[index]
+        about = f"{sample.image.shape}:{sample.prompt!r}:{development.points[index].shape}"
+        hasher = hashlib.blake2b(about.encode(), digest_size=DIGEST_BYTES)
+        hasher.update(np.ascontiguousarray(sample.image).data)
+        hasher.update(np.ascontiguousarray(development.points[index]).data)
+        digests.append(hasher.digest())
+    return digests
+
+
+class ImageSet:
+    """The images of a development set by digest, and which of them statistics are fit on.
+
+    Args:
+        development: the images and locations.
+        specification: how many images statistics are fit on, and the seed of their choice.
+    """
+
+    def __init__(self, development: DevelopmentSet, specification: BankSpecification) -> None:
+        self.development, self.specification = development, specification
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    @cached_property
+    def digests(self) -> list[bytes]:
+        return image_digests(self.development)
+
+    @cached_property
+    def training(self) -> frozenset[str]:
+        """Digests in hexadecimal of the images that statistics may be fit on."""
+        return frozenset(self.digests[image].hex() for image in np.flatnonzero(self.development.training))
+
+    @cached_property
+    def fresh_fit(self) -> tuple[str, ...]:
+        """Digests in hexadecimal of the images that statistics of a new entry are fit on, in the order of the set."""
+        training = np.flatnonzero(self.development.training)
+        order = np.random.default_rng([self.specification.seed, 1]).permutation(training)
+        return tuple(self.digests[image].hex() for image in np.sort(order[: self.specification.fit_images]))
+
+    @cached_property
+    def distinct(self) -> list[int]:
+        """Images without those whose digest an earlier one has."""
+        return sorted(self._first_of.values())
+
+    def positions(self, fit: Sequence[str]) -> list[int]:
+        """The images of digests in hexadecimal."""
+        return [self._first_of[bytes.fromhex(digest)] for digest in fit]
+
+    def of(self, images: Sequence[int]) -> list[bytes]:
+        """The digests of some images."""
+        return [self.digests[image] for image in images]
+
+    @cached_property
+    def _first_of(self) -> dict[bytes, int]:
+        return {digest: image for image, digest in reversed(list(enumerate(self.digests)))}
