@@ -143,7 +143,15 @@ def _fast(
 ) -> np.ndarray:
     """Results by the search's own probe: from the bank, or at full resolution on the test split."""
     seed, batch = file.noise_seed, specification.model.batch_size
-    bank = Bank(place.bank, development, specification.bank, noise_seed=seed, batch_size=batch, progress=progress)
+    bank = Bank(
+        place.bank,
+        development,
+        specification.bank,
+        noise_seed=seed,
+        batch_size=batch,
+        progress=progress,
+        study=specification.study.name,
+    )
     for name in file.models:
         known = {entry.name: entry for entry in catalogue(shelf[name])}
         wanted: dict[int, list[Activation]] = {}

@@ -30,9 +30,9 @@ from PIL import Image
 import diffsift
 from diffsift import Specification
 from diffsift.errors import DataError, SpecificationError
-from diffsift.job import plan
 from diffsift.objectives.datasets import Dataset, class_folders, ddpm_segmentation, depth_folder, listed
 from diffsift.objectives.datasets.specification import DdpmSegmentationSpecification, SpairSpecification
+from diffsift.planning import plan
 
 SHARES = (0.6, 0.0, 0.4)
 
