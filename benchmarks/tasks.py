@@ -17,7 +17,7 @@ from typing import Any
 from _common import RESULTS, environment, print_table, write_csv
 
 import diffsift
-from diffsift.demo import PIPELINE
+from diffsift.demo import demo_specification
 
 TASKS = ("depth", "classification", "correspondence")
 
@@ -28,15 +28,7 @@ def main() -> None:
     for task in options.tasks:
         with tempfile.TemporaryDirectory(prefix="diffsift-tasks-") as temporary:
             result = diffsift.select(
-                {
-                    "model": {"id": str(PIPELINE), "device": "cpu", "batch_size": 32},
-                    "data": {"kind": "digit-scenes"},
-                    "task": {"kind": task},
-                    "timesteps": [50, 200],
-                    "filters": {"rules": "none", "drop": ["unet-*", "*-self-out", "*-cross-out"]},
-                    "study": {"name": task, "trials": options.trials},
-                    "tracking": {"mlflow": False},
-                },
+                demo_specification(task=task, trials=options.trials),
                 workspace=temporary,
                 out=Path(temporary) / "selection.json",
             )

@@ -92,6 +92,9 @@ def _options(
 @app.command(epilog="Example: diffsift demo --trials 100")
 def demo(
     trials: TrialsOption = None,
+    task: Annotated[
+        str, typer.Option(help="segmentation, depth, classification or correspondence.", metavar="TASK")
+    ] = "segmentation",
     seed: Annotated[int, typer.Option(min=0, help="Seed of scenes and search.")] = 0,
     workspace: WorkspaceOption = None,
     out: OutOption = Path("selection.json"),
@@ -101,7 +104,7 @@ def demo(
         from diffsift.demo import demo_specification
         from diffsift.job import select
 
-        specification = demo_specification(seed=seed, trials=trials)
+        specification = demo_specification(task=task, seed=seed, trials=trials)
         with _resumable():
             _show(select(specification, workspace=workspace, out=out, say=_say), workspace)
 

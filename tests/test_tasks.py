@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from diffsift.cli import app
 from diffsift.comparison import compare
+from diffsift.demo import TRIALS, demo_specification
 from diffsift.errors import SpecificationError, StudyError
 from diffsift.objectives.reference import reference_kinds
 from diffsift.scoring import score_file
@@ -108,3 +109,16 @@ def test_a_probe_of_another_task_is_refused(searched: tuple[Path, dict[str, str]
     folder, _ = searched
     with pytest.raises(SpecificationError, match="depth must be one of ridge, reference, linear, but got 'mlp'"):
         score_file(folder / "depth.json", probe="mlp", workspace=folder / "workspace")
+
+
+@pytest.mark.parametrize("task", ["segmentation", "depth", "classification", "correspondence"])
+def test_the_demo_of_each_task_is_a_study_of_its_own(task: str) -> None:
+    specification = demo_specification(task=task, seed=3, trials=7)
+    assert (specification.task.kind, specification.study.trials) == (task, 7)
+    others = {demo_specification(task=other, seed=3).study.name for other in TRIALS if other != task}
+    assert specification.study.name not in others
+
+
+def test_an_unknown_task_of_the_demo_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(SpecificationError, match="must be one of segmentation, depth.* but got 'depht'"):
+        demo_specification(task="depht")
