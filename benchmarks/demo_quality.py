@@ -142,7 +142,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--workspace", type=Path, help="keep bank and studies here, to resume; default: temporary")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="default: the five fixed ones")
     parser.add_argument(
-        "--trials", type=int, default=TRIALS, help="distinct selections per seed (default: %(default)s)"
+        "--trials", type=int, default=TRIALS["segmentation"], help="distinct selections per seed (default: %(default)s)"
     )
     parser.add_argument("--out", type=Path, default=RESULTS / "demo_quality.csv", help="default: %(default)s")
     parser.add_argument("--progress", action="store_true", help="show progress bars")

@@ -218,7 +218,9 @@ def _print(rows: Sequence[dict[str, Any]], clock: Clock, columns: dict[str, Any]
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", type=Path, help="reuse this folder's bank; the study is new; default: temporary")
-    parser.add_argument("--trials", type=int, default=TRIALS, help="distinct selections (default: %(default)s)")
+    parser.add_argument(
+        "--trials", type=int, default=TRIALS["segmentation"], help="distinct selections (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of scenes and search (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS / "trial_cost.csv", help="default: %(default)s")
     parser.add_argument("--progress", action="store_true", help="show progress bars; they cost a little in each trial")

@@ -120,5 +120,5 @@ def test_the_demo_of_each_task_is_a_study_of_its_own(task: str) -> None:
 
 
 def test_an_unknown_task_of_the_demo_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(SpecificationError, match="must be one of segmentation, depth.* but got 'depht'"):
+    with pytest.raises(SpecificationError, match=r"must be one of segmentation, depth.* but got 'depht'"):
         demo_specification(task="depht")
