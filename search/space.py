@@ -1,19 +1,24 @@
 """How a selection is written as Optuna parameters.
 
-``count`` members, each a ``slot`` (position in the frozen pool), and only if ``weighted`` a ``weight`` each. Slots
-beyond the count and weights that are all equal are not asked for: Optuna's SQL storage commits once per parameter.
+In *slots*: ``count`` members, each a ``slot`` (position in the frozen pool), and only if ``weighted`` a ``weight`` each.
+Slots beyond the count and weights that are all equal are not asked for.
+
+In *keys*: a ``key`` in [0, 1] for every candidate of the pool; the ``count`` candidates of largest key are the members, at
+equal weights (random keys: Bean, 1994). Every parameter means the same in every trial.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial
 
 from diffsift.errors import SpecificationError
 from diffsift.spaces import WEIGHT_STEP, Candidate, LimitsSpecification, Selection
+
+Encoding = Literal["slots", "keys"]
 
 
 class SearchSpace:
@@ -72,12 +77,18 @@ class SearchSpace:
         return self.repaired(members)
 
     def read(self, trial: FrozenTrial) -> Selection:
-        """The selection of a finished trial."""
+        """The selection of a trial that has all its parameters."""
         members: dict[Candidate, float] = {}
         for slot in range(int(trial.params["count"])):
             weight = float(trial.params.get(f"weight{slot}", 1.0))
             members.setdefault(self.pool[int(trial.params[f"slot{slot}"])], weight)
         return self.repaired(members)
+
+    def is_complete(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether these parameters of a running trial say all that `read` needs."""
+        count = int(parameters.get("count", 0))
+        named = ["slot"] + (["weight"] if parameters.get("weighted") else [])
+        return count > 0 and all(f"{name}{slot}" in parameters for name in named for slot in range(count))
 
     def parameters(self, selection: Selection) -> dict[str, Any]:
         """A selection as parameters: the inverse of `read`."""

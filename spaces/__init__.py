@@ -8,6 +8,7 @@ from .properties import Properties, measure_properties
 from .rules import PAPER_SELECTIONS, older_practice, paper_choice
 from .selection import WEIGHT_STEP, Candidate, Selection
 from .shelf import Shelf
+from .similarity import declared_similarity
 from .specification import FilterSpecification, LimitsSpecification
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "block_scale",
     "capacity",
     "catalogue",
+    "declared_similarity",
     "in_scope",
     "measure_properties",
     "older_practice",

@@ -4,18 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from jaxtyping import Float
+from numpy import ndarray
+from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from diffsift.spaces import Selection
 
-from ..space import SearchSpace
+from ..space import Encoding, SearchSpace
 from ._sift import SiftSampler
 
-__all__ = ["SiftSampler", "make_sampler"]
+__all__ = ["ENCODINGS", "SiftSampler", "make_sampler"]
+
+ENCODINGS: dict[str, Encoding] = {
+    "sift": "slots",
+    "tpe": "slots",
+    "random": "slots",
+    "nsga2": "keys",
+    "cmaes": "keys",
+}
+"""How each sampler writes a selection: crossover and CMA-ES need parameters that mean the same in every trial."""
 
 
 def make_sampler(
-    kind: str, space: SearchSpace, *, seed: int, finished: int, warm_starts: Sequence[Selection] = ()
+    kind: str,
+    space: SearchSpace,
+    *,
+    seed: int,
+    finished: int,
+    warm_starts: Sequence[Selection] = (),
+    similarity: Float[ndarray, "pool pool"] | None = None,
 ) -> BaseSampler:
     """The sampler for the trial after `finished` ones.
 
@@ -23,10 +40,12 @@ def make_sampler(
     so they are made for each trial, seeded by (seed, finished).
     """
     if kind == "sift":
-        return SiftSampler(space, seed=seed, warm_starts=warm_starts)
+        return SiftSampler(space, seed=seed, warm_starts=warm_starts, similarity=similarity)
     seed_here = (seed * 1_000_003 + finished) % 2**32
     if kind == "tpe":
         return TPESampler(seed=seed_here, multivariate=True, group=True)
     if kind == "nsga2":
         return NSGAIISampler(seed=seed_here)
+    if kind == "cmaes":  # separable: a full covariance of hundreds of candidates would be stored with every trial
+        return CmaEsSampler(seed=seed_here, use_separable_cma=True, warn_independent_sampling=False)
     return RandomSampler(seed=seed_here)

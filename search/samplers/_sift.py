@@ -1,26 +1,37 @@
-"""Our sampler: single candidates first, then greedy growth and local moves around the best selections found."""
+"""Our sampler: a model of the score over selections, asked about what is one move away from the best ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+from scipy.special import log_ndtr, ndtr
 
-from diffsift.spaces import WEIGHT_STEP, Candidate, Selection
+from diffsift.spaces import WEIGHT_STEP, Candidate, Selection, declared_similarity
 
 from ..space import SearchSpace
+from ._moves import Family, Moves
+from ._surrogate import Placed, Settings, Similarities, Surrogate, most_likely
 
+Array = np.ndarray[Any, Any]
 History = Mapping[Selection, float]
-Members = dict[Candidate, float]
 
-_SINGLES_FIRST = 48  # single candidates tried before the first move; further ones come one proposal in three
-_ELITE = (0.6, 0.25, 0.15)  # chances of the best selections to be a move's starting point
-_MOVES = {"add": 0.35, "swap": 0.3, "retime": 0.15, "reweight": 0.15, "drop": 0.05}
+_SPREAD = 7  # single candidates, far from one another, that are scored before there is a model
+_DRAWN = 3  # full selections drawn at random after them: how much further members are worth
+_REFIT = 20  # finished trials after which the model's settings are chosen anew
+_FIT = 120  # selections that settings are chosen on
+_KNOWN = 150  # selections that the model is given
+_PARENTS = (2, 2)  # the best, and some drawn among the best twenty
+_OFFERED = 1200  # selections that the model is asked about
+_REWEIGHT_FROM, _REWEIGHT_EVERY = 60, 4  # weights matter little in a ridge probe: they come late and seldom
+_WINDOW = 40  # trials after which the search starts afresh elsewhere, if they brought nothing better
 _TRIES = 100
 
 
@@ -28,25 +39,43 @@ class SiftSampler(BaseSampler):
     """Proposes selections from the study's own history, so that resuming needs no other state.
 
     1. *warm starts*: selections people make without a search;
-    2. *singles*: each activation alone, at its middle timestep first, in a seeded order;
-    3. *moves* from one of the best selections so far: add a candidate, swap one, take one at another timestep, change
-       a weight, drop one. Which candidate comes in is drawn by the rank of its score alone.
+    2. *spread*: single candidates that are as unlike one another as the pool has them, then a few *drawn* at random;
+    3. moves from the best selections so far: *add* a candidate, *swap* or *drop* one, *retime* one or all, *reweight*
+       one, or another *single*. Of all these the one with the highest expected improvement is proposed, by a Gaussian
+       process over selections that knows how alike the features of two selections are; labels are not looked at.
 
     A selection that was already tried is not proposed again while another can be found. What proposal n is depends on
     the seed and on the n finished trials alone, so a search that was killed goes on as if it had not been.
+
+    Works in any Optuna study that maximises and whose trials are read with `SearchSpace.suggest`.
 
     Args:
         space: the study's search space.
         seed: of the search.
         warm_starts: selections to try first, where the limits allow them.
+        similarity: of every two candidates of the pool, 1 on the diagonal, positive semi-definite, as
+            `diffsift.objectives.similarity` measures it on a bank; default: by their names and timesteps.
     """
 
-    def __init__(self, space: SearchSpace, *, seed: int, warm_starts: Sequence[Selection] = ()) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        seed: int,
+        warm_starts: Sequence[Selection] = (),
+        similarity: Float[np.ndarray, "pool pool"] | None = None,
+    ) -> None:
         self._space, self._seed = space, seed
         self._warm_starts = [entry for entry in warm_starts if space.allows(dict(entry.members))]
-        self._singles = [entry for entry in _stratified(space.pool, seed) if space.allows({entry: 1.0})]
+        similarity = declared_similarity(space.pool) if similarity is None else similarity
+        self._similarities = Similarities(similarity)
+        self._singles = np.array([i for i, entry in enumerate(space.pool) if space.allows({entry: 1.0})])
+        self._spread = _far_apart(similarity, self._singles, _SPREAD)
+        self._moves = Moves(space.pool, space.limits.activations)
         self._independent = RandomSampler(seed=seed)
+        self._finished: dict[Selection, float] = {}
         self._read: dict[int, Selection] = {}  # by trial number: finished trials do not change
+        self._known = _Known(space.pool, space.limits.activations)
         self.stage_of: dict[int, str] = {}
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -55,12 +84,16 @@ class SiftSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        for entry in finished:
-            if entry.number not in self._read:
+        pending = set()
+        for entry in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING)):
+            if entry.number in self._read or entry.number == trial.number:
+                continue
+            if entry.state == TrialState.COMPLETE:
                 self._read[entry.number] = self._space.read(entry)
-        history = {self._read[entry.number]: float(entry.values[0]) for entry in finished}
-        selection, self.stage_of[trial.number] = self.propose(history)
+                self._finished.setdefault(self._read[entry.number], float(entry.values[0]))
+            elif self._space.is_complete(entry.params):
+                pending.add(self._space.read(entry))
+        selection, self.stage_of[trial.number] = self.propose(self._finished, frozenset(pending))
         return self._space.parameters(selection)
 
     def sample_independent(
@@ -68,112 +101,212 @@ class SiftSampler(BaseSampler):
     ) -> Any:
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
-    def propose(self, history: History) -> tuple[Selection, str]:
-        """The next selection and the stage it comes from."""
-        rng = np.random.default_rng([self._seed, len(history)])
+    def propose(self, history: History, pending: frozenset[Selection] = frozenset()) -> tuple[Selection, str]:
+        """The next selection and the stage it comes from.
+
+        Args:
+            history: scores of finished trials in their order; it may only grow from call to call.
+            pending: what other workers are scoring; taken to score as the model expects.
+        """
+        rng = np.random.default_rng([self._seed, len(history), len(pending)])
         for selection in self._warm_starts:
-            if selection not in history:
+            if selection not in history and selection not in pending:
                 return selection, "warm start"
-        untried = [candidate for candidate in self._singles if Selection.of([candidate]) not in history]
-        tried = len(self._singles) - len(untried)
-        if untried and (tried < _SINGLES_FIRST or len(history) % 3 == 0):
-            return Selection.of(untried[:1]), "single"
-        ranked = self._by_single_score(history)
-        parents = sorted(history, key=history.__getitem__, reverse=True)[: len(_ELITE)]
-        chances = np.array(_ELITE[: len(parents)])
-        for _ in range(_TRIES):
-            parent = parents[int(rng.choice(len(parents), p=chances / chances.sum()))]
-            move = str(rng.choice(list(_MOVES), p=list(_MOVES.values())))
-            members = _MOVE_OF[move](dict(parent.members), ranked, rng)
-            if members is not None and self._space.allows(members) and (found := Selection.of(members)) not in history:
-                return found, move
-        return self._anything(history, rng), "random"
+        for position in self._spread:
+            selection = Selection.of([self._space.pool[position]])
+            if selection not in history and selection not in pending:
+                return selection, "spread"
+        begun = len(self._warm_starts) + len(self._spread)
+        if len(history) + len(pending) < begun + _DRAWN:
+            return self._anything(history, pending, rng), "drawn"
+        self._known.learn(history)
+        if self._known.count % _WINDOW == 0 and self._is_fresh(self._known.count // _WINDOW):
+            return self._anything(history, pending, rng), "restart"
+        return self._expected_best(history, pending, rng) or (self._anything(history, pending, rng), "drawn")
 
-    def _by_single_score(self, history: History) -> list[Candidate]:
-        """The pool, best alone first; what was not tried alone ranks in the middle."""
-        alone = {entry.candidates[0]: score for entry, score in history.items() if len(entry.members) == 1}
-        middle = float(np.median(list(alone.values()))) if alone else 0.0
-        return sorted(self._space.pool, key=lambda candidate: -alone.get(candidate, middle))
+    def _expected_best(
+        self, history: History, pending: frozenset[Selection], rng: np.random.Generator
+    ) -> tuple[Selection, str] | None:
+        """The untried selection of highest expected improvement among moves from the best ones."""
+        settings = self._known.settings(self._seed, self._similarities)
+        similarity = self._similarities.at(settings.distinctness)
+        model, inner = self._model(settings, pending, rng)
+        families = list(self._families(rng))
+        rated = [family.rated(inner, similarity, self._space.limits.activations) for family in families]
+        mean, deviation = model.predict(*(np.concatenate(parts) for parts in zip(*rated, strict=True)))
+        gain = _log_expected_improvement(mean, deviation, float(self._known.scores[self._chain()].max()))
+        starts = np.cumsum([0, *map(len, families)])
+        for place in np.argsort(-gain, kind="stable"):
+            which = int(np.searchsorted(starts, place, side="right")) - 1
+            members = families[which].members(int(place - starts[which]))
+            proposed = {self._space.pool[position]: weight for position, weight in members.items()}
+            if self._space.allows(proposed):
+                selection = Selection.of(proposed)
+                if selection not in history and selection not in pending:
+                    return selection, families[which].stage
+        return None
 
-    def _anything(self, history: History, rng: np.random.Generator) -> Selection:
+    def _model(
+        self, settings: Settings, pending: frozenset[Selection], rng: np.random.Generator
+    ) -> tuple[Surrogate, Float[np.ndarray, "observed pool"]]:
+        """The surrogate of what is known, with what is pending at its expected score; and <P_S, P_a> of all that."""
+        known, similarity = self._known, self._similarities.at(settings.distinctness)
+        rows = known.informative(known.count, _KNOWN, rng)
+        places, scores = Placed.at(known.positions[rows], known.squares[rows], similarity), known.scores[rows]
+        model = Surrogate(places, scores, settings)
+        if pending:
+            others = Placed.at(*known.written(sorted(pending, key=lambda selection: selection.key)), similarity)
+            expected, _ = model.predict(others.products(places), others.norm, others.size)
+            places = places.joined(others)
+            model = Surrogate(places, np.concatenate([scores, expected]), settings)
+        return model, places.inner
+
+    def _chain(self) -> slice:
+        """The trials that moves start from: all, or those since a fresh start.
+
+        A window of trials is a fresh start where the window before it brought nothing better than what was known.
+        """
+        scores, window = self._known.scores, len(self._known.scores) // _WINDOW
+        start = window * _WINDOW
+        if not self._is_fresh(window) or start == len(scores):
+            return slice(0, None)
+        return slice(start, None)
+
+    def _is_fresh(self, window: int) -> bool:
+        scores, start = self._known.scores, window * _WINDOW
+        if window < 2:
+            return False
+        return not self._is_fresh(window - 1) and scores[start - _WINDOW : start].max() <= scores[: start - _WINDOW].max()
+
+    def _families(self, rng: np.random.Generator) -> list[Family]:
+        chain = self._chain()
+        order = chain.start + np.argsort(-self._known.scores[chain], kind="stable")
+        best, drawn = _PARENTS
+        parents = order[:best].tolist()
+        later = order[best:20]
+        parents += rng.choice(later, min(drawn, len(later)), replace=False).tolist()
+        moves_each = self._space.limits.activations + 1
+        count = max(8, _OFFERED // (len(parents) * moves_each))
+        trials = self._known.count
+        weights = trials >= _REWEIGHT_FROM and trials % _REWEIGHT_EVERY == 0
+        found = [Family({}, _some(self._singles, _OFFERED // 5, rng), "single")]
+        for parent in parents:
+            offered = _some(self._singles, count, rng)
+            found += self._moves.around(self._known.members(parent), offered, weights=weights)
+        return [family for family in found if len(family)]
+
+    def _anything(self, history: History, pending: frozenset[Selection], rng: np.random.Generator) -> Selection:
         """A random selection, new if one is met within some tries."""
         for attempt in range(_TRIES):
-            count = int(rng.integers(1, self._space.limits.activations + 1))
+            full = attempt < _TRIES // 4
+            most = min(self._space.limits.activations, len(self._space.pool))
+            count = most if full else int(rng.integers(1, most + 1))
             drawn = rng.choice(len(self._space.pool), size=count, replace=False)
             # In a small pool all at equal weights may have been tried.
             weights = np.ones(count) if attempt < _TRIES // 2 else rng.uniform(WEIGHT_STEP, 1.0, size=count)
             found = self._space.repaired(
                 {self._space.pool[int(i)]: float(weight) for i, weight in zip(drawn, weights, strict=True)}
             )
-            if found not in history:
+            if found not in history and found not in pending:
                 break
         return found
 
 
-def _stratified(pool: Sequence[Candidate], seed: int) -> list[Candidate]:
-    """Every activation once at its middle timestep, in random order, then every one at another timestep, and so on."""
-    rng = np.random.default_rng([seed, 0x51F7])
-    by_activation: dict[tuple[str, str], list[Candidate]] = {}
-    for candidate in sorted(pool):
-        by_activation.setdefault((candidate.backbone, candidate.activation), []).append(candidate)
-    rounds: dict[int, list[Candidate]] = {}
-    for members in by_activation.values():
-        middle = len(members) // 2
-        for order, candidate in enumerate(sorted(members, key=lambda c: abs(members.index(c) - middle))):
-            rounds.setdefault(order, []).append(candidate)
-    return [entry[int(i)] for _, entry in sorted(rounds.items()) for i in rng.permutation(len(entry))]
+class _Known:
+    """Finished selections as arrays that grow, in the order of the history.
+
+    Attributes:
+        positions: of the members in the pool, and 0 where there are fewer.
+        squares: of their weights, and 0 where there are fewer.
+        scores: of the selections.
+    """
+
+    def __init__(self, pool: Sequence[Candidate], most: int) -> None:
+        self._most, self._at = most, {candidate: position for position, candidate in enumerate(pool)}
+        self._source: History = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        self.count = 0
+        self._positions, self._squares, self._scores = *self.written([]), np.empty(0)
+        self._settings: tuple[int, Settings] | None = None
+
+    positions = property(lambda self: self._positions[: self.count])
+    squares = property(lambda self: self._squares[: self.count])
+    scores = property(lambda self: self._scores[: self.count])
+
+    def learn(self, history: History) -> None:
+        """Take up what was added to a history, or another history as a whole."""
+        if history is not self._source or len(history) < self.count:
+            self._source = history
+            self._forget()
+        fresh = list(islice(history.items(), self.count, None))
+        end = self.count + len(fresh)
+        new = (*self.written([selection for selection, _ in fresh]), np.array([score for _, score in fresh]))
+        for name, added in zip(("_positions", "_squares", "_scores"), new, strict=True):
+            old = getattr(self, name)
+            if end > len(old):  # twice as much room, so that growing costs little a trial
+                old = np.concatenate([old[: self.count], np.zeros((2 * end - self.count, *old.shape[1:]), old.dtype)])
+                setattr(self, name, old)
+            old[self.count : end] = added
+        self.count = end
+
+    def written(self, selections: Sequence[Selection]) -> tuple[Array, Array]:
+        """Positions and squared weights of the members of selections."""
+        positions = np.zeros((len(selections), self._most), dtype=np.int64)
+        squares = np.zeros((len(selections), self._most))
+        for row, selection in enumerate(selections):
+            for column, (candidate, weight) in enumerate(selection.members):
+                positions[row, column], squares[row, column] = self._at[candidate], weight**2
+        return positions, squares
+
+    def members(self, row: int) -> dict[int, float]:
+        """Of a finished selection."""
+        pairs = zip(self.positions[row].tolist(), self.squares[row].tolist(), strict=True)
+        return {position: square**0.5 for position, square in pairs if square > 0}
+
+    def settings(self, seed: int, similarities: Similarities) -> Settings:
+        """Of the kernel, chosen anew every `_REFIT` trials from those finished until then."""
+        until = self.count if self.count < _REFIT else self.count // _REFIT * _REFIT
+        if self._settings is None or self._settings[0] != until:
+            rows = self.informative(until, _FIT, np.random.default_rng([seed, until, 0xF17]))
+            found = most_likely(self.positions[rows], self.squares[rows], self.scores[rows], similarities)
+            self._settings = (until, found)
+        return self._settings[1]
+
+    def informative(self, until: int, most: int, rng: np.random.Generator) -> Array:
+        """Rows of the first trials: three in five the best, one in five the last, the rest drawn."""
+        if until <= most:
+            return np.arange(until)
+        order = np.argsort(-self.scores[:until], kind="stable")
+        kept = np.union1d(order[: most * 3 // 5], np.arange(until - most // 5, until))
+        rest = np.setdiff1d(np.arange(until), kept, assume_unique=True)
+        return np.sort(np.concatenate([kept, rng.choice(rest, most - len(kept), replace=False)]))
 
 
-def _draw(ranked: Sequence[Candidate], members: Members, rng: np.random.Generator) -> Candidate | None:
-    """A candidate outside `members`, the better alone the likelier."""
-    outside = [candidate for candidate in ranked if candidate not in members]
-    if not outside:
-        return None
-    chances = np.exp(-np.arange(len(outside)) / max(1.0, len(outside) / 5))
-    return outside[int(rng.choice(len(outside), p=chances / chances.sum()))]
+def _far_apart(similarity: Array, allowed: Array, count: int) -> list[int]:
+    """The candidate most like all others, then each time the one least like those taken."""
+    if not len(allowed):
+        return []
+    within = similarity[np.ix_(allowed, allowed)]
+    taken = [int(within.sum(0).argmax())]
+    while len(taken) < min(count, len(allowed)):
+        nearest = within[:, taken].max(1)
+        nearest[taken] = np.inf
+        taken.append(int(nearest.argmin()))
+    return [int(allowed[position]) for position in taken]
 
 
-def _one_of(members: Members, rng: np.random.Generator) -> Candidate:
-    return list(members)[int(rng.integers(len(members)))]
+def _some(positions: Array, count: int, rng: np.random.Generator) -> Array:
+    return positions if len(positions) <= count else np.sort(rng.choice(positions, count, replace=False))
 
 
-def _add(members: Members, ranked: Sequence[Candidate], rng: np.random.Generator) -> Members | None:
-    new = _draw(ranked, members, rng)
-    return None if new is None else {**members, new: 1.0}
-
-
-def _swap(members: Members, ranked: Sequence[Candidate], rng: np.random.Generator) -> Members | None:
-    new = _draw(ranked, members, rng)
-    if new is None:
-        return None
-    old = _one_of(members, rng)
-    return {(new if candidate == old else candidate): weight for candidate, weight in members.items()}
-
-
-def _retime(members: Members, ranked: Sequence[Candidate], rng: np.random.Generator) -> Members | None:
-    old = _one_of(members, rng)
-    others = [
-        candidate
-        for candidate in ranked
-        if (candidate.backbone, candidate.activation) == (old.backbone, old.activation) and candidate not in members
-    ]
-    if not others:
-        return None
-    new = others[int(rng.integers(len(others)))]
-    return {(new if candidate == old else candidate): weight for candidate, weight in members.items()}
-
-
-def _reweight(members: Members, ranked: Sequence[Candidate], rng: np.random.Generator) -> Members | None:
-    if len(members) == 1:
-        return None
-    changed = _one_of(members, rng)
-    return {**members, changed: members[changed] * float(rng.choice([0.35, 0.6, 1.6, 2.8]))}
-
-
-def _drop(members: Members, ranked: Sequence[Candidate], rng: np.random.Generator) -> Members | None:
-    gone = _one_of(members, rng)
-    return {candidate: weight for candidate, weight in members.items() if candidate != gone} or None
-
-
-_Move = Callable[[Members, Sequence[Candidate], np.random.Generator], Members | None]
-_MOVE_OF: dict[str, _Move] = {"add": _add, "swap": _swap, "retime": _retime, "reweight": _reweight, "drop": _drop}
+def _log_expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
+    """log E[max(score - best, 0)] of normal scores, stable far below the best (Ament et al., NeurIPS 2023)."""
+    u = (mean - best) / deviation
+    density = np.exp(-0.5 * u**2) / np.sqrt(2 * np.pi)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        near = np.log(np.maximum(density + u * ndtr(u), 1e-300))
+        # For u << 0: phi(u) + u Phi(u) = phi(u) (1 + u Phi(u) / phi(u)), and that is about phi(u) / u^2.
+        far = -0.5 * u**2 - 0.5 * np.log(2 * np.pi) - 2 * np.log(np.maximum(-u, 1e-9))
+    return np.asarray(np.where(u > -6, near, far) + np.log(deviation))

@@ -1,0 +1,111 @@
+"""Selections that are one move away from another, written so that a surrogate can rate thousands of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from diffsift.spaces import Candidate
+
+Array = np.ndarray[Any, Any]
+Members = Mapping[int, float]
+"""Positions in the pool with weights."""
+
+_FACTORS = (0.4, 0.65, 1.5, 2.5)
+"""That a weight is multiplied by."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Selections that share a base and differ in one more member at weight 1, or the base itself.
+
+    Attributes:
+        base: what all of them hold.
+        added: positions of the one more member; None: there is one selection, the base.
+        stage: what the move is called.
+    """
+
+    base: Members
+    added: Int[np.ndarray, "added"] | None
+    stage: str
+
+    def __len__(self) -> int:
+        return 1 if self.added is None else len(self.added)
+
+    def members(self, index: int) -> dict[int, float]:
+        """Of one of the selections."""
+        if self.added is None:
+            return dict(self.base)
+        return {**self.base, int(self.added[index]): 1.0}
+
+    def rated(
+        self, inner: Float[np.ndarray, "observed pool"], similarity: Float[np.ndarray, "pool pool"], most: int
+    ) -> tuple[Array, Array, Array]:
+        """What `Surrogate.predict` takes: products with the observed selections, norms and sizes.
+
+        Args:
+            inner: of the observed selections.
+            similarity: of the pool.
+            most: members of a selection at most.
+        """
+        positions, squares = list(self.base), np.array([weight**2 for weight in self.base.values()])
+        products = inner[:, positions] @ squares
+        own = similarity[positions].T @ squares if positions else np.zeros(len(similarity))
+        square = float(squares @ own[positions]) if positions else 0.0
+        if self.added is None:
+            return products[None], np.sqrt([square]), np.array([len(positions) / most])
+        squares_of = square + 2 * own[self.added] + similarity[self.added, self.added]
+        size = np.full(len(self.added), (len(positions) + 1) / most)
+        return products + inner[:, self.added].T, np.sqrt(squares_of), size
+
+
+class Moves:
+    """What may be tried next to a selection.
+
+    Args:
+        pool: candidates by position.
+        most: members of a selection at most.
+    """
+
+    def __init__(self, pool: Sequence[Candidate], most: int) -> None:
+        self._pool, self._most = pool, most
+        by_activation: dict[tuple[str, str], list[int]] = {}
+        for position, candidate in enumerate(pool):
+            by_activation.setdefault((candidate.backbone, candidate.activation), []).append(position)
+        self._siblings = {position: group for group in by_activation.values() for position in group}
+        self._at = {candidate: position for position, candidate in enumerate(pool)}
+        self._timesteps = sorted({candidate.timestep for candidate in pool})
+
+    def around(self, parent: Members, offered: Int[np.ndarray, "offered"], *, weights: bool) -> Iterator[Family]:
+        """Add, swap, drop, retime one member or all, and if wanted change a weight; `offered` may come in."""
+        fresh = offered[~np.isin(offered, list(parent))]
+        if len(parent) < self._most:
+            yield Family(parent, fresh, "add")
+        for gone in parent:
+            rest = {position: weight for position, weight in parent.items() if position != gone}
+            yield Family(rest, fresh, "swap")
+            siblings = [position for position in self._siblings[gone] if position not in parent]
+            if siblings:
+                yield Family(rest, np.array(siblings), "retime")
+            if rest:
+                yield Family(rest, None, "drop")
+                if weights:
+                    for factor in _FACTORS:
+                        yield Family({**parent, gone: parent[gone] * factor}, None, "reweight")
+        yield from self._all_retimed(parent)
+
+    def _all_retimed(self, parent: Members) -> Iterator[Family]:
+        """All members at one timestep: one pass instead of several."""
+        for timestep in self._timesteps:
+            moved = {}
+            for position, weight in parent.items():
+                candidate = self._pool[position]
+                at = self._at.get(Candidate(candidate.backbone, candidate.activation, timestep))
+                if at is not None:
+                    moved[at] = weight
+            if len(moved) == len(parent) and moved.keys() != parent.keys():
+                yield Family(moved, None, "retime all")
