@@ -137,9 +137,8 @@ class SearchStudy:
                 _show(bar, run)
                 while run.distinct < trials and not stop() and (ends is None or time.monotonic() < ends):
                     found = run.advance()
-                    for record in found if log is not None else ():
-                        log.add(record)
-                        after_step("logged")
+                    if log is not None:
+                        _hand_over(found, log, after_step)
                     _show(bar, run)
                     if not found:
                         time.sleep(run.pause)
@@ -223,6 +222,12 @@ class SearchStudy:
     def evaluated(self) -> int:
         """How many the ledger holds."""
         return self._ledger.evaluated(self.name)
+
+
+def _hand_over(records: Sequence[TrialRecord], log: MlflowLog, after_step: Callable[[str], None]) -> None:
+    for record in records:
+        log.add(record)
+        after_step("logged")
 
 
 def _show(bar: Any, run: Run) -> None:
