@@ -37,11 +37,11 @@ class NotingProbe(planted.SyntheticProbe):
             file.write(f"{os.getpid()} {selection.key}\\n")
         return found
 
-def work(trials, stream, step="", count=0, logged=False):
+def work(trials, stream, step=None, count=0, logged=False):
     passed = []
     def after_step(now):
         passed.append(now)
-        if passed.count(step) == count:
+        if step is not None and passed.count(step) == count:
             os.kill(os.getpid(), signal.SIGKILL)
     log = None
     if logged:
