@@ -197,7 +197,8 @@ def worker(
 
         from diffsift.workers import join
 
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # how a leader ends its workers
+        if leader is not None:  # which ends its workers so
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         with _resumable():
             join(study, workspace=workspace, storage=storage, leader=leader, progress=leader is None, say=_say)
 
