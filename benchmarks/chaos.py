@@ -13,10 +13,10 @@ With ``--workers n`` every round has n processes at once, each killed in its own
 and n - 1 that joined (``diffsift worker``, which writes nothing to MLflow); the last resume has n processes too.
 
 Checked after every kill: no trial is lost that was committed before. Checked after the last resume: exactly the asked
-number of distinct finished selections, each in one trial; no trial of any other state; no claim left; the ledger
-holds these selections and no other; in MLflow one parent run, one child run a trial at most, and the same trial uids as
-in the study, with equal scores; and, with one worker, since a proposal then depends on the finished trials alone, the same selections and
-scores in the same order as a search that nobody killed. A violation is named, and the exit status is 1.
+number of distinct finished selections, each in one trial; no trial of any other state; no claim left; the ledger holds
+these selections and no other; in MLflow one parent run, one child run a trial at most, and the same trial uids as in
+the study, with equal scores; and, with one worker, since a proposal then depends on the finished trials alone, the same
+selections and scores in the same order as a search that nobody killed. A violation is named, and the exit status is 1.
 
 Conditions: 40 training, 40 validation and 20 test scenes, 16 locations each, two timesteps; bank and reference are made
 first. Noise that is left: places and delays are drawn from --seed, but where in a trial a random moment falls depends
