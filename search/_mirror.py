@@ -24,6 +24,11 @@ class Mirror:
 
     Args:
         space: of the study.
+
+    Attributes:
+        scores: of all finished selections.
+        finished: trials; more than selections where a sampler repeats itself.
+        best: the highest score.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -32,6 +37,7 @@ class Mirror:
         self._pending: dict[Selection, int] = {}
         self.scores: dict[Selection, float] = {}
         self.finished = 0
+        self.best = float("-inf")
 
     def ask(self, sampler: BaseSampler) -> Trial:
         """A new trial, whose parameters `sampler` proposes."""
@@ -85,3 +91,4 @@ class Mirror:
     def _count(self, selection: Selection, score: float) -> None:
         self.scores[selection] = score
         self.finished += 1
+        self.best = max(self.best, score)

@@ -69,7 +69,8 @@ class Run:
 
     @property
     def best(self) -> float:
-        return max(self._mirror.scores.values(), default=float("-inf"))
+        """The highest score of all."""
+        return self._mirror.best
 
     def advance(self) -> list[TrialRecord]:
         """Try to finish a trial; returns it and what others finished meanwhile, by number. Nothing: wait `pause`."""
