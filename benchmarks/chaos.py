@@ -9,11 +9,14 @@ trials: "scored" (in the ledger, not in the study), "told" (in the study, not ha
 (handed to the log) and "mlflow" (after a random number of single writes to the MLflow store, so also between the writes
 of one child run).
 
+With ``--workers n`` every round has n processes at once, each killed in its own way: one that leads (search, resume)
+and n - 1 that joined (``diffsift worker``, which writes nothing to MLflow); the last resume has n processes too.
+
 Checked after every kill: no trial is lost that was committed before. Checked after the last resume: exactly the asked
-number of distinct finished selections, each in one trial; no trial running; at most one failed trial a kill; the ledger
-holds these selections and no other; in MLflow one parent run, one child run a trial at most, and the same trial uids as
-in the study, with equal scores; and, since a proposal depends on the finished trials alone, the same selections and
-scores in the same order as a search that nobody killed. A violation is named, and the exit status is 1.
+number of distinct finished selections, each in one trial; no trial of any other state; no claim left; the ledger holds
+these selections and no other; in MLflow one parent run, one child run a trial at most, and the same trial uids as in
+the study, with equal scores; and, with one worker, since a proposal then depends on the finished trials alone, the same
+selections and scores in the same order as a search that nobody killed. A violation is named, and the exit status is 1.
 
 Conditions: 40 training, 40 validation and 20 test scenes, 16 locations each, two timesteps; bank and reference are made
 first. Noise that is left: places and delays are drawn from --seed, but where in a trial a random moment falls depends
@@ -35,6 +38,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +56,7 @@ from diffsift.tracking import Ledger, MlflowLog, TrialRecord, open_database
 from diffsift.workspace import Workspace
 
 STUDY, REFERENCE = "chaos", "chaos-reference"
+LEADS, JOINS = "leads", "joins"
 LONGEST_DELAY = 0.15  # s from the drawn trial to the kill at a random moment: some trials long
 PATIENCE = 1800  # s that one process may take
 FORKS = multiprocessing.get_context("forkserver")
@@ -68,8 +74,8 @@ class Kill:
 class Tried:
     """A workspace with a study to be killed, and what its databases say."""
 
-    def __init__(self, place: Workspace, trials: int) -> None:
-        self.place, self.trials = place, trials
+    def __init__(self, place: Workspace, trials: int, workers: int) -> None:
+        self.place, self.trials, self.workers = place, trials, workers
         self.output = place.folder / "output.log"
         # A copy: all processes must see the same weights, whatever happens to the installed ones meanwhile.
         self.pipeline = Path(shutil.copytree(PIPELINE, place.folder / "pipeline"))
@@ -116,14 +122,13 @@ def main() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     FORKS.set_forkserver_preload(["_chaos_driver"])
     with tempfile.TemporaryDirectory(prefix="diffsift-chaos-") as temporary:
-        tried = Tried(Workspace(Path(temporary)), options.trials or 12 * (options.kills + 1) + 30)
+        tried = Tried(Workspace(Path(temporary)), options.trials or 12 * (options.kills + 1) + 30, options.workers)
         _search_reference(tried)
         kills, problems = _kill_all(options, tried)
-        _finish(tried, "resume", STUDY)
-        problems += _violations(tried, len(kills))
-        failed = tried.states()["FAIL"]
+        _finish(tried, "resume", STUDY, "--workers", str(options.workers))
+        problems += _violations(tried)
     between = sum(kill.place != MOMENT for kill in kills)
-    print(f"\n{len(kills)} kills, {between} of them at a point between two writes; {failed} trials failed by them")
+    print(f"\n{len(kills)} kills of {options.workers} at a time, {between} of them at a point between two writes")
     for problem in problems:
         print(f"VIOLATED    {problem}")
     if not problems:
@@ -131,7 +136,15 @@ def main() -> None:
     columns = {**environment(), "load_before": load_before, "load_after": load(), "trials": tried.trials}
     verdict = {"held": not problems, "problems": "; ".join(problems)}
     rows = [
-        {"kill": number, "place": kill.place, "told": kill.told, "seconds": kill.seconds, **verdict, **columns}
+        {
+            "kill": number,
+            "workers": options.workers,
+            "place": kill.place,
+            "told": kill.told,
+            "seconds": kill.seconds,
+            **verdict,
+            **columns,
+        }
         for number, kill in enumerate(kills, 1)
     ]
     if rows:
@@ -144,38 +157,59 @@ def _kill_all(options: argparse.Namespace, tried: Tried) -> tuple[list[Kill], li
     rng = random.Random(options.seed)
     # Of one process; more are made during a random moment's delay, and where MLflow's next batch must be waited for.
     most = tried.trials // (options.kills + 1)
-    places = [MOMENT if number % 2 else POINTS[number // 2 % len(POINTS)] for number in range(options.kills)]
-    rng.shuffle(places)
     command = ["search", str(tried.write_specification(STUDY))]
     kills: list[Kill] = []
     problems: list[str] = []
     finished = 0
-    for number, place in enumerate(places, 1):
-        plan = Plan(place, rng.randrange(max(1, most - 1)), rng.randint(1, 30))
-        kill = _kill_one(command, plan, rng.uniform(0, LONGEST_DELAY), tried)
-        if kill is None:
-            problems.append(f"process {number} ended before its kill at {place!r}: give more --trials")
-            break
-        kills.append(kill)
+    places = {
+        LEADS: _places_to_kill(POINTS, options.kills, rng),
+        JOINS: _places_to_kill(("scored", "told"), options.kills, rng),
+    }
+    while len(kills) < options.kills:
+        # The first process makes the study: until then there is nothing to join.
+        joining = min(options.workers - 1, options.kills - len(kills) - 1) if kills else 0
+        tasks = []
+        for role, words in [(LEADS, command), *[(JOINS, ["worker", STUDY])] * joining]:
+            plan = Plan(places[role].pop(), rng.randrange(max(1, most - 1)), rng.randint(1, 30))
+            tasks.append((words, plan, rng.uniform(0, LONGEST_DELAY), tried))
+        with ThreadPoolExecutor(len(tasks)) as pool:
+            found = list(pool.map(_kill_one, *zip(*tasks, strict=True)))
+        ended = [task[1].place for task, kill in zip(tasks, found, strict=True) if kill is None]
+        killed = [kill for kill in found if kill is not None]
         states = tried.states()
-        print(
-            f"kill {number:3d}   {kill.place:7s} after {kill.told:3d} trials and {kill.seconds:5.1f} s; "
-            f"left: {_listed(states)}",
-            flush=True,
-        )
-        if states["COMPLETE"] < finished + kill.told:
-            lost = finished + kill.told - states["COMPLETE"]
-            problems.append(f"kill {number} at {kill.place!r} lost {lost} committed trials")
+        for kill in killed:
+            kills.append(kill)
+            print(
+                f"kill {len(kills):3d}   {kill.place:7s} after {kill.told:3d} trials and {kill.seconds:5.1f} s; "
+                f"left: {_listed(states)}",
+                flush=True,
+            )
+        told = sum(kill.told for kill in killed)
+        if states["COMPLETE"] < finished + told:
+            lost = finished + told - states["COMPLETE"]
+            problems.append(f"kills up to {len(kills)} lost {lost} committed trials")
+        if ended:
+            problems.append(
+                f"after {len(kills)} kills a process ended before its kill at {ended[0]!r}: give more --trials"
+            )
+            break
         finished = states["COMPLETE"]
         command = ["resume", STUDY]
     return kills, problems
+
+
+def _places_to_kill(points: Sequence[str], count: int, rng: random.Random) -> list[str]:
+    """Half of them at random moments, the others at each point in turn; shuffled."""
+    places = [MOMENT if number % 2 else points[number // 2 % len(points)] for number in range(count)]
+    rng.shuffle(places)
+    return places
 
 
 def _kill_one(command: list[str], plan: Plan, delay: float, tried: Tried) -> Kill | None:
     """Run the driver until its mark, kill it, and read what it said; None if it ended by itself."""
     marks, their_end = FORKS.Pipe(duplex=False)
     started = time.perf_counter()
-    process = FORKS.Process(target=drive, args=(plan, their_end, [*command, *_places(tried)], tried.output))
+    process = FORKS.Process(target=drive, args=(plan, their_end, [*command, *_places(command, tried)], tried.output))
     process.start()
     their_end.close()
     told, place = 0, ""
@@ -205,14 +239,14 @@ def _search_reference(tried: Tried) -> None:
 
 def _finish(tried: Tried, *command: str) -> None:
     """Run the command line, undisturbed, to its end."""
-    program = [sys.executable, "-m", "diffsift.cli", *command, *_places(tried)]
+    program = [sys.executable, "-m", "diffsift.cli", *command, *_places(command, tried)]
     with tried.output.open("ab") as output:
         ended = subprocess.run(program, stdout=output, stderr=subprocess.STDOUT, timeout=PATIENCE, check=False)
     if ended.returncode:
         raise SystemExit(f"diffsift {' '.join(command)} ended with {ended.returncode}:\n{_tail(tried)}")
 
 
-def _violations(tried: Tried, kills: int) -> list[str]:
+def _violations(tried: Tried) -> list[str]:
     """Everything that does not hold after the last resume, in words."""
     problems = []
 
@@ -225,15 +259,17 @@ def _violations(tried: Tried, kills: int) -> list[str]:
     distinct = set(selections)
     require(len(distinct) == tried.trials, f"{len(distinct)} distinct finished selections, asked {tried.trials}")
     require(len(selections) == len(distinct), f"{len(selections) - len(distinct)} finished trials repeat a selection")
-    require(not states["RUNNING"], f"{states['RUNNING']} trials are running")
-    require(not states["WAITING"], f"{states['WAITING']} trials are waiting")
-    require(states["FAIL"] <= kills, f"{states['FAIL']} trials failed at {kills} kills")
+    require(set(states) == {"COMPLETE"}, f"there are {_listed(states)} trials")
 
     ledger = {entry.selection: entry.score for entry in tried.ledger().evaluations(STUDY)}
     require(ledger == {record.selection: record.score for record in records}, "the ledger differs from the study")
+    with tried.ledger() as open_ledger, open_ledger.claims(STUDY) as claims:
+        require(not claims.others(), f"{len(claims.others())} claims are left")
     wanted = [(record.selection, record.score) for record in tried.records(REFERENCE)]
     got = [(record.selection, record.score) for record in records]
-    require(got == wanted, f"{_first_difference(got, wanted)} differs from the search nobody killed")
+    require(
+        tried.workers > 1 or got == wanted, f"{_first_difference(got, wanted)} differs from the search nobody killed"
+    )
     return problems + _mlflow_violations(tried, {record.uid: record.score for record in records})
 
 
@@ -277,8 +313,9 @@ def _first_difference(got: list[Any], wanted: list[Any]) -> str:
     return next((f"finished trial {index}" for index, (a, b) in pairs if a != b), "the number of trials")
 
 
-def _places(tried: Tried) -> list[str]:
-    return ["--workspace", str(tried.place.folder), "--out", str(tried.place.folder / "selection.json")]
+def _places(command: Sequence[str], tried: Tried) -> list[str]:
+    out = [] if command[0] == "worker" else ["--out", str(tried.place.folder / "selection.json")]
+    return ["--workspace", str(tried.place.folder), *out]
 
 
 def _listed(counts: Counter[str]) -> str:
@@ -292,6 +329,7 @@ def _tail(tried: Tried) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="processes to kill (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="processes at once (default: %(default)s)")
     parser.add_argument("--trials", type=int, help="distinct selections to end with (default: 12 a process, and 30)")
     parser.add_argument("--seed", type=int, default=0, help="draws places and moments (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS / "chaos.csv", help="default: %(default)s")

@@ -6,10 +6,13 @@ last MLflow flush, over the trials. Each moment counts for one part only, the in
 
 - proposal: `SiftSampler.sample_relative`, without the storage reads in it;
 - probe: `RidgeProbe.score`;
-- ledger: `Ledger.evaluation` and `Ledger.record_evaluation`;
-- optuna storage: every call of a study on its storage (SQLite, with Optuna's cache in memory before it);
+- ledger: `Ledger.evaluation`, `Ledger.record_evaluation` and the questions to `Claims`;
+- optuna storage: every call on the study's storage (SQLite, with Optuna's cache in memory before it);
 - mlflow: `MlflowLog.add` and `MlflowLog.flush`; it writes in batches, so most trials pay nothing and some for many;
-- rest: what is left: Optuna's own Python, the search space, the progress of the loop, the timing itself.
+- rest: what is left: Optuna's study in memory, the search space, the progress of the loop, the timing itself.
+
+``--planted`` measures what grows with a study instead: a search of --trials selections of a pool of 40 with a synthetic
+probe, which costs next to nothing, and the parts of 200 trials before and after the 1,000th and of the last 200.
 
 A trial is cold when it holds a candidate, or a pair of them, that no trial before it held: the probe then reads
 features and computes moments. A warm trial finds all in memory, as long as the probe's cache of 1 GB holds them.
@@ -27,6 +30,7 @@ import argparse
 import contextlib
 import functools
 import os
+import sys
 import tempfile
 import time
 import uuid
@@ -43,9 +47,13 @@ from diffsift.demo import TRIALS, demo_specification
 from diffsift.objectives import RidgeProbe
 from diffsift.search import SearchStudy, SiftSampler
 from diffsift.spaces import Selection
-from diffsift.tracking import Ledger, MlflowLog
+from diffsift.tracking import Claims, Ledger, MlflowLog
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+import planted
 
 PARTS = ("proposal", "probe", "ledger", "optuna storage", "mlflow", "rest")
+OVERHEAD = "all but probe"
 Times = dict[str, np.ndarray]
 _COLUMNS = ("mean_ms", "median_ms", "p95_ms", "mean_cpu_ms")
 
@@ -139,9 +147,12 @@ def install(clock: Clock) -> None:
         return score(probe, selection)
 
     RidgeProbe.score = clock.timed("probe", score_noting)
+    planted.SyntheticProbe.score = clock.timed("probe", planted.SyntheticProbe.score)
     SiftSampler.sample_relative = clock.timed("proposal", SiftSampler.sample_relative)
     for name in ("evaluation", "record_evaluation"):
         setattr(Ledger, name, clock.timed("ledger", getattr(Ledger, name)))
+    for name in ("ask", "settle", "others"):
+        setattr(Claims, name, clock.timed("ledger", getattr(Claims, name)))
     for name in ("add", "flush"):
         setattr(MlflowLog, name, clock.timed("mlflow", getattr(MlflowLog, name)))
     # What a study talks to is not RDBStorage itself but Optuna's cache before it, made by get_storage.
@@ -168,16 +179,55 @@ def main() -> None:
     options = _options()
     clock = Clock()
     install(clock)
+    load_before = load()
+    with tempfile.TemporaryDirectory(prefix="diffsift-cost-") as temporary, contextlib.suppress(_SearchOverError):
+        (_search_planted if options.planted else _search_demo)(options, temporary)
+    columns = {**environment(), "trials": len(clock.trials), "load_before": load_before, "load_after": load()}
+    rows = _windows(clock) if options.planted else _statistics(clock)
+    _print(rows, clock, columns)
+    write_csv(options.out, [{**row, **columns} for row in rows])
+
+
+def _search_demo(options: argparse.Namespace, folder: str) -> None:
     specification = demo_specification(seed=options.seed, trials=options.trials)
     study = specification.study.model_copy(update={"name": f"trial-cost-{uuid.uuid4().hex[:8]}"})
     specification = specification.model_copy(update={"study": study})
-    load_before = load()
-    with tempfile.TemporaryDirectory(prefix="diffsift-cost-") as temporary, contextlib.suppress(_SearchOverError):
-        diffsift.select(specification, workspace=options.workspace or temporary, progress=options.progress)
-    columns = {**environment(), "trials": len(clock.trials), "load_before": load_before, "load_after": load()}
-    rows = _statistics(clock)
-    _print(rows, clock, columns)
-    write_csv(options.out, [{**row, **columns} for row in rows])
+    diffsift.select(specification, workspace=options.workspace or folder, progress=options.progress)
+
+
+def _search_planted(options: argparse.Namespace, folder: str) -> None:
+    study, log = planted.logged_study(folder)
+    study.run(planted.SyntheticProbe(), trials=options.trials, log=log, progress=options.progress)
+
+
+def _windows(clock: Clock) -> list[dict[str, Any]]:
+    """Milliseconds by window and part."""
+    last = len(clock.trials)
+    windows = {"around 1,000": slice(800, 1200), f"last 200 of {last:,}": slice(last - 200, last)}
+    rows = []
+    for window, trials in windows.items():
+        for part in (*PARTS, "total", OVERHEAD):
+            values, processor = 1000 * np.array([_part(trial, part) for trial in clock.trials[trials]]).T
+            rows.append(_row(window, part, values, processor))
+    return rows
+
+
+def _part(trial: Times, part: str) -> np.ndarray:
+    return trial["total"] - trial["probe"] if part == OVERHEAD else trial[part]
+
+
+def _row(
+    kind: str, part: str, values: np.ndarray, processor: np.ndarray, late: float = 0, late_processor: float = 0
+) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "count": len(values),
+        "part": part,
+        "mean_ms": float(values.mean()) + late,
+        "median_ms": float(np.median(values)),
+        "p95_ms": float(np.percentile(values, 95)),
+        "mean_cpu_ms": float(processor.mean() + late_processor),
+    }
 
 
 def _statistics(clock: Clock) -> list[dict[str, Any]]:
@@ -188,17 +238,7 @@ def _statistics(clock: Clock) -> list[dict[str, Any]]:
         for part in (*PARTS, "total") if chosen.any() else ():
             values, processor = 1000 * np.array([trial[part] for trial in clock.trials])[chosen].T
             late, late_processor = 1000 * clock.after[part] / len(values) if kind == "all" else (0.0, 0.0)
-            rows.append(
-                {
-                    "kind": kind,
-                    "count": len(values),
-                    "part": part,
-                    "mean_ms": float(values.mean()) + late,
-                    "median_ms": float(np.median(values)),
-                    "p95_ms": float(np.percentile(values, 95)),
-                    "mean_cpu_ms": float(processor.mean() + late_processor),
-                }
-            )
+            rows.append(_row(kind, part, values, processor, late, late_processor))
     return rows
 
 
@@ -218,13 +258,16 @@ def _print(rows: Sequence[dict[str, Any]], clock: Clock, columns: dict[str, Any]
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", type=Path, help="reuse this folder's bank; the study is new; default: temporary")
+    parser.add_argument("--planted", action="store_true", help="a synthetic probe and a long study")
     parser.add_argument(
         "--trials", type=int, default=TRIALS["segmentation"], help="distinct selections (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of scenes and search (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=RESULTS / "trial_cost.csv", help="default: %(default)s")
+    parser.add_argument("--out", type=Path, help="default: trial_cost.csv or trial_cost_planted.csv in the results")
     parser.add_argument("--progress", action="store_true", help="show progress bars; they cost a little in each trial")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.out = options.out or RESULTS / ("trial_cost_planted.csv" if options.planted else "trial_cost.csv")
+    return options
 
 
 if __name__ == "__main__":

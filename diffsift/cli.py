@@ -46,6 +46,9 @@ TrialsOption = Annotated[
     int | None, typer.Option(min=1, help="Distinct selections to evaluate, in all [default: 300, or the study's].")
 ]
 TimeoutOption = Annotated[float | None, typer.Option(min=0.001, help="Seconds after which no new trial starts.")]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, help="Processes that evaluate selections [default: 1, or the study's].")
+]
 StorageOption = Annotated[str | None, typer.Option(help="SQLAlchemy URL of the study database.")]
 
 
@@ -96,6 +99,7 @@ def demo(
         str, typer.Option(help="segmentation, depth, classification or correspondence.", metavar="TASK")
     ] = "segmentation",
     seed: Annotated[int, typer.Option(min=0, help="Seed of scenes and search.")] = 0,
+    workers: WorkersOption = None,
     workspace: WorkspaceOption = None,
     out: OutOption = Path("selection.json"),
 ) -> None:
@@ -104,7 +108,7 @@ def demo(
         from diffsift.demo import demo_specification
         from diffsift.job import select
 
-        specification = demo_specification(task=task, seed=seed, trials=trials)
+        specification = demo_specification(task=task, seed=seed, trials=trials).with_runtime(workers=workers)
         with _resumable():
             _show(select(specification, workspace=workspace, out=out, say=_say), workspace)
 
@@ -133,6 +137,7 @@ def search(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and print what it would cost.")] = False,
     trials: TrialsOption = None,
     timeout: TimeoutOption = None,
+    workers: WorkersOption = None,
     workspace: WorkspaceOption = None,
     out: OutOption = Path("selection.json"),
 ) -> None:
@@ -142,7 +147,7 @@ def search(
         from diffsift.planning import plan
         from diffsift.specification import load_specification
 
-        loaded = load_specification(specification).with_runtime(trials=trials, timeout=timeout)
+        loaded = load_specification(specification).with_runtime(trials=trials, timeout=timeout, workers=workers)
         if dry_run:
             expected = plan(loaded, workspace=workspace, say=_say)
             typer.echo(f"dry run     {expected.describe(loaded.study.trials)}")
@@ -156,6 +161,7 @@ def resume(
     study: Annotated[str, typer.Argument(help="Name of the study; `diffsift status` lists them.", metavar="STUDY")],
     trials: TrialsOption = None,
     timeout: TimeoutOption = None,
+    workers: WorkersOption = None,
     storage: StorageOption = None,
     workspace: WorkspaceOption = None,
     out: OutOption = Path("selection.json"),
@@ -166,9 +172,35 @@ def resume(
 
         with _resumable():
             result = resume_study(
-                study, workspace=workspace, storage=storage, trials=trials, timeout=timeout, out=out, say=_say
+                study,
+                workspace=workspace,
+                storage=storage,
+                trials=trials,
+                timeout=timeout,
+                workers=workers,
+                out=out,
+                say=_say,
             )
             _show(result, workspace)
+
+
+@app.command(epilog="Example: diffsift worker horses")
+def worker(
+    study: Annotated[str, typer.Argument(help="Name of the study; `diffsift status` lists them.", metavar="STUDY")],
+    storage: StorageOption = None,
+    workspace: WorkspaceOption = None,
+    leader: Annotated[int | None, typer.Option(hidden=True, help="End when this process does.")] = None,
+) -> None:
+    """Join a study with one more process; start and end it with search or resume."""
+    with _errors():
+        import signal
+
+        from diffsift.workers import join
+
+        if leader is not None:  # which ends its workers so
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with _resumable():
+            join(study, workspace=workspace, storage=storage, leader=leader, progress=leader is None, say=_say)
 
 
 @app.command(epilog="Example: diffsift status")

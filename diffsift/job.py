@@ -11,7 +11,7 @@ from typing import Any
 
 from diffsift import __version__
 from diffsift.backbones import resolve_device, resolve_dtype
-from diffsift.errors import SpecificationError, StudyError, did_you_mean
+from diffsift.errors import SpecificationError
 from diffsift.finish import finish
 from diffsift.objectives import TestResult
 from diffsift.objectives.bank import prompts_of
@@ -22,13 +22,12 @@ from diffsift.search import SearchSpace, SearchStudy
 from diffsift.search.confirmation import FOUND
 from diffsift.spaces import Candidate
 from diffsift.specification import Specification
+from diffsift.stored import CONTENT, stored_specification
 from diffsift.tracking import ActivationDecision, Ledger, MlflowLog, Outcome, TrialRecord, open_database
 from diffsift.tracking.report import write_report
 from diffsift.tracking.selection_file import save_selection
+from diffsift.workers import helpers, refuse_workers
 from diffsift.workspace import Workspace
-
-_CONTENT = "content"
-"""Where a study's identity holds the digests of its model and data."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,7 @@ def select(
     place = Workspace.at(workspace)
     selection_file = Path(out)
     report_file = Path(report) if report else selection_file.with_name("report.html")
+    refuse_workers(specification)
     with _open_ledger(specification, place) as ledger, ledger.exclusive(specification.study.name):
         _refuse_other_identity(ledger, specification)
         prepared = prepare(specification, place, progress, say)
@@ -128,6 +128,7 @@ def resume(
     storage: str | None = None,
     trials: int | None = None,
     timeout: float | None = None,
+    workers: int | None = None,
     **options: Any,
 ) -> Result:
     """Go on with a study by name; `trials` is the new total. Other `options` are those of `select`.
@@ -137,24 +138,8 @@ def resume(
     """
     place = Workspace.at(workspace)
     specification = stored_specification(study, place, storage)
-    specification = specification.with_runtime(trials=trials, timeout=timeout, storage=storage)
+    specification = specification.with_runtime(trials=trials, timeout=timeout, workers=workers, storage=storage)
     return select(specification, workspace=place.folder, **options)
-
-
-def stored_specification(study: str, place: Workspace, storage: str | None = None) -> Specification:
-    """The specification of a study, with the runtime fields of its last run.
-
-    Raises:
-        StudyError: there is no such study in the database.
-    """
-    place.require_studies(storage)
-    with Ledger(open_database(storage or place.study_url)) as ledger:
-        row = ledger.study(study)
-        known = [entry.name for entry in ledger.studies()]
-    if row is None:
-        raise StudyError(f"no study is named {study!r} in {storage or place.folder}{did_you_mean(study, known)}")
-    identity = {part: value for part, value in row.identity.items() if part != _CONTENT}
-    return Specification.parse(_merged(identity, row.runtime), source=f"study {study}")
 
 
 def _search(
@@ -174,7 +159,7 @@ def _search(
     name = specification.study.name
     if ledger.study(name) is None:
         frozen = [[candidate.backbone, candidate.activation, candidate.timestep] for candidate in pool]
-        identity = {**specification.identity(), _CONTENT: _content(prepared)}
+        identity = {**specification.identity(), CONTENT: _content(prepared)}
         ledger.create_study(name, identity, specification.model_dump(mode="json"), frozen)
         ledger.record_decisions(name, _recorded(prepared))
     else:
@@ -190,15 +175,18 @@ def _search(
     failed = study.reclaim()
     if failed:
         say(f"resumed     {failed} trial that a stopped process left running was marked as failed")
+    bank.share(place.shared(name), pool)
     log = _open_log(prepared, place, study)
     try:
-        study.run(
-            prepared.probe,
-            trials=specification.study.trials,
-            timeout=specification.study.timeout,
-            log=log,
-            progress=progress,
-        )
+        with helpers(specification, place, say):
+            study.run(
+                prepared.probe,
+                trials=specification.study.trials,
+                timeout=specification.study.timeout,
+                log=log,
+                progress=progress,
+                company=specification.study.workers > 1,
+            )
     except KeyboardInterrupt:
         if log is not None:
             log.interrupt()
@@ -286,8 +274,8 @@ def _refuse_other_identity(ledger: Ledger, specification: Specification, content
     """Refuse a study of this name made with another specification, or, once it is known, with other content."""
     row = ledger.study(specification.study.name)
     if row is not None:
-        known = content or row.identity[_CONTENT]
-        ledger.check_identity(specification.study.name, {**specification.identity(), _CONTENT: known})
+        known = content or row.identity[CONTENT]
+        ledger.check_identity(specification.study.name, {**specification.identity(), CONTENT: known})
 
 
 def _reopened(ledger: Ledger, study: str) -> list[str]:
@@ -349,12 +337,4 @@ def _data_place(data: Any) -> str:
     return str(next((value for _, value in data if isinstance(value, Path)), data.kind))
 
 
-def _merged(identity: dict[str, Any], runtime: dict[str, Any]) -> dict[str, Any]:
-    """The stored specification: the identity's fields win over those of the last run."""
-    merged = dict(runtime)
-    for key, value in identity.items():
-        merged[key] = _merged(value, runtime.get(key) or {}) if isinstance(value, dict) else value
-    return merged
-
-
-__all__ = ["Result", "resume", "select", "stored_specification"]
+__all__ = ["Result", "resume", "select"]

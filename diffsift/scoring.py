@@ -12,12 +12,12 @@ import numpy as np
 
 from diffsift.backbones import Activation, Backbone, ModelSpecification, load, resolve_device
 from diffsift.errors import SelectionError, SpecificationError
-from diffsift.job import stored_specification
 from diffsift.objectives import Bank, Contender, DevelopmentSet, Objective, objective_named
 from diffsift.objectives.metrics import Interval
 from diffsift.objectives.reference import reference_kinds, reference_probe
 from diffsift.spaces import Shelf, catalogue
 from diffsift.specification import Specification
+from diffsift.stored import stored_specification
 from diffsift.tracking import Ledger, open_database
 from diffsift.tracking.selection_file import SelectionFile, read_selection
 from diffsift.workspace import Workspace

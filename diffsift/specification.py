@@ -40,7 +40,7 @@ Level = Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(gt=0, 
 _RUNTIME_FIELDS: dict[str, tuple[str, ...]] = {
     "model": ("device", "batch_size"),
     "bank": ("budget_gb",),
-    "study": ("storage", "trials", "timeout"),
+    "study": ("storage", "trials", "timeout", "workers"),
     "tracking": tuple(TrackingSpecification.model_fields),
 }
 
@@ -146,7 +146,7 @@ class Specification(BaseModel):
         return values
 
     def with_runtime(self, **changes: Any) -> Specification:
-        """A copy with some of `study.trials`, `study.timeout` and `study.storage` replaced; None leaves a field."""
+        """A copy with some of `study.trials`, `timeout`, `workers` and `storage` replaced; None leaves a field."""
         given = {field: value for field, value in changes.items() if value is not None}
         return self.model_copy(update={"study": StudySpecification(**{**self.study.model_dump(), **given})})
 

@@ -38,6 +38,10 @@ class Workspace:
     def mlflow_url(self) -> str:
         return f"sqlite:///{self.folder / 'mlflow.db'}"
 
+    def shared(self, study: str) -> Path:
+        """What other workers of a study start from."""
+        return self.folder / "shared" / f"{study}.safetensors"
+
     def require_studies(self, storage: str | None) -> None:
         """Raise `StudyError` where no `storage` is named and the folder holds no study database."""
         if storage is None and not (self.folder / "studies.db").is_file():

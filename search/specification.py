@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class StudySpecification(BaseModel):
-    """How the search goes. `storage`, `trials` and `timeout` may change on resume."""
+    """How the search goes. `storage`, `trials`, `timeout` and `workers` may change on resume."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -20,6 +20,7 @@ class StudySpecification(BaseModel):
     )
     trials: int = Field(300, ge=1, le=1_000_000, description="distinct selections to evaluate")
     timeout: float | None = Field(None, gt=0, description="seconds after which no new trial starts")
+    workers: int = Field(1, ge=1, le=1024, description="processes that evaluate selections, on this machine")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the search")
     sampler: Literal["sift", "tpe", "nsga2", "random"] = Field(
         "sift", description="sift: ours, greedy with local moves; tpe, nsga2, random: Optuna's own"

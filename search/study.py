@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.storages import RDBStorage, get_storage
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
@@ -20,11 +20,10 @@ from diffsift.objectives import RidgeProbe
 from diffsift.spaces import Selection
 from diffsift.tracking import Evaluation, Ledger, MlflowLog, TrialRecord, tune_sqlite
 
-from .samplers import SiftSampler, make_sampler
+from ._run import Run, noted, stage_of
 from .space import SearchSpace
 from .specification import StudySpecification
 
-_NOTE = "diffsift"  # the one user attribute of a trial: each costs a commit
 _DUPLICATES_IN_A_ROW = 200
 
 
@@ -35,10 +34,11 @@ class Probe(Protocol):
 
 
 class SearchStudy:
-    """An Optuna study with what diffsift adds: identical selections are scored once, and no trial is left running.
+    """An Optuna study with what diffsift adds: identical selections are scored once, by one process of several.
 
-    Every finished trial goes, in this order, to the ledger (its score), to Optuna (the trial) and to MLflow (a copy).
-    Whatever moment a process is killed at, resuming scores nothing twice and completes what is missing.
+    A finished trial goes, in this order, to the ledger (its score), to Optuna (the whole trial, in one transaction) and
+    to MLflow (a copy). Whatever moment a process is killed at, what it leaves is a score that nobody told or a claim
+    that nobody holds: the others, or the next one, score nothing twice and complete what is missing.
 
     Args:
         url: SQLAlchemy URL of the study database.
@@ -46,6 +46,8 @@ class SearchStudy:
         space: pool and limits.
         ledger: in the same database.
         warm_starts: selections to try first.
+        stream: which of several random streams of the seed proposals are drawn from: 0 for the leader of a study, a
+            number of its own for each process that joins it.
     """
 
     def __init__(
@@ -56,20 +58,28 @@ class SearchStudy:
         ledger: Ledger,
         *,
         warm_starts: Sequence[Selection] = (),
+        stream: int = 0,
     ) -> None:
-        self._specification, self.space, self._ledger = specification, space, ledger
-        self._warm_starts = list(warm_starts)
-        self._storage = open_storage(url)
+        self.specification, self.space, self._ledger = specification, space, ledger
+        self.warm_starts, self.stream = list(warm_starts), stream
+        self._storage = get_storage(open_storage(url))
         self._study = optuna.create_study(
             storage=self._storage, study_name=specification.name, direction="maximize", load_if_exists=True
         )
         if "uid" not in self._study.user_attrs:
             self._study.set_user_attr("uid", uuid.uuid4().hex[:12])
         self._uid = str(self._study.user_attrs["uid"])
-        self._sampler: SiftSampler | None = None
+        self._study_id = self._storage.get_study_id_from_name(specification.name)
+
+    @property
+    def name(self) -> str:
+        return self.specification.name
 
     def reclaim(self) -> int:
-        """Fail the trials that a dead process left running; only the holder of the study's lock may call this."""
+        """Fail trials that are left running: those of a diffsift before 0.2, or of whoever else writes to the study.
+
+        Trials of this diffsift are not in the database while they run. Only the leader of a study may call this.
+        """
         left = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in left:
             self._study.tell(trial.number, state=TrialState.FAIL)
@@ -77,15 +87,14 @@ class SearchStudy:
 
     def records(self) -> list[TrialRecord]:
         """All finished trials in order, as Optuna and the ledger hold them."""
-        trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        known = {entry.selection: entry for entry in self._ledger.evaluations(self._specification.name)}
-        return [self._record(trial, known.get(_noted(trial))) for trial in trials]
+        known = {entry.selection: entry for entry in self.evaluations()}
+        return [self.record(trial, known.get(noted(trial))) for trial in self.finished_trials()]
 
     def best(self) -> TrialRecord:
         """The finished trial with the highest score; of equals the first."""
         records = self.records()
         if not records:
-            raise StudyError(f"study {self._specification.name!r} must have a finished trial, but has none: resume it.")
+            raise StudyError(f"study {self.name!r} must have a finished trial, but has none: resume it.")
         return max(records, key=lambda record: record.score)
 
     def run(
@@ -96,95 +105,74 @@ class SearchStudy:
         timeout: float | None = None,
         log: MlflowLog | None = None,
         progress: bool = True,
+        company: bool = False,
         after_step: Callable[[str], None] = lambda step: None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         """Evaluate selections until `trials` distinct ones are finished or `timeout` seconds have passed.
 
-        `after_step` is called with "scored", "told" and "logged" as a trial passes those points (for tests).
+        Other processes may do the same at the same time: no selection is evaluated twice, nor more than `trials` in
+        all, and each sees what the others finished. With none beside it, what a process proposes depends on the seed
+        and the finished trials alone.
+
+        Args:
+            probe: scores a selection.
+            trials: distinct selections to end with.
+            timeout: seconds after which no new trial starts.
+            log: gets the trials of all processes; give it to one of them.
+            progress: show a progress bar.
+            company: whether other processes are expected; they are noticed anyway, but later.
+            after_step: called with "scored", "told" and "logged" as a trial passes those points (for tests).
+            stop: asked before each trial; True ends the run.
 
         Raises:
-            KeyboardInterrupt: after the running trial was marked as failed; nothing else is lost.
+            KeyboardInterrupt: the running trial is lost, or its score kept for the next run; nothing else is lost.
             StudyError: the study database cannot be written (a full disk, say); resume when it can.
         """
-        records = self.records()
-        seen = {record.selection for record in records}
-        best = max((record.score for record in records), default=float("-inf"))
-        started, repeated, finished = time.monotonic(), 0, len(records)
-        bar = tqdm(total=trials, initial=min(len(seen), trials), desc="search", unit="trial", disable=not progress)
-        with bar:
-            while len(seen) < trials and (timeout is None or time.monotonic() - started < timeout):
-                # All finished trials count, not the distinct ones: made anew with the same seed after a repeated
-                # selection, a sampler would repeat it for ever.
-                record = self._trial(probe, finished, log, after_step)
-                finished += 1
-                repeated = repeated + 1 if record.selection in seen else 0
-                if record.selection not in seen:
-                    seen.add(record.selection)
-                    bar.update()
-                if record.score > best:
-                    best = record.score
-                    bar.set_postfix(best=f"{best:.4f}")
-                if repeated >= _DUPLICATES_IN_A_ROW:
-                    warnings.warn(
-                        f"the search ends after {len(seen)} distinct selections: the {self._specification.sampler} "
-                        f"sampler proposed no new one {repeated} times in a row.",
-                        stacklevel=2,
-                    )
-                    break
-
-    def _trial(
-        self, probe: RidgeProbe | Probe, finished: int, log: MlflowLog | None, after_step: Callable[[str], None]
-    ) -> TrialRecord:
-        self._study.sampler = self._sampler_for(finished)
+        ends = None if timeout is None else time.monotonic() + timeout
+        bar = tqdm(total=trials, desc="search", unit="trial", disable=not progress)
         try:
-            return self._asked_trial(probe, self._study.ask(), log, after_step)
+            with bar, self._ledger.claims(self.name) as claims:
+                run = Run(self, probe, claims, trials, after_step, company)
+                _show(bar, run)
+                while run.distinct < trials and not stop() and (ends is None or time.monotonic() < ends):
+                    found = run.advance()
+                    if log is not None:
+                        _hand_over(found, log, after_step)
+                    _show(bar, run)
+                    if not found:
+                        time.sleep(run.pause)
+                    if run.repeated >= _DUPLICATES_IN_A_ROW:
+                        warnings.warn(
+                            f"the search ends after {run.distinct} distinct selections: the "
+                            f"{self.specification.sampler} sampler proposed no new one {run.repeated} times in a row.",
+                            stacklevel=2,
+                        )
+                        break
         except (SQLAlchemyError, StorageInternalError) as error:
             raise StudyError(f"the study database cannot be written: {error.__cause__ or error}") from error
 
-    def _asked_trial(
-        self, probe: RidgeProbe | Probe, trial: Trial, log: MlflowLog | None, after_step: Callable[[str], None]
-    ) -> TrialRecord:
-        try:
-            selection = self.space.suggest(trial)
-            evaluation = self._evaluation(probe, selection)
-            after_step("scored")
-            trial.set_user_attr(_NOTE, {"selection": selection.to_json(), "proposed_by": self._stage(trial)})
-            told = self._study.tell(trial, evaluation.score)
-            after_step("told")
-        except BaseException:
-            self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-            raise
-        record = self._record(told, evaluation)
-        if log is not None:
-            log.add(record)
-            after_step("logged")
-        return record
+    # What a run needs of the databases
 
-    def _evaluation(self, probe: RidgeProbe | Probe, selection: Selection) -> Evaluation:
-        """From the ledger, or scored now and put there."""
-        name = self._specification.name
-        known = self._ledger.evaluation(name, selection)
-        if known is not None:
-            return known
-        started = time.perf_counter()
-        score = probe.score(selection)
-        seconds = time.perf_counter() - started
-        found = Evaluation(selection, float(score.value), tuple(score.folds), self.space.channels(selection), seconds)
-        self._ledger.record_evaluation(
-            name,
-            selection,
-            score=found.score,
-            fold_scores=found.fold_scores,
-            channels=found.channels,
-            seconds=found.seconds,
-        )
-        return found
+    def finished_trials(self) -> list[FrozenTrial]:
+        """In order, as Optuna holds them; not to be changed."""
+        return self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
-    def _record(self, trial: FrozenTrial, known: Evaluation | None) -> TrialRecord:
+    def write(self, trial: FrozenTrial) -> FrozenTrial:
+        """Write a finished trial, whole or not at all; returns it with the number it got."""
+        identifier = self._storage.create_new_trial(self._study_id, template_trial=trial)
+        return self._storage.get_trial(identifier)
+
+    def record(self, trial: FrozenTrial, known: Evaluation | None) -> TrialRecord:
+        """A finished trial with what the ledger knows of it.
+
+        Raises:
+            StudyError: the ledger knows nothing of it.
+        """
         if known is None or trial.value is None:
             raise StudyError(
-                f"trial {trial.number} of study {self._specification.name!r} must have its score in the ledger, but "
-                "has none: the database was changed by something else than diffsift."
+                f"trial {trial.number} of study {self.name!r} must have its score in the ledger, but has none: the "
+                "database was changed by something else than diffsift."
             )
         return TrialRecord(
             uid=f"{self._uid}-{trial.number}",
@@ -194,31 +182,60 @@ class SearchStudy:
             fold_scores=tuple(known.fold_scores),
             channels=known.channels,
             seconds=known.seconds,
-            proposed_by=str(trial.user_attrs[_NOTE]["proposed_by"]),
+            proposed_by=stage_of(trial),
         )
 
-    def _sampler_for(self, finished: int) -> optuna.samplers.BaseSampler:
-        if self._sampler is not None:
-            return self._sampler
-        sampler = make_sampler(
-            self._specification.sampler,
-            self.space,
-            seed=self._specification.seed,
-            finished=finished,
-            warm_starts=self._warm_starts,
+    def score(self, probe: RidgeProbe | Probe, selection: Selection) -> Evaluation:
+        """Score a selection and put that into the ledger."""
+        started = time.perf_counter()
+        score = probe.score(selection)
+        seconds = time.perf_counter() - started
+        found = Evaluation(selection, float(score.value), tuple(score.folds), self.space.channels(selection), seconds)
+        self._ledger.record_evaluation(
+            self.name,
+            selection,
+            score=found.score,
+            fold_scores=found.fold_scores,
+            channels=found.channels,
+            seconds=found.seconds,
         )
-        if isinstance(sampler, SiftSampler):
-            self._sampler = sampler
-        return sampler
+        return found
 
-    def _stage(self, trial: Trial) -> str:
-        if self._sampler is None:
-            return self._specification.sampler
-        return self._sampler.stage_of.pop(trial.number)
+    def evaluation(self, selection: Selection) -> Evaluation:
+        """From the ledger.
+
+        Raises:
+            StudyError: it is not there.
+        """
+        found = self._ledger.evaluation(self.name, selection)
+        if found is None:
+            raise StudyError(
+                f"the score of {selection} in study {self.name!r} must be in the ledger, but is not: the database was "
+                "changed by something else than diffsift."
+            )
+        return found
+
+    def evaluations(self) -> list[Evaluation]:
+        """All of the ledger."""
+        return self._ledger.evaluations(self.name)
+
+    def evaluated(self) -> int:
+        """How many the ledger holds."""
+        return self._ledger.evaluated(self.name)
 
 
-def _noted(trial: FrozenTrial) -> Selection:
-    return Selection.from_json(trial.user_attrs[_NOTE]["selection"])
+def _hand_over(records: Sequence[TrialRecord], log: MlflowLog, after_step: Callable[[str], None]) -> None:
+    for record in records:
+        log.add(record)
+        after_step("logged")
+
+
+def _show(bar: Any, run: Run) -> None:
+    """Move the progress bar to where the study is."""
+    gone = min(run.distinct, bar.total) - bar.n
+    if gone > 0:
+        bar.update(gone)
+        bar.set_postfix(best=f"{run.best:.4f}", refresh=False)
 
 
 def open_storage(url: str) -> RDBStorage:

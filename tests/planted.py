@@ -63,17 +63,19 @@ def space(size: int = 40, activations: int = 3) -> SearchSpace:
     return SearchSpace(candidates, dict.fromkeys(candidates, 8), LimitsSpecification(activations=activations))
 
 
-def study(url: str, *, sampler: Any = "sift", pool: int = 40, activations: int = 3, seed: int = 0) -> SearchStudy:
+def study(
+    url: str, *, sampler: Any = "sift", pool: int = 40, activations: int = 3, seed: int = 0, stream: int = 0
+) -> SearchStudy:
     ledger = Ledger(open_database(url))
     if ledger.study(STUDY) is None:
         ledger.create_study(STUDY, {}, {}, [])
     specification = StudySpecification(name=STUDY, sampler=sampler, seed=seed)
-    return SearchStudy(url, specification, space(pool, activations), ledger)
+    return SearchStudy(url, specification, space(pool, activations), ledger, stream=stream)
 
 
-def logged_study(folder: str | Path) -> tuple[SearchStudy, MlflowLog]:
+def logged_study(folder: str | Path, *, sampler: Any = "sift") -> tuple[SearchStudy, MlflowLog]:
     """As `diffsift search` opens one that may have been stopped: reclaimed, and its MLflow copy repaired."""
-    found = study(f"sqlite:///{Path(folder) / 'studies.db'}")
+    found = study(f"sqlite:///{Path(folder) / 'studies.db'}", sampler=sampler)
     found.reclaim()
     log = MlflowLog(f"sqlite:///{Path(folder) / 'mlflow.db'}", Path(folder) / "artifacts", STUDY)
     log.start({}, None)

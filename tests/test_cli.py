@@ -7,6 +7,7 @@ import csv
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from typer.testing import CliRunner
 
 from diffsift.cli import app
 
-COMMANDS = ("demo", "init", "search", "resume", "status", "activations", "extract", "ui")
+COMMANDS = ("demo", "init", "search", "resume", "worker", "status", "activations", "extract", "ui")
 
 
 def run(*arguments: object) -> Result:
@@ -108,6 +109,17 @@ def test_resume_status_and_extract(searched: tuple[Path, str], tiny_data: Path, 
     assert features.isfinite().all()
     missing = tmp_path / "nowhere.png"
     assert "nowhere.png" in refused("extract", tmp_path / "more.json", missing, "--out", tmp_path / "features")
+
+
+def test_a_worker_that_ends_early_is_reported_and_missed_by_nobody(
+    searched: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    workspace = shutil.copytree(searched[0] / "workspace", tmp_path / "workspace")
+    said = done("resume", "tiny", "--trials", 9, "--workers", 2, "--workspace", workspace, "--out", tmp_path / "a.json")
+    assert "workers     2 processes" in said
+    assert re.search(r"worker \d+ ended early \(status 1\)", said)
+    assert "9 distinct selections" in said
 
 
 def test_a_study_of_another_specification_is_refused(searched: tuple[Path, str], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,19 @@ import tiny
 import yaml
 from typer.testing import CliRunner
 
+from diffsift.backbones import PipelineBackbone
 from diffsift.cli import app
 from diffsift.comparison import compare
 from diffsift.demo import TRIALS, demo_specification
-from diffsift.errors import SpecificationError, StudyError
+from diffsift.errors import BankError, SpecificationError, StudyError
+from diffsift.objectives import Bank, objective_named
+from diffsift.objectives.datasets import DigitScenes
 from diffsift.objectives.reference import reference_kinds
 from diffsift.scoring import score_file
+from diffsift.stored import stored_specification
+from diffsift.tracking import Ledger, open_database
+from diffsift.workers import join
+from diffsift.workspace import Workspace
 
 TASKS = ("segmentation", "depth", "classification", "correspondence")
 METRICS = {
@@ -83,6 +91,27 @@ def test_studies_of_one_protocol_are_compared_and_others_refused(
     search(folder, tiny_pipeline, "depth-abs", {"kind": "depth", "score": "abs-rel"})
     with pytest.raises(StudyError, match="differ in metric: 'rmse, scale-aware' against 'abs-rel, scale-aware'"):
         compare(["depth", "depth-abs"], workspace=folder / "workspace")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_worker_needs_neither_model_nor_images_and_scores_alike(
+    searched: tuple[Path, dict[str, str]], task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Workspace.at(shutil.copytree(searched[0] / "workspace", tmp_path / "workspace"))
+    monkeypatch.setattr(DigitScenes, "split", None)
+    monkeypatch.setattr(PipelineBackbone, "__init__", None)
+    specification = stored_specification(task, place)
+    with Ledger(open_database(place.study_url)) as ledger:
+        before = ledger.evaluations(task)
+        ledger.set_runtime(task, specification.with_runtime(trials=8).model_dump(mode="json"))
+    assert f"study {task} has 8 of 8 selections" in run("worker", task, "--workspace", place.folder)
+    bank = Bank.reopened(place.shared(task), place.bank, specification.bank, noise_seed=0, batch_size=1)
+    parts = (specification.data, specification.task, specification.bank, specification.probe)
+    probe = objective_named(task)(*parts).probe(bank)
+    assert [probe.score(entry.selection).value for entry in before] == [entry.score for entry in before]
+    place.shared(task).write_bytes(b"half a file")
+    with pytest.raises(BankError, match=r"cannot be used .*: 'diffsift resume' writes it anew"):
+        join(task, workspace=place.folder)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._sqlite import tune_sqlite
+    from .claims import Claim, Claims
     from .ledger import Evaluation, Ledger, Opening, StudyRow, open_database
     from .mlflow_log import MlflowLog, serve
     from .records import ActivationDecision, FinalRow, Outcome, TrialRecord
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ActivationDecision",
     "ActivationPicture",
+    "Claim",
+    "Claims",
     "Evaluation",
     "FinalRow",
     "Ledger",
@@ -37,6 +40,8 @@ __all__ = [
 _HOMES = {
     "ActivationDecision": "records",
     "ActivationPicture": "report",
+    "Claim": "claims",
+    "Claims": "claims",
     "Evaluation": "ledger",
     "FinalRow": "records",
     "Ledger": "ledger",

@@ -1,24 +1,19 @@
-"""One process per study: a lock in the study database that outlives no process."""
+"""One leading process per study: a lock in the study database that outlives no process."""
 
 from __future__ import annotations
 
-import os
-import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psutil
 from sqlalchemy import CursorResult, Engine, delete, update
 from sqlalchemy.exc import IntegrityError
 
 from diffsift.errors import StudyError
 
 from ._database import transaction
+from ._process import Process
 from ._tables import LockTable, utc_now
-
-_START_TOLERANCE = 2.0
-"""Seconds by which a process's start time may drift: the system derives it from a clock that is being adjusted."""
 
 
 @contextmanager
@@ -34,13 +29,7 @@ def exclusive(engine: Engine, study: str) -> Iterator[None]:
 
 def _acquire(engine: Engine, study: str) -> str:
     """Insert our row, or put it in the place of a dead process's row; returns the token that names our hold."""
-    ours = {
-        "token": uuid.uuid4().hex,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "process_started": psutil.Process().create_time(),
-        "since": utc_now(),
-    }
+    ours = {"token": uuid.uuid4().hex, **vars(Process.this()), "since": utc_now()}
     for _ in range(3):  # the holder may leave, or another process may take over, between two of our steps
         try:
             with transaction(engine) as session:
@@ -51,7 +40,7 @@ def _acquire(engine: Engine, study: str) -> str:
                 holder = session.get(LockTable, study)
         if holder is None:
             continue
-        if _lives(holder):
+        if _process(holder).lives():
             raise _held(study, holder)
         with transaction(engine) as session:
             # Compare and swap: of several processes that saw the same dead holder, one finds its token still there.
@@ -63,19 +52,8 @@ def _acquire(engine: Engine, study: str) -> str:
     raise StudyError(f"study {study!r} is being started by several processes at once: stop all but one.")
 
 
-def _lives(holder: LockTable) -> bool:
-    """Whether the holder's process still runs. One on another host cannot be looked at and counts as living."""
-    if holder.host != socket.gethostname():
-        return True
-    try:
-        process = psutil.Process(holder.pid)
-        if process.status() == psutil.STATUS_ZOMBIE:  # it ended, only its parent has not noticed yet
-            return False
-        return abs(process.create_time() - holder.process_started) < _START_TOLERANCE
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
+def _process(holder: LockTable) -> Process:
+    return Process(holder.host, holder.pid, holder.process_started)
 
 
 def _held(study: str, holder: LockTable) -> StudyError:
@@ -83,6 +61,6 @@ def _held(study: str, holder: LockTable) -> StudyError:
         f"study {study!r} is being searched by process {holder.pid} on host {holder.host} "
         f"since {holder.since:%Y-%m-%d %H:%M:%S} UTC: wait for it or stop it"
     )
-    if holder.host != socket.gethostname():
+    if not _process(holder).is_here:
         message += f"; if it or its host is gone for good, free the study with Ledger.break_lock({study!r})"
     return StudyError(message + ".")

@@ -1,6 +1,7 @@
 """The ledger's tables. They share a database with Optuna's, so all names start with ``diffsift_``.
 
-A change to these tables needs a new `SCHEMA` and a migration from the one before.
+A change to these tables needs a new `SCHEMA` and a migration from the one before, in `_database`. Schema 2 added
+`ClaimTable`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 from sqlalchemy import JSON, DateTime, Float, ForeignKey, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA = 1
+SCHEMA = 2
 _NAME = String(250)  # the longest that MySQL can index
 
 
@@ -83,8 +84,22 @@ class OutcomeTable(Base):
     written: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=utc_now, onupdate=utc_now)
 
 
+class ClaimTable(Base):
+    """A row per selection that a process evaluates now: nobody else may, while that process lives."""
+
+    __tablename__ = "diffsift_claim"
+    study_id: Mapped[int] = mapped_column(ForeignKey("diffsift_study.id"), primary_key=True)
+    selection_key: Mapped[str] = mapped_column(String(16), primary_key=True)
+    selection: Mapped[list[Any]] = mapped_column(JSON)
+    token: Mapped[str] = mapped_column(String(32))
+    host: Mapped[str] = mapped_column(_NAME)
+    pid: Mapped[int]
+    process_started: Mapped[float] = mapped_column(Float(53))
+    since: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=utc_now)
+
+
 class LockTable(Base):
-    """One row per study being searched. No foreign key: the lock is taken before the study is made."""
+    """One row per study that has a leader. No foreign key: the lock is taken before the study is made."""
 
     __tablename__ = "diffsift_lock"
     study: Mapped[str] = mapped_column(_NAME, primary_key=True)

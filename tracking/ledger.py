@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -19,7 +19,9 @@ from diffsift.spaces.selection import Selection
 
 from ._database import open_database, transaction
 from ._lock import exclusive
+from ._process import Process
 from ._tables import (
+    ClaimTable,
     DecisionTable,
     EvaluationTable,
     LockTable,
@@ -27,6 +29,7 @@ from ._tables import (
     OutcomeTable,
     StudyTable,
 )
+from .claims import Claims
 from .records import ActivationDecision
 
 __all__ = ["Evaluation", "Ledger", "Opening", "StudyRow", "open_database"]
@@ -157,7 +160,7 @@ class Ledger:
             with transaction(self._engine) as session:
                 session.add(
                     EvaluationTable(
-                        study_id=self._study(session, study).id,
+                        study_id=self._study_id(session, study),
                         selection_key=selection.key,
                         selection=selection.to_json(),
                         score=float(score),
@@ -182,11 +185,17 @@ class Ledger:
     def evaluations(self, study: str) -> list[Evaluation]:
         """All scores of a study, in the order they were recorded."""
         with transaction(self._engine) as session:
-            identifier = self._study(session, study).id
+            identifier = self._study_id(session, study)
             rows = session.scalars(
                 select(EvaluationTable).where(EvaluationTable.study_id == identifier).order_by(EvaluationTable.id)
             )
             return [_evaluation(row) for row in rows]
+
+    def evaluated(self, study: str) -> int:
+        """How many selections of a study have a score."""
+        with transaction(self._engine) as session:
+            counted = select(func.count()).select_from(EvaluationTable)
+            return session.scalar(counted.where(EvaluationTable.study_id == self._study_id(session, study))) or 0
 
     # Decisions, openings, outcome
 
@@ -233,22 +242,39 @@ class Ledger:
             row = session.get(OutcomeTable, self._study(session, study).id)
             return None if row is None else row.outcome
 
-    # Locks
+    # Locks and claims
 
     def exclusive(self, study: str) -> AbstractContextManager[None]:
-        """Hold the study for this process inside a ``with`` block; the study need not exist yet.
+        """Lead the study with this process inside a ``with`` block; the study need not exist yet.
 
-        A lock left by a process of this host that no longer runs is taken over.
+        The leader prepares a study, and opens its test split; other processes may join it to evaluate selections
+        (`claims`). A lock left by a process of this host that no longer runs is taken over.
 
         Raises:
-            StudyError: a living process, this one included, or one of another host holds the study.
+            StudyError: a living process, this one included, or one of another host leads the study.
         """
         return exclusive(self._engine, study)
 
     def break_lock(self, study: str) -> None:
-        """Free a study whose holder ran on a host that is gone. The holder must not run any more."""
+        """Free a study whose leader ran on a host that is gone, and drop the claims of all other hosts' processes.
+
+        None of them may run any more.
+        """
         with transaction(self._engine) as session:
             session.execute(delete(LockTable).where(LockTable.study == study))
+            identifiers = select(StudyTable.id).where(StudyTable.name == study).scalar_subquery()
+            elsewhere = ClaimTable.host != Process.this().host
+            session.execute(delete(ClaimTable).where(ClaimTable.study_id == identifiers, elsewhere))
+
+    def claims(self, study: str) -> Claims:
+        """What this process is about to evaluate in a study, for a ``with`` block; see `Claims`."""
+        with transaction(self._engine) as session:
+            return Claims(self._engine, self._study_id(session, study))
+
+    def _study_id(self, session: Session, name: str) -> int:
+        """The study's number, without its specification and pool: they are large, and this is asked in each trial."""
+        found = session.scalar(select(StudyTable.id).where(StudyTable.name == name))
+        return self._study(session, name).id if found is None else found
 
     def _study(self, session: Session, name: str) -> StudyTable:
         row = session.scalar(select(StudyTable).where(StudyTable.name == name))

@@ -18,7 +18,8 @@ from ..specification import BankSpecification
 from ._budget import check_budget, entry_bytes
 from ._extraction import Extraction, fit_groups, fit_memory
 from ._images import ImageSet
-from ._place import Entry, Place, Wanted, places_of
+from ._place import Entry, Place, Wanted, places_of, stored_entry
+from ._snapshot import read_snapshot, write_snapshot
 
 _POLL = 0.5
 """Seconds between looks at an entry that another process writes."""
@@ -78,6 +79,30 @@ class Bank:
 
     def __contains__(self, candidate: Candidate) -> bool:
         return candidate in self._entries
+
+    def share(self, path: Path, candidates: Sequence[Candidate]) -> None:
+        """Write the file from which other processes reopen these entries: see `reopened`.
+
+        Raises:
+            BankError: it cannot be written.
+        """
+        folders = {candidate: self._entries[candidate].folder for candidate in candidates}
+        write_snapshot(path, self._development, self._images.digests, folders)
+
+    @classmethod
+    def reopened(
+        cls, path: Path, folder: Path, specification: BankSpecification, *, noise_seed: int, batch_size: int
+    ) -> Bank:
+        """The entries that another process shared, to be read: neither images nor backbones are needed.
+
+        Raises:
+            BankError: the file or an entry cannot be used.
+        """
+        snapshot = read_snapshot(path)
+        bank = cls(folder, snapshot.development, specification, noise_seed=noise_seed, batch_size=batch_size)
+        for candidate, name in snapshot.folders.items():
+            bank._entries[candidate] = stored_entry(candidate, folder / name, snapshot.development, snapshot.digests)
+        return bank
 
     def estimate(self, wanted: Wanted) -> int:
         """Bytes that entries for these activations take."""

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from diffsift.backbones import Activation
+from diffsift.errors import BankError
 from diffsift.spaces import Candidate, Standardiser
 
+from ..development import DevelopmentSet
 from ._entry import FORMAT, DamagedEntryError, Description, EntryFolder, entry_name, family_of, not_finite
 from ._images import ImageSet
 from ._records import Features, Records
@@ -27,6 +29,7 @@ class Entry:
     features: Features
     standardiser: Standardiser
     size: int  # bytes on disk
+    folder: str  # its name in the bank
 
 
 @dataclass(eq=False)
@@ -92,7 +95,7 @@ class Place:
         self.unfit, self.missing = [], np.flatnonzero(~records.whole(digests)).tolist()
         if self.missing:
             return None
-        return Entry(self.candidate, records.features(digests), standardiser, self.folder.size())
+        return Entry(self.candidate, records.features(digests), standardiser, self.folder.size(), self.folder.path.name)
 
     def _lack(self, fit: Sequence[str]) -> None:
         self.unfit = self.images.positions(fit)
@@ -117,6 +120,26 @@ def places_of(
             entry = entry or EntryFolder(folder / entry_name(family, images.fresh_fit))
             places.append(Place(Candidate(name, activation.name, timestep), activation, key, entry, images))
     return places
+
+
+def stored_entry(candidate: Candidate, path: Path, development: DevelopmentSet, digests: Sequence[bytes]) -> Entry:
+    """An entry that another process looked at and found whole, by its folder.
+
+    Raises:
+        BankError: it is not there any more, or damaged.
+    """
+    folder = EntryFolder(path)
+    try:
+        description = folder.describe()
+        if description is None or description.statistics is None:
+            raise DamagedEntryError("it is not there")
+        standardiser = folder.standardiser(description)
+        features = folder.features(development.rows, standardiser.channels).features(digests)
+    except (DamagedEntryError, KeyError, OSError, ValueError) as error:
+        raise BankError(
+            f"the entry of {candidate} in {path} cannot be read ({error}): 'diffsift resume' extracts it again."
+        ) from error
+    return Entry(candidate, features, standardiser, folder.size(), path.name)
 
 
 def _usable(folder: Path, names: Sequence[str], images: ImageSet) -> EntryFolder | None:

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, event, text
 from diffsift.errors import StudyError
 from diffsift.spaces.selection import Candidate, Selection
 from diffsift.tracking import ActivationDecision, Ledger, open_database
+from diffsift.tracking.claims import Answer
 
 IDENTITY = {"model": {"id": "demo"}, "timesteps": [50, 100], "seed": 0}
 SELECTION = Selection.of({Candidate("main", "mid-vit-out", 50): 1.0, Candidate("main", "up-vit-out", 100): 0.5})
@@ -158,16 +159,33 @@ def test_sqlite_has_a_write_ahead_log_and_opening_again_changes_nothing(url: str
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 1
         assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 30_000
-        assert list(connection.execute(text('SELECT "schema" FROM diffsift_version'))) == [(1,)]
+        assert list(connection.execute(text('SELECT "schema" FROM diffsift_version'))) == [(2,)]
     assert [study.name for study in Ledger(again).studies()] == ["horses"]
     again.dispose()
 
 
 def test_a_newer_schema_is_refused(url: str, engine: Engine) -> None:
     with engine.begin() as connection:
-        connection.execute(text('UPDATE diffsift_version SET "schema" = 2'))
-    with pytest.raises(StudyError, match=r"got schema 2.*upgrade diffsift"):
+        connection.execute(text('UPDATE diffsift_version SET "schema" = 3'))
+    with pytest.raises(StudyError, match=r"got schema 3.*upgrade diffsift"):
         open_database(url)
+
+
+def test_a_database_of_the_first_schema_is_brought_up_to_date(url: str, engine: Engine, ledger: Ledger) -> None:
+    """Schema 1 had no table of claims; what it held is kept, and the diffsift that wrote it refuses it from then on."""
+    ledger.record_evaluation("horses", SELECTION, 0.25, [0.2, 0.3], 192, 0.01)
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE diffsift_claim"))
+        connection.execute(text('UPDATE diffsift_version SET "schema" = 1'))
+    again = open_database(url)
+    with again.connect() as connection:
+        assert list(connection.execute(text('SELECT "schema" FROM diffsift_version'))) == [(2,)]
+    migrated = Ledger(again)
+    assert [entry.score for entry in migrated.evaluations("horses")] == [0.25]
+    with migrated.claims("horses") as claims:
+        asked = claims.ask(SELECTION, 1)
+        assert (asked.answer, asked.scored, asked.evaluations) == (Answer.OURS, True, 1)
+    again.dispose()
 
 
 def test_a_file_that_is_not_a_database_is_named(tmp_path: Path) -> None:

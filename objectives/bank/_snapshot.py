@@ -1,0 +1,119 @@
+"""What a process needs to score selections on a bank that another one has filled: no images, no backbone.
+
+One safetensors file per study: the development set's arrays, the images' digests, and which entry's folder holds which
+candidate. It is derived data: the leader of a study writes it anew at each start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from diffsift.errors import BankError
+from diffsift.spaces import Candidate
+
+from ..datasets import Sample
+from ..development import DevelopmentSet, Matching
+
+FORMAT = 1
+_ARRAYS = ("points", "labels", "weights", "fold", "training")
+_MATCHING = ("pairs", "rows", "sizes", "boxes")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A development set without its images, their digests, and the folder's name of each candidate's entry."""
+
+    development: DevelopmentSet
+    digests: list[bytes]
+    folders: dict[Candidate, str]
+
+
+class NoSamples:
+    """Stands for images that are not here."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Sample:
+        raise BankError("the images of a reopened bank must not be needed, but one is asked for.")
+
+
+def write_snapshot(
+    path: Path, development: DevelopmentSet, digests: Sequence[bytes], folders: Mapping[Candidate, str]
+) -> None:
+    """Write or replace a snapshot, in one step.
+
+    Raises:
+        BankError: it cannot be written.
+    """
+    arrays = {name: np.ascontiguousarray(getattr(development, name)) for name in _ARRAYS}
+    arrays["digests"] = np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), -1)
+    about: dict[str, Any] = {
+        "format": FORMAT,
+        "class_names": development.class_names,
+        "identity": development.identity,
+        "pooled": development.pooled,
+        "entries": [[*_fields(candidate), folder] for candidate, folder in folders.items()],
+    }
+    if development.matching is not None:
+        about["grid"] = development.matching.grid
+        arrays |= {f"matching.{name}": np.ascontiguousarray(getattr(development.matching, name)) for name in _MATCHING}
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(arrays, temporary, {"snapshot": json.dumps(about)})
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise BankError(f"{path}, which other workers of the study need, cannot be written: {error}.") from error
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Read a snapshot.
+
+    Raises:
+        BankError: there is none, or it is not what this diffsift writes.
+    """
+    if not path.is_file():
+        raise BankError(f"{path} must be there for a worker to join, but is not: 'diffsift resume' writes it.")
+    try:
+        with safe_open(path, "numpy") as file:
+            about = json.loads(file.metadata()["snapshot"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if about["format"] != FORMAT:
+            _refuse(path, f"its format is {about['format']}, not {FORMAT}")
+        matching = None
+        if "grid" in about:
+            matching = Matching(grid=about["grid"], **{name: arrays[f"matching.{name}"] for name in _MATCHING})
+        development = DevelopmentSet(
+            samples=NoSamples(len(arrays["points"])),
+            **{name: arrays[name] for name in _ARRAYS},
+            class_names=tuple(about["class_names"]),
+            identity=about["identity"],
+            matching=matching,
+            pooled=about["pooled"],
+        )
+        folders = {Candidate(*fields): folder for *fields, folder in about["entries"]}
+        return Snapshot(development, [row.tobytes() for row in arrays["digests"]], folders)
+    except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
+        _refuse(path, str(error))
+
+
+def _fields(candidate: Candidate) -> tuple[str, str, int]:
+    return candidate.backbone, candidate.activation, candidate.timestep
+
+
+def _refuse(path: Path, why: str) -> NoReturn:
+    raise BankError(f"{path} cannot be used ({why}): 'diffsift resume' writes it anew.")

@@ -1,0 +1,94 @@
+"""A study in memory, in which samplers work, beside the one in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from diffsift.spaces import Selection
+
+from .space import SearchSpace
+
+
+class Mirror:
+    """The finished trials of a study, and what other processes evaluate as trials that run.
+
+    Optuna's SQL storage takes milliseconds for each parameter of a trial, and its trials that run outlive the process
+    they run in. So a trial is proposed and told here, and goes to the database whole, in one transaction, when it is
+    finished. Numbers here are those of this process's proposals, not the database's.
+
+    Args:
+        space: of the study.
+
+    Attributes:
+        scores: of all finished selections.
+        finished: trials; more than selections where a sampler repeats itself.
+        best: the highest score.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+        self._study = optuna.create_study(storage=InMemoryStorage(), direction="maximize")
+        self._pending: dict[Selection, int] = {}
+        self.scores: dict[Selection, float] = {}
+        self.finished = 0
+        self.best = float("-inf")
+
+    def ask(self, sampler: BaseSampler) -> Trial:
+        """A new trial, whose parameters `sampler` proposes."""
+        self._study.sampler = sampler
+        return self._study.ask()
+
+    def tell(self, trial: Trial, selection: Selection, score: float) -> FrozenTrial:
+        """Finish a trial."""
+        self._count(selection, score)
+        return self._study.tell(trial, score)
+
+    def drop(self, trial: Trial) -> None:
+        """Give up a trial: samplers do not count it."""
+        self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+
+    def add(self, trial: FrozenTrial, selection: Selection) -> None:
+        """Take up a finished trial of the database."""
+        self._study.add_trial(trial)
+        self._count(selection, float(trial.values[0]))
+
+    def set_pending(self, selections: Iterable[Selection]) -> None:
+        """What other processes evaluate now: samplers see them as trials that run."""
+        wanted = set(selections)
+        for selection in self._pending.keys() - wanted:
+            self._study.tell(self._pending.pop(selection), state=TrialState.FAIL)
+        for selection in wanted - self._pending.keys():
+            self._study.add_trial(self._template(selection, TrialState.RUNNING))
+            self._pending[selection] = len(self._study.get_trials(deepcopy=False)) - 1
+
+    def finished_trial(self, selection: Selection, score: float, attributes: dict[str, Any]) -> FrozenTrial:
+        """A finished trial of a selection that no sampler of this process proposed, to be added."""
+        return self._template(selection, TrialState.COMPLETE, score, attributes)
+
+    def _template(
+        self,
+        selection: Selection,
+        state: TrialState,
+        score: float | None = None,
+        attributes: dict[str, Any] | None = None,
+    ) -> FrozenTrial:
+        parameters = self._space.parameters(selection)
+        known = self._space.distributions
+        return create_trial(
+            state=state,
+            value=score,
+            params=parameters,
+            distributions={name: known[name] for name in parameters},
+            user_attrs=attributes,
+        )
+
+    def _count(self, selection: Selection, score: float) -> None:
+        self.scores[selection] = score
+        self.finished += 1
+        self.best = max(self.best, score)

@@ -1,0 +1,196 @@
+"""Several processes on one study: nothing twice, nothing lost, exactly the asked number, whoever is killed when."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import optuna
+import planted
+import pytest
+from optuna.trial import TrialState
+from planted import SyntheticProbe
+from sqlalchemy import text
+
+from diffsift.search import SearchStudy
+from diffsift.spaces import Selection
+from diffsift.tracking import Ledger, MlflowLog, open_database
+from diffsift.tracking.claims import Answer
+
+# One process that loads the libraries and opens nothing; its children are the workers.
+SERVER = """
+import os, random, signal, sys, time
+sys.path.insert(0, sys.argv[1])
+import planted
+from diffsift.tracking import Ledger, open_database
+
+folder, mode, sampler = sys.argv[2], sys.argv[3], sys.argv[4]
+url = f"sqlite:///{folder}/studies.db"
+
+class NotingProbe(planted.SyntheticProbe):
+    def score(self, selection):
+        time.sleep(0.004)
+        found = super().score(selection)
+        with open(f"{folder}/scored", "a") as file:
+            file.write(f"{os.getpid()} {selection.key}\\n")
+        return found
+
+def work(trials, stream, step=None, count=0, logged=False):
+    passed = []
+    def after_step(now):
+        passed.append(now)
+        if step is not None and passed.count(step) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+    log = None
+    if logged:
+        study, log = planted.logged_study(folder, sampler=sampler)
+    else:
+        study = planted.study(url, sampler=sampler, stream=stream)
+    study.run(NotingProbe(), trials=trials, log=log, progress=False, after_step=after_step, company=True)
+    if log is not None:
+        log.flush()
+
+def fork(*arguments, **options):
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work(*arguments, **options)
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+def ended(child):
+    status = os.waitpid(child, 0)[1]
+    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+planted.study(url, sampler=sampler)
+if mode == "together":
+    print(*map(ended, [fork(40, stream) for stream in (1, 2, 3)]))
+else:
+    rng = random.Random(0)
+    stream = 0
+    for step in ["scored", "told"] * 4 + ["logged"] * 2:
+        stream += 2
+        at_point = fork(10_000, stream, step, rng.randint(1, 4), logged=step == "logged")
+        at_random = fork(10_000, stream + 1)
+        time.sleep(rng.uniform(0.05, 0.6))
+        os.kill(at_random, signal.SIGKILL)
+        print(ended(at_random), ended(at_point))
+    done = Ledger(open_database(url)).evaluated(planted.STUDY)
+    print(*map(ended, [fork(done + 15, 98, logged=True), fork(done + 15, 99)]))
+    print(done + 15)
+"""
+
+
+def serve(folder: Path, mode: str, sampler: str) -> list[str]:
+    arguments = [str(Path(planted.__file__).parent), str(folder), mode, sampler]
+    served = subprocess.run(
+        [sys.executable, "-c", SERVER, *arguments], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert served.returncode == 0, served.stderr
+    return served.stdout.splitlines()
+
+
+def whole(folder: Path, trials: int, *, sampler: str) -> SearchStudy:
+    """The study, after a look at its databases: as many distinct finished trials as asked, and nothing else."""
+    url = f"sqlite:///{folder / 'studies.db'}"
+    study = planted.study(url, sampler=sampler)
+    trials_of = optuna.load_study(study_name=planted.STUDY, storage=url).get_trials(deepcopy=False)
+    states = Counter(trial.state for trial in trials_of)
+    assert set(states) == {TrialState.COMPLETE}
+    records = study.records()
+    scores = {record.selection: record.score for record in records}
+    assert len(scores) == trials
+    if sampler == "sift":  # the others repeat themselves, and that is recorded
+        assert len(records) == trials
+    engine = open_database(url)
+    assert {entry.selection: entry.score for entry in Ledger(engine).evaluations(planted.STUDY)} == scores
+    assert all(score == planted.value(selection) for selection, score in scores.items())
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM diffsift_claim")).scalar() == 0
+    engine.dispose()
+    return study
+
+
+@pytest.mark.parametrize("sampler", ["sift", "random"])
+def test_workers_share_the_work_and_do_nothing_twice(tmp_path: Path, sampler: str) -> None:
+    assert serve(tmp_path, "together", sampler) == ["0 0 0"]
+    whole(tmp_path, 40, sampler=sampler)
+    scored = [line.split() for line in (tmp_path / "scored").read_text().splitlines()]
+    assert len({key for _, key in scored}) == len(scored) == 40
+    assert len({process for process, _ in scored}) > 1
+
+
+def test_twenty_killed_workers_lose_and_repeat_nothing(tmp_path: Path) -> None:
+    """Killed in pairs: one at a point of a trial, one at a random moment; at last two finish the study."""
+    *rounds, last, trials = serve(tmp_path, "killed", "sift")
+    assert rounds == ["-9 -9"] * 10
+    assert last == "0 0"
+    study = whole(tmp_path, int(trials), sampler="sift")
+    scored = [line.split()[1] for line in (tmp_path / "scored").read_text().splitlines()]
+    # Only a kill between a score and its way into the ledger, at a random moment, can have a selection scored again.
+    assert 0 <= len(scored) - len(set(scored)) <= 10
+    assert len(set(scored)) == int(trials)
+    log = MlflowLog(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts", planted.STUDY)
+    log.start({}, None)
+    log.repair(study.records())
+    assert log.scores() == {record.uid: record.score for record in study.records()}
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    planted.study(f"sqlite:///{tmp_path / 'studies.db'}")
+    return f"sqlite:///{tmp_path / 'studies.db'}"
+
+
+def alone(number: int) -> Selection:
+    return Selection.of([planted.pool()[number]])
+
+
+def test_a_claim_of_a_living_process_is_not_taken_and_counts(url: str) -> None:
+    ledger = Ledger(open_database(url))
+    with ledger.claims(planted.STUDY) as first, ledger.claims(planted.STUDY) as second:
+        assert first.ask(alone(0), 2).answer is Answer.OURS
+        assert second.ask(alone(0), 2).answer is Answer.TAKEN
+        assert [claim.selection for claim in second.others()] == [alone(0)]
+        assert second.ask(alone(1), 2).answer is Answer.OURS
+        assert first.ask(alone(2), 2).answer is Answer.FULL
+        ledger.record_evaluation(planted.STUDY, alone(0), 0.5, [0.5], 8, 0.1)
+        first.told(alone(0))
+        again = second.ask(alone(0), 2)
+        assert again.answer is Answer.TAKEN  # what was told is written with the next question
+        first.settle()
+        again = second.ask(alone(0), 2)  # one that has a score needs no room
+        assert (again.answer, again.scored, again.evaluations, again.company) == (Answer.OURS, True, 1, False)
+    with ledger.claims(planted.STUDY) as third:
+        assert third.others() == []
+        assert third.ask(alone(1), 2).answer is Answer.OURS
+
+
+def test_a_claim_of_another_host_stands_until_it_is_broken(url: str) -> None:
+    engine = open_database(url)
+    ledger = Ledger(engine)
+    with ledger.claims(planted.STUDY) as first, ledger.claims(planted.STUDY) as second:
+        first.ask(alone(0), 9)
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE diffsift_claim SET host = 'elsewhere', pid = 1"))
+        assert second.ask(alone(0), 9).answer is Answer.TAKEN
+        ledger.break_lock(planted.STUDY)
+        assert second.ask(alone(0), 9).answer is Answer.OURS
+
+
+def test_a_score_without_a_trial_is_finished_and_not_scored_again(url: str) -> None:
+    """As a killed worker leaves it, or a diffsift of the first schema; nobody proposes this selection again."""
+    ledger = Ledger(open_database(url))
+    left = Selection.of(planted.pool()[:3])
+    ledger.record_evaluation(planted.STUDY, left, planted.value(left), [0.5], 24, 0.1)
+    study, probe = planted.study(url), SyntheticProbe()
+    study.run(probe, trials=10, progress=False)
+    selections = [record.selection for record in study.records()]
+    assert len(set(selections)) == len(selections) == 10
+    assert left in selections
+    assert len(probe.asked) == 9
