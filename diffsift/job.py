@@ -170,7 +170,7 @@ def _search(
         f"{len(bank.development.samples)} images ({'all there already' if not extracted else f'{extracted} extracted'})"
     )
     channels = {candidate: bank[candidate].standardiser.channels for candidate in pool}
-    space = SearchSpace(pool, channels, specification.limits)
+    space = SearchSpace(pool, channels, specification.limits, prepared.operations())
     name = specification.study.name
     if ledger.study(name) is None:
         frozen = [[candidate.backbone, candidate.activation, candidate.timestep] for candidate in pool]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, cast
@@ -16,6 +16,7 @@ from diffsift.measuring import MEASURED_IMAGES, measured_once
 from diffsift.objectives import Bank, Objective, Probe, objective_named
 from diffsift.objectives.bank import image_tensors
 from diffsift.objectives.development import DevelopmentSet
+from diffsift.search.space import require_operations
 from diffsift.spaces import (
     Candidate,
     Decision,
@@ -97,6 +98,14 @@ class Prepared:
         ]
         return sorted(candidate for candidate in named if candidate in self.bank)
 
+    def operations(self) -> dict[Candidate, float]:
+        """The share of a whole pass that each candidate of the pool needs, where it is counted."""
+        known = {
+            candidate: self.sources[candidate.backbone].activations[candidate.activation].operations
+            for candidate in self.pool()
+        }
+        return {candidate: share for candidate, share in known.items() if share is not None}
+
     def by_rule(self, rule: str) -> list[Selection]:
         """What a rule chooses, for each model and timestep where all of it is in the bank."""
         found = []
@@ -132,6 +141,7 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
             f"limits.activations must be at most the number of candidates ({kept} activations x "
             f"{len(specification.timesteps)} timesteps = {most}), but got {specification.limits.activations}."
         )
+    _check_operations(specification, sources)
     bank = Bank(
         place.bank,
         development,
@@ -152,6 +162,20 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
     )
     _check_budget(prepared)
     return prepared
+
+
+def _check_operations(specification: Specification, sources: Mapping[str, Source]) -> None:
+    """Refuse what needs a count of operations for models that have none."""
+    wanted = [*(["limits.operations"] if specification.limits.operations is not None else [])]
+    for field in wanted:
+        require_operations(
+            field,
+            {
+                f"{name} of {source.name}": source.activations[name].operations
+                for source in sources.values()
+                for name in source.kept
+            },
+        )
 
 
 def _check_budget(prepared: Prepared) -> None:

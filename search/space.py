@@ -6,7 +6,7 @@ beyond the count and weights that are all equal are not asked for: Optuna's SQL 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -15,6 +15,8 @@ from optuna.trial import FrozenTrial, Trial
 from diffsift.errors import SpecificationError
 from diffsift.spaces import WEIGHT_STEP, Candidate, LimitsSpecification, Selection
 
+_ROUNDING = 1e-9  # sums of shares
+
 
 class SearchSpace:
     """The pool and the limits of a study, and the way between selections and Optuna parameters.
@@ -22,30 +24,46 @@ class SearchSpace:
     Args:
         pool: candidates in their frozen order.
         channels: fused channels of each candidate.
-        limits: most activations, channels and passes of a selection.
+        limits: most activations, channels, passes and operations of a selection.
+        operations: share of a whole pass that each candidate needs, where it is known.
 
     Raises:
-        SpecificationError: a limit cannot be met by this pool.
+        SpecificationError: a limit cannot be met by this pool, or operations are limited but not known.
     """
 
     def __init__(
-        self, pool: Sequence[Candidate], channels: Mapping[Candidate, int], limits: LimitsSpecification
+        self,
+        pool: Sequence[Candidate],
+        channels: Mapping[Candidate, int],
+        limits: LimitsSpecification,
+        operations: Mapping[Candidate, float] | None = None,
     ) -> None:
         if limits.activations > len(pool):
             raise SpecificationError(
                 f"limits.activations must be at most the number of candidates in the pool ({len(pool)}), "
                 f"but got {limits.activations}."
             )
-        self.channels_of = dict(channels)
+        self.channels_of, self.operations_of = dict(channels), dict(operations or {})
         self.limits = limits
         self.pool = tuple(pool)
         self._index = {candidate: index for index, candidate in enumerate(self.pool)}
-        narrowest = min(self.channels_of[candidate] for candidate in self.pool)
-        if limits.channels is not None and narrowest > limits.channels:
-            raise SpecificationError(
-                f"limits.channels must leave room for one activation (the narrowest has {narrowest} channels), "
-                f"but got {limits.channels}."
-            )
+        if limits.operations is not None:
+            require_operations("limits.operations", {str(entry): self.operations_of.get(entry) for entry in self.pool})
+        alone = [candidate for candidate in self.pool if self.allows({candidate: 1.0})]
+        if not alone:
+            raise SpecificationError(self._nothing_fits())
+        self._narrowest = min(alone, key=self.channels_of.__getitem__)
+
+    def _nothing_fits(self) -> str:
+        """Which limits leave no room for a single activation."""
+        limits, said = self.limits, []
+        if limits.channels is not None:
+            narrowest = min(self.channels_of[candidate] for candidate in self.pool)
+            said.append(f"limits.channels {limits.channels} (the narrowest has {narrowest} channels)")
+        if limits.operations is not None:
+            first = min(self.operations_of[candidate] for candidate in self.pool)
+            said.append(f"limits.operations {limits.operations:g} (the first is reached after {first:.3f} of a pass)")
+        return f"limits must leave room for one activation, but none is within {' and '.join(said)}."
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -91,12 +109,35 @@ class SearchSpace:
         """Channels of the fused feature."""
         return sum(self.channels_of[candidate] for candidate in selection.candidates)
 
+    def operations(self, selection: Selection) -> float | None:
+        """Operations per image as a share of a whole pass's; None where a candidate's are not known."""
+        return self._operations(selection.candidates)
+
+    def _operations(self, candidates: Iterable[Candidate]) -> float | None:
+        deepest: dict[tuple[str, int], float] = {}
+        for candidate in candidates:
+            share = self.operations_of.get(candidate)
+            if share is None:
+                return None
+            one_pass = (candidate.backbone, candidate.timestep)
+            deepest[one_pass] = max(share, deepest.get(one_pass, 0.0))
+        return sum(deepest.values())
+
     def allows(self, members: Mapping[Candidate, float]) -> bool:
-        passes = len({(candidate.backbone, candidate.timestep) for candidate in members})
-        within = (
-            self.limits.channels is None or sum(map(self.channels_of.__getitem__, members)) <= self.limits.channels
-        ) and (self.limits.passes is None or passes <= self.limits.passes)
-        return within and 1 <= len(members) <= self.limits.activations and all(key in self._index for key in members)
+        """Whether a selection of these is within all limits; weights do not matter."""
+        limits = self.limits
+        if not 1 <= len(members) <= limits.activations or not all(key in self._index for key in members):
+            return False
+        if limits.channels is not None and sum(map(self.channels_of.__getitem__, members)) > limits.channels:
+            return False
+        if limits.passes is not None:
+            passes = len({(candidate.backbone, candidate.timestep) for candidate in members})
+            if passes > limits.passes:
+                return False
+        if limits.operations is None:
+            return True
+        operations = self._operations(members)
+        return operations is not None and operations <= limits.operations + _ROUNDING
 
     def repaired(self, members: Mapping[Candidate, float]) -> Selection:
         """The selection without its last members, or at worst the narrowest candidate, until the limits are met."""
@@ -104,4 +145,14 @@ class SearchSpace:
         for candidate, weight in members.items():
             if self.allows({**kept, candidate: weight}):
                 kept[candidate] = weight
-        return Selection.of(kept or {min(self.pool, key=self.channels_of.__getitem__): 1.0})
+        return Selection.of(kept or {self._narrowest: 1.0})
+
+
+def require_operations(field: str, shares: Mapping[str, float | None]) -> None:
+    """Raise `SpecificationError` where what `field` asks for needs operations that are not known of all, by name."""
+    unknown = [name for name, share in shares.items() if share is None]
+    if unknown:
+        raise SpecificationError(
+            f"{field} must be left out for this model, because its operations cannot be counted: {unknown[0]} is one "
+            f"of {len(unknown)} without a count."
+        )

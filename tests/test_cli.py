@@ -64,7 +64,11 @@ def test_init_writes_a_specification_and_does_not_overwrite_it(tmp_path: Path) -
 
 def test_activations_from_configurations_alone(tiny_pipeline: Path) -> None:
     rows = list(csv.DictReader(done("activations", tiny_pipeline, "--format", "csv").splitlines()))
-    assert list(rows[0]) == ["name", "kind", "stage", "level", "depth", "channels", "stride", "kept", "reason"]
+    columns = ["name", "kind", "stage", "level", "depth", "channels", "stride", "operations", "kept", "reason"]
+    assert list(rows[0]) == columns
+    shares = [float(row["operations"]) for row in rows]
+    assert shares == sorted(shares)
+    assert 0 <= shares[0] < 0.1 < 0.9 < shares[-1] <= 1
     assert {row["kept"] for row in rows} == {"yes", "no"}
     assert all((row["kept"] == "yes") == (row["reason"] == "") for row in rows)
     assert f"{len(rows)} activations" in " ".join(done("activations", tiny_pipeline).split())
