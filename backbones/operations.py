@@ -23,7 +23,8 @@ _Shape = tuple[int, ...]
 
 
 def _attention_operations(query: _Shape, key: _Shape, value: _Shape, *_: Any, **__: Any) -> int:
-    return int(sdpa_flop_count(query, key, value))
+    count: Any = sdpa_flop_count
+    return int(count(query, key, value))
 
 
 _aten = torch.ops.aten
@@ -61,8 +62,8 @@ def operation_shares(
     counter, attention = operation_counter(), AttentionCalls()
     reached: dict[str, list[int]] = {}
 
-    def note(name: str) -> None:
-        reached.setdefault(name, []).append(counter.get_total_flops())
+    def noting(name: str) -> Callable[..., None]:
+        return lambda *_: reached.setdefault(name, []).append(counter.get_total_flops())
 
     modules = dict(denoiser.named_modules())
     handles = []
@@ -71,9 +72,9 @@ def operation_shares(
             continue
         module = modules[entry.module]
         if entry.port == "attention":
-            handles += attention.watch(module, lambda *_, name=entry.name: note(name))
+            handles += attention.watch(module, noting(entry.name))
         else:
-            handles.append(watch_port(module, entry.port, lambda _, name=entry.name: note(name)))
+            handles.append(watch_port(module, entry.port, noting(entry.name)))
     try:
         with ExitStack() as modes:
             if any(entry.port == "attention" for entry in activations):

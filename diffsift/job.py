@@ -18,7 +18,7 @@ from diffsift.objectives.bank import prompts_of
 from diffsift.objectives.datasets import Dataset
 from diffsift.pictures import report_pictures
 from diffsift.preparation import OLDER, PAPER, Prepared, Say, prepare
-from diffsift.search import SearchSpace, SearchStudy
+from diffsift.search import SearchSpace, SearchStudy, front_costs, pareto_front
 from diffsift.search.confirmation import FOUND
 from diffsift.spaces import Candidate
 from diffsift.specification import Specification
@@ -99,6 +99,8 @@ def select(
             credits=prepared.objective.credits,
             class_names=prepared.objective.class_names,
             measures=end.test.measures,
+            front=pareto_front(records, front_costs(specification.study)),
+            front_costs=front_costs(specification.study),
         )
         _write(prepared, outcome, end.test, selection_file, report_file)
         if log is not None:

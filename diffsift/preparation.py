@@ -166,16 +166,15 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
 
 def _check_operations(specification: Specification, sources: Mapping[str, Source]) -> None:
     """Refuse what needs a count of operations for models that have none."""
-    wanted = [*(["limits.operations"] if specification.limits.operations is not None else [])]
-    for field in wanted:
-        require_operations(
-            field,
-            {
-                f"{name} of {source.name}": source.activations[name].operations
-                for source in sources.values()
-                for name in source.kept
-            },
-        )
+    shares = {
+        f"{name} of {source.name}": source.activations[name].operations
+        for source in sources.values()
+        for name in source.kept
+    }
+    if specification.limits.operations is not None:
+        require_operations("limits.operations", shares)
+    if "operations" in specification.study.objectives:
+        require_operations("operations in study.objectives", shares)
 
 
 def _check_budget(prepared: Prepared) -> None:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Objective = Literal["score", "channels", "passes", "operations"]
+
+
+def _score_first(objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+    if not objectives or objectives[0] != "score" or len(set(objectives)) < len(objectives):
+        raise ValueError("must begin with score and name each objective once")
+    return objectives
 
 
 class StudySpecification(BaseModel):
@@ -23,4 +31,9 @@ class StudySpecification(BaseModel):
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the search")
     sampler: Literal["sift", "tpe", "nsga2", "random"] = Field(
         "sift", description="sift: ours, greedy with local moves; tpe, nsga2, random: Optuna's own"
+    )
+    objectives: Annotated[tuple[Objective, ...], AfterValidator(_score_first)] = Field(
+        ("score",),
+        description="what the search is for: score, which is maximised and decides which selection is the best; then, "
+        "minimised, any of channels, passes, operations",
     )

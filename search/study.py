@@ -61,7 +61,10 @@ class SearchStudy:
         self._warm_starts = list(warm_starts)
         self._storage = open_storage(url)
         self._study = optuna.create_study(
-            storage=self._storage, study_name=specification.name, direction="maximize", load_if_exists=True
+            storage=self._storage,
+            study_name=specification.name,
+            directions=["maximize" if name == "score" else "minimize" for name in specification.objectives],
+            load_if_exists=True,
         )
         if "uid" not in self._study.user_attrs:
             self._study.set_user_attr("uid", uuid.uuid4().hex[:12])
@@ -149,7 +152,7 @@ class SearchStudy:
             evaluation = self._evaluation(probe, selection)
             after_step("scored")
             trial.set_user_attr(_NOTE, {"selection": selection.to_json(), "proposed_by": self._stage(trial)})
-            told = self._study.tell(trial, evaluation.score)
+            told = self._study.tell(trial, self._values(evaluation))
             after_step("told")
         except BaseException:
             self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
@@ -159,6 +162,19 @@ class SearchStudy:
             log.add(record)
             after_step("logged")
         return record
+
+    def _values(self, evaluation: Evaluation) -> list[float]:
+        """The study's objectives of a selection, in their order."""
+        known = {
+            "score": evaluation.score,
+            "channels": evaluation.channels,
+            "passes": evaluation.selection.passes,
+            "operations": self.space.operations(evaluation.selection),
+        }
+        values = [known[name] for name in self._specification.objectives]
+        if None in values:
+            raise StudyError("study.objectives must leave out operations, because those of this pool are not known.")
+        return [float(value) for value in values if value is not None]
 
     def _evaluation(self, probe: RidgeProbe | Probe, selection: Selection) -> Evaluation:
         """From the ledger, or scored now and put there."""
@@ -181,7 +197,7 @@ class SearchStudy:
         return found
 
     def _record(self, trial: FrozenTrial, known: Evaluation | None) -> TrialRecord:
-        if known is None or trial.value is None:
+        if known is None or not trial.values:
             raise StudyError(
                 f"trial {trial.number} of study {self._specification.name!r} must have its score in the ledger, but "
                 "has none: the database was changed by something else than diffsift."
@@ -190,11 +206,12 @@ class SearchStudy:
             uid=f"{self._uid}-{trial.number}",
             number=trial.number,
             selection=known.selection,
-            score=float(trial.value),
+            score=float(trial.values[0]),
             fold_scores=tuple(known.fold_scores),
             channels=known.channels,
             seconds=known.seconds,
             proposed_by=str(trial.user_attrs[_NOTE]["proposed_by"]),
+            operations=self.space.operations(known.selection),
         )
 
     def _sampler_for(self, finished: int) -> optuna.samplers.BaseSampler:

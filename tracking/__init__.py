@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from ._sqlite import tune_sqlite
     from .ledger import Evaluation, Ledger, Opening, StudyRow, open_database
     from .mlflow_log import MlflowLog, serve
-    from .records import ActivationDecision, FinalRow, Outcome, TrialRecord
+    from .records import ActivationDecision, Cost, FinalRow, Outcome, TrialRecord
     from .report import ActivationPicture, PredictionPicture, ReportPictures, write_report
 
 __all__ = [
     "ActivationDecision",
     "ActivationPicture",
+    "Cost",
     "Evaluation",
     "FinalRow",
     "Ledger",
@@ -37,6 +38,7 @@ __all__ = [
 _HOMES = {
     "ActivationDecision": "records",
     "ActivationPicture": "report",
+    "Cost": "records",
     "Evaluation": "ledger",
     "FinalRow": "records",
     "Ledger": "ledger",
