@@ -111,17 +111,7 @@ class SearchSpace:
 
     def operations(self, selection: Selection) -> float | None:
         """Operations per image as a share of a whole pass's; None where a candidate's are not known."""
-        return self._operations(selection.candidates)
-
-    def _operations(self, candidates: Iterable[Candidate]) -> float | None:
-        deepest: dict[tuple[str, int], float] = {}
-        for candidate in candidates:
-            share = self.operations_of.get(candidate)
-            if share is None:
-                return None
-            one_pass = (candidate.backbone, candidate.timestep)
-            deepest[one_pass] = max(share, deepest.get(one_pass, 0.0))
-        return sum(deepest.values())
+        return operations_per_image(selection.candidates, self.operations_of)
 
     def allows(self, members: Mapping[Candidate, float]) -> bool:
         """Whether a selection of these is within all limits; weights do not matter."""
@@ -136,7 +126,7 @@ class SearchSpace:
                 return False
         if limits.operations is None:
             return True
-        operations = self._operations(members)
+        operations = operations_per_image(members, self.operations_of)
         return operations is not None and operations <= limits.operations + _ROUNDING
 
     def repaired(self, members: Mapping[Candidate, float]) -> Selection:
@@ -146,6 +136,18 @@ class SearchSpace:
             if self.allows({**kept, candidate: weight}):
                 kept[candidate] = weight
         return Selection.of(kept or {self._narrowest: 1.0})
+
+
+def operations_per_image(candidates: Iterable[Candidate], shares: Mapping[Candidate, float]) -> float | None:
+    """Operations per image of these together: of each pass the share up to its deepest; None where one is not known."""
+    deepest: dict[tuple[str, int], float] = {}
+    for candidate in candidates:
+        share = shares.get(candidate)
+        if share is None:
+            return None
+        one_pass = (candidate.backbone, candidate.timestep)
+        deepest[one_pass] = max(share, deepest.get(one_pass, 0.0))
+    return sum(deepest.values())
 
 
 def require_operations(field: str, shares: Mapping[str, float | None]) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Objective = Literal["score", "channels", "passes", "operations"]
 
@@ -16,7 +16,7 @@ def _score_first(objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
 
 
 class StudySpecification(BaseModel):
-    """How the search goes. `storage`, `trials` and `timeout` may change on resume."""
+    """How the search goes. `storage`, `trials`, `timeout` and `confirm` may change on resume."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -37,3 +37,24 @@ class StudySpecification(BaseModel):
         description="what the search is for: score, which is maximised and decides which selection is the best; then, "
         "minimised, any of channels, passes, operations",
     )
+    warm_start: tuple[str, ...] = Field(
+        (), description="studies of the same database whose best selections are tried first; needs the sampler sift"
+    )
+    confirm: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="how many of the best that differ are scored by the slow probe, which then decides; 1: none, the "
+        "best by the fast probe is the one found",
+    )
+    confirm_probe: str = Field(
+        "reference", description="the slow probe: reference (the task's first), mlp, logistic, linear, exact"
+    )
+
+    @model_validator(mode="after")
+    def _warm_starts_are_used(self) -> Self:
+        if self.warm_start and self.sampler != "sift":
+            raise ValueError(f"warm_start needs the sampler sift, but it is {self.sampler}")
+        if self.name in self.warm_start:
+            raise ValueError("warm_start must name other studies than this one")
+        return self

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from ._sqlite import tune_sqlite
     from .ledger import Evaluation, Ledger, Opening, StudyRow, open_database
     from .mlflow_log import MlflowLog, serve
-    from .records import ActivationDecision, Cost, FinalRow, Outcome, TrialRecord
+    from .records import ActivationDecision, ChosenShare, Confirmed, Cost, FinalRow, Outcome, TrialRecord
     from .report import ActivationPicture, PredictionPicture, ReportPictures, write_report
 
 __all__ = [
     "ActivationDecision",
     "ActivationPicture",
+    "ChosenShare",
+    "Confirmed",
     "Cost",
     "Evaluation",
     "FinalRow",
@@ -38,6 +40,8 @@ __all__ = [
 _HOMES = {
     "ActivationDecision": "records",
     "ActivationPicture": "report",
+    "ChosenShare": "records",
+    "Confirmed": "records",
     "Cost": "records",
     "Evaluation": "ledger",
     "FinalRow": "records",

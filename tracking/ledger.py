@@ -34,7 +34,10 @@ __all__ = ["Evaluation", "Ledger", "Opening", "StudyRow", "open_database"]
 
 @dataclass(frozen=True)
 class StudyRow:
-    """A study as it was made. `pool` is the frozen, ordered list of candidates ``[backbone, activation, timestep]``."""
+    """A study as it was made. `pool` is the frozen, ordered list of its candidates.
+
+    Each is ``[backbone, activation, timestep, share of a whole pass's operations or None]``.
+    """
 
     name: str
     identity: dict[str, Any]

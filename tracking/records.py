@@ -83,12 +83,36 @@ class FinalRow:
 
 
 @dataclass(frozen=True)
+class Confirmed:
+    """A selection of the shortlist: its scores by the fast and by the slow probe, and whether it was taken for found.
+
+    Both scores are on held-out images and the higher the better.
+    """
+
+    selection: Selection
+    trial: int
+    score: float
+    confirmed: float
+    taken: bool
+
+
+@dataclass(frozen=True)
+class ChosenShare:
+    """The share of bootstrap resamples of the held-out images whose best selection holds an activation."""
+
+    backbone: str
+    activation: str
+    share: float
+
+
+@dataclass(frozen=True)
 class Outcome:
     """Everything a finished search says: what the report shows and MLflow stores.
 
     `maximised` names the signed score that trials have (minus the metric where lower is better; empty: the metric).
     `measures` are further numbers on the test split, by row of the table and name. `front` are the trials that no other
-    beats in score and in all of `front_costs`.
+    beats in score and in all of `front_costs`. `confirmed` is the shortlist that was scored by `confirm_probe`, empty
+    where the best by the fast probe was taken. `stability` is in order of share.
     """
 
     study: str
@@ -110,3 +134,6 @@ class Outcome:
     measures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     front: tuple[TrialRecord, ...] = ()
     front_costs: tuple[Cost, ...] = ("channels",)
+    confirmed: tuple[Confirmed, ...] = ()
+    confirm_probe: str = ""
+    stability: tuple[ChosenShare, ...] = ()
