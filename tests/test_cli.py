@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from diffsift.cli import app
 
-COMMANDS = ("demo", "init", "search", "resume", "status", "activations", "extract", "ui")
+COMMANDS = ("demo", "init", "search", "resume", "status", "pick", "activations", "extract", "ui")
 
 
 def run(*arguments: object) -> Result:
@@ -112,6 +112,17 @@ def test_resume_status_and_extract(searched: tuple[Path, str], tiny_data: Path, 
     assert features.isfinite().all()
     missing = tmp_path / "nowhere.png"
     assert "nowhere.png" in refused("extract", tmp_path / "more.json", missing, "--out", tmp_path / "features")
+
+
+def test_pick_lists_the_front_or_writes_a_selection_within_bounds(searched: tuple[Path, str], tmp_path: Path) -> None:
+    workspace = ("--workspace", searched[0] / "workspace")
+    table = done("pick", "tiny", *workspace)
+    assert "no other selection beats" in " ".join(table.split())
+    said = done("pick", "tiny", "--passes", 1, *workspace, "--out", tmp_path / "one.json")
+    assert "passes: 1" in said
+    assert "the test split stays sealed" in said
+    assert len({member["timestep"] for member in json.loads((tmp_path / "one.json").read_text())["members"]}) == 1
+    assert "must be within 1 channels, but none is" in refused("pick", "tiny", "--channels", 1, *workspace)
 
 
 def test_a_study_of_another_specification_is_refused(searched: tuple[Path, str], tmp_path: Path) -> None:
