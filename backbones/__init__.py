@@ -4,8 +4,10 @@ from ._base import Backbone
 from ._controls import LatentControl, PixelControl, with_random_weights
 from ._loading import load, load_structure, resolve_device, resolve_dtype
 from ._pipeline import PipelineBackbone
+from ._structure import unet_pass
 from .activation import Activation
 from .capture import Capture, as_map, grid_size
+from .operations import operation_shares
 from .placing import place
 from .specification import ModelSpecification
 
@@ -21,8 +23,10 @@ __all__ = [
     "grid_size",
     "load",
     "load_structure",
+    "operation_shares",
     "place",
     "resolve_device",
     "resolve_dtype",
+    "unet_pass",
     "with_random_weights",
 ]

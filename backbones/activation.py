@@ -55,6 +55,7 @@ class Activation:
         tokens: where the image's tokens lie in a sequence that holds text as well.
         unreadable: why it cannot be captured; empty where it can.
         parts: the activations that this one is the mean of, on the finest of their grids; empty for all others.
+        operations: share of a whole pass's multiply-adds that lie at or before it, 0 to 1; None where not counted.
     """
 
     name: str
@@ -74,3 +75,4 @@ class Activation:
     tokens: Tokens = "all"
     unreadable: str = ""
     parts: tuple[Activation, ...] = ()
+    operations: float | None = None

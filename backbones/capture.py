@@ -8,7 +8,7 @@ the forward that hooks hang on, so a compiled denoiser is refused.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from diffsift.errors import CaptureError, did_you_mean
 
-from .activation import Activation
+from .activation import Activation, Port
 from .attention import AttentionCalls, attention_map
 
 
@@ -92,17 +92,9 @@ class Capture:
         def on_attention(query: Tensor, key: Tensor, options: dict[str, Any]) -> None:
             self._take(activation, attention_map(query, key, options))
 
-        def on_input(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self._take(activation, args[0] if args else next(iter(kwargs.values()), None))
-
-        def on_output(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            self._take(activation, output)
-
         if self._attention is not None and activation.port == "attention":
             return self._attention.watch(module, on_attention)
-        if activation.port == "input":
-            return [module.register_forward_pre_hook(on_input, with_kwargs=True)]
-        return [module.register_forward_hook(on_output)]
+        return [watch_port(module, activation.port, lambda value: self._take(activation, value))]
 
     def _take(self, activation: Activation, value: Any) -> None:
         given = tensors_in(value)
@@ -130,6 +122,20 @@ class Capture:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+
+
+def watch_port(module: nn.Module, port: Port, take: Callable[[Any], None]) -> RemovableHandle:
+    """Hand each first input (port ``input``) or output of a module to `take`; returns the hook to remove."""
+
+    def on_input(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        take(args[0] if args else next(iter(kwargs.values()), None))
+
+    def on_output(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        take(output)
+
+    if port == "input":
+        return module.register_forward_pre_hook(on_input, with_kwargs=True)
+    return module.register_forward_hook(on_output)
 
 
 def _is_compiled(module: nn.Module) -> bool:

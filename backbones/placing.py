@@ -16,9 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .activation import Activation, Tokens
+from .activation import Activation, Port, Tokens
 from .attention import AttentionCalls
-from .capture import grid_size, tensors_in
+from .capture import grid_size, tensors_in, watch_port
+
+Spot = tuple[str, Port]
+"""A module's path, and which of its tensors is meant."""
 
 _STRIDES = (1, 2, 4, 8, 16, 32)
 
@@ -36,7 +39,7 @@ class _Recorder:
     """Fingerprints of what some modules receive or return in one pass; the tensors themselves are not kept."""
 
     def __init__(self, denoiser: nn.Module, activations: Sequence[Activation]) -> None:
-        self.calls: dict[tuple[str, str], list[list[_Seen]]] = {}
+        self.calls: dict[Spot, list[list[_Seen]]] = {}
         self._handles: list[RemovableHandle] = []
         self._denoiser = denoiser
         self._attention = AttentionCalls(switch_off=True)
@@ -55,23 +58,15 @@ class _Recorder:
         for handle in self._handles:
             handle.remove()
 
-    def _hook(self, module: nn.Module, spot: tuple[str, str]) -> list[RemovableHandle]:
-        def on_input(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self._record(spot, args[0] if args else next(iter(kwargs.values()), None))
-
-        def on_output(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            self._record(spot, output)
-
+    def _hook(self, module: nn.Module, spot: Spot) -> list[RemovableHandle]:
         def on_attention(query: Tensor, key: Tensor, _: dict[str, Any]) -> None:
             self._record(spot, [heads.transpose(1, 2).flatten(2) for heads in (query, key)])
 
         if spot[1] == "attention":
             return self._attention.watch(module, on_attention)
-        if spot[1] == "input":
-            return [module.register_forward_pre_hook(on_input, with_kwargs=True)]
-        return [module.register_forward_hook(on_output)]
+        return [watch_port(module, spot[1], lambda value: self._record(spot, value))]
 
-    def _record(self, spot: tuple[str, str], value: Any) -> None:
+    def _record(self, spot: Spot, value: Any) -> None:
         self.calls.setdefault(spot, []).append([_seen(tensor) for tensor in tensors_in(value)])
 
 

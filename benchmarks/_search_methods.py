@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.feature_selection import SequentialFeatureSelector
 from sklearn.utils import Tags
 
-from diffsift.search import SearchSpace
+from diffsift.search import ENCODINGS, SearchSpace
 from diffsift.search.samplers import make_sampler
 from diffsift.spaces import Candidate, Selection
 
@@ -81,7 +82,7 @@ def by_sampler(kind: str) -> Callable[[Cell, Meter, int], None]:
     """Optuna's study in memory with a sampler of `diffsift.search`, as a search makes it."""
 
     def run(cell: Cell, meter: Meter, seed: int) -> None:
-        space = SearchSpace(cell.pool, cell.channels, cell.limits, encoding=encoding_of(kind))
+        space = SearchSpace(cell.pool, cell.channels, cell.limits, encoding=ENCODINGS[kind])
         sampler = make_sampler(kind, space, seed=seed, finished=0, similarity=cell.similarity, warm_starts=cell.rules)
         study = optuna.create_study(direction="maximize", sampler=sampler)
         for _ in range(_REPEATS * meter.budget):
@@ -231,17 +232,9 @@ def run_method(name: str, cell: Cell, budget: int, seed: int, known: dict[Select
     started = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        try:
+        with contextlib.suppress(SpentError):
             METHODS[name].run(cell, meter, seed)
-        except SpentError:
-            pass
     return meter, time.perf_counter() - started - sum(meter.probe_seconds)
-
-
-def encoding_of(kind: str) -> Any:
-    from diffsift.search.samplers import ENCODINGS
-
-    return ENCODINGS[kind]
 
 
 def _shuffled(cell: Cell, seed: int) -> list[Candidate]:

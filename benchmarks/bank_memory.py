@@ -154,6 +154,7 @@ def _print_sdxl() -> None:
             weights=images,
             fold=images,
             training=np.arange(IMAGES) < IMAGES // 2,
+            groups=(),
             class_names=(),
             identity={},
         )

@@ -212,6 +212,46 @@ def status(workspace: WorkspaceOption = None, storage: StorageOption = None) -> 
         print_status(workspace, storage)
 
 
+@app.command(epilog="Example: diffsift pick horses --channels 1000")
+def pick(
+    study: Annotated[str, typer.Argument(help="Name of the study; `diffsift status` lists them.", metavar="STUDY")],
+    channels: Annotated[int | None, typer.Option(min=1, help="Most channels of the fused feature.")] = None,
+    passes: Annotated[int | None, typer.Option(min=1, help="Most runs of a model per image.")] = None,
+    operations: Annotated[
+        float | None, typer.Option(min=0.0, help="Most operations per image, as a share of a whole pass.")
+    ] = None,
+    storage: StorageOption = None,
+    workspace: WorkspaceOption = None,
+    out: OutOption = Path("selection.json"),
+) -> None:
+    """Take the best selection that costs no more than asked; without a bound, list what there is to take."""
+    with _errors():
+        from diffsift.picking import pick as pick_selection
+        from diffsift.picking import print_front
+
+        if channels is None and passes is None and operations is None:
+            print_front(study, workspace=workspace, storage=storage)
+            return
+        found = pick_selection(
+            study,
+            channels=channels,
+            passes=passes,
+            operations=operations,
+            out=out,
+            workspace=workspace,
+            storage=storage,
+            say=_say,
+        )
+        record = found.record
+        share = "" if record.operations is None else f", {record.operations:.2f} of a whole pass"
+        typer.echo(f"picked      {record.selection}")
+        typer.echo(
+            f"            {record.score:.4f} on validation, {record.channels} channels, passes: "
+            f"{record.selection.passes}{share}; not confirmed, the test split stays sealed"
+        )
+        typer.echo(f"selection   {found.file}  (with {found.file.stem}.safetensors)")
+
+
 @app.command(epilog="Example: diffsift compare horses-sd15 horses-sdxl")
 def compare(
     studies: Annotated[list[str], typer.Argument(help="Names of studies that have ended.", metavar="STUDY STUDY ...")],

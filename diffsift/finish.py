@@ -5,13 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from diffsift.backbones import Activation, Backbone, LatentControl, PixelControl, with_random_weights
+from diffsift.backbones import (
+    Activation,
+    Backbone,
+    LatentControl,
+    PixelControl,
+    resolve_device,
+    with_random_weights,
+)
 from diffsift.objectives import TestResult
+from diffsift.objectives.reference import reference_kinds, reference_probe
 from diffsift.preparation import OLDER, PAPER, Prepared, Say
 from diffsift.search import Row, SearchStudy, confirm
 from diffsift.search.confirmation import FOUND, decide_weights, on_backbones, settle, verdict
+from diffsift.search.shortlist import confirmation_words, confirmed, shortlist
 from diffsift.spaces import Candidate, Selection
-from diffsift.tracking import FinalRow, Ledger
+from diffsift.tracking import Confirmed, FinalRow, Ledger
 
 
 @dataclass(frozen=True)
@@ -23,12 +32,16 @@ class Finish:
     found: Selection
     weights_note: str
     verdict: str
+    confirmed: tuple[Confirmed, ...] = ()
+    confirm_probe: str = ""
 
 
 def finish(prepared: Prepared, study: SearchStudy, ledger: Ledger, progress: bool, say: Say) -> Finish:
     """Decide the rows on validation data, extract what they need, and open the test split."""
     probe = prepared.probe
-    found, weights_note = decide_weights(probe, study.best().selection)
+    entries, confirm_probe = _confirmed(prepared, study, progress, say)
+    best = next((entry.selection for entry in entries if entry.taken), None) or study.best().selection
+    found, weights_note = decide_weights(probe, best)
     say(f"weights     {weights_note}")
     rows = [
         *_control_rows(prepared, found),
@@ -50,7 +63,37 @@ def finish(prepared: Prepared, study: SearchStudy, ledger: Ledger, progress: boo
         batch_size=prepared.specification.model.batch_size,
         progress=progress,
     )
-    return Finish(tuple(table), result, found, weights_note, verdict(table))
+    said = verdict(table) + confirmation_words(entries, confirm_probe)
+    return Finish(tuple(table), result, found, weights_note, said, entries, confirm_probe)
+
+
+def _confirmed(prepared: Prepared, study: SearchStudy, progress: bool, say: Say) -> tuple[tuple[Confirmed, ...], str]:
+    """The shortlist with its scores by the slow probe, and that probe's name; empty where none is asked for."""
+    specification = prepared.specification
+    if specification.study.confirm == 1:
+        return (), ""
+    chosen = shortlist(study.records(), specification.study.confirm)
+    candidates = {candidate for record in chosen for candidate in record.selection.candidates}
+    kind = specification.study.confirm_probe
+    kind = reference_kinds(specification.task.kind)[0] if kind == "reference" else kind
+    say(f"confirm     {len(chosen)} selections by the {kind} probe on the held-out images")
+    slow = reference_probe(
+        kind,
+        specification.task,
+        prepared.objective,
+        prepared.bank.development,
+        prepared.shelf,
+        {candidate: prepared.bank[candidate].standardiser for candidate in candidates},
+        noise_seed=specification.model.noise_seed,
+        batch_size=specification.model.batch_size,
+        seed=specification.study.seed,
+        device=resolve_device(specification.model.device),
+        progress=progress,
+    )
+    found = confirmed(chosen, slow)
+    for entry in found:
+        say(f"            {entry.confirmed:.4f} (fast probe: {entry.score:.4f}) {entry.selection}")
+    return found, kind
 
 
 def _control_rows(prepared: Prepared, found: Selection) -> list[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,19 @@ from diffsift.backbones import resolve_device, resolve_dtype
 from diffsift.errors import SpecificationError
 from diffsift.finish import finish
 from diffsift.objectives import TestResult
-from diffsift.objectives.bank import prompts_of
 from diffsift.objectives.datasets import Dataset
+from diffsift.objectives.similarity import similarity
 from diffsift.pictures import report_pictures
 from diffsift.preparation import OLDER, PAPER, Prepared, Say, prepare
-from diffsift.search import SearchSpace, SearchStudy
+from diffsift.search import ENCODINGS, SearchSpace, SearchStudy, front_costs, pareto_front
 from diffsift.search.confirmation import FOUND
+from diffsift.search.stability import stability
+from diffsift.search.warm_start import earlier_bests
 from diffsift.spaces import Candidate
 from diffsift.specification import Specification
 from diffsift.stored import CONTENT, stored_specification
 from diffsift.tracking import ActivationDecision, Ledger, MlflowLog, Outcome, TrialRecord, open_database
 from diffsift.tracking.report import write_report
-from diffsift.tracking.selection_file import save_selection
 from diffsift.workers import helpers, refuse_workers
 from diffsift.workspace import Workspace
 
@@ -75,8 +76,9 @@ def select(
     with _open_ledger(specification, place) as ledger, ledger.exclusive(specification.study.name):
         _refuse_other_identity(ledger, specification)
         prepared = prepare(specification, place, progress, say)
-        _refuse_other_identity(ledger, specification, _content(prepared))
+        refuse_other_content(ledger, prepared)
         study, log, records = _search(prepared, place, ledger, progress, say)
+        chosen_shares = stability(records, prepared.probe, prepared.bank.development.held_out_groups)
         end = finish(prepared, study, ledger, progress, say)
         reopened = _reopened(ledger, specification.study.name)
         for warning in reopened:
@@ -99,6 +101,11 @@ def select(
             credits=prepared.objective.credits,
             class_names=prepared.objective.class_names,
             measures=end.test.measures,
+            confirmed=end.confirmed,
+            confirm_probe=end.confirm_probe,
+            stability=chosen_shares,
+            front=pareto_front(records, front_costs(specification.study)),
+            front_costs=front_costs(specification.study),
         )
         _write(prepared, outcome, end.test, selection_file, report_file)
         if log is not None:
@@ -110,6 +117,7 @@ def select(
                 "verdict": end.verdict,
                 "file": str(selection_file),
                 "model": specification.model.id,
+                "stability": [asdict(entry) for entry in chosen_shares],
                 "metric": prepared.objective.metric.name,
                 "protocol": {**prepared.objective.protocol.to_json(), "noise_seed": specification.model.noise_seed},
                 "table": [
@@ -155,22 +163,29 @@ def _search(
         f"{len(bank.development.samples)} images ({'all there already' if not extracted else f'{extracted} extracted'})"
     )
     channels = {candidate: bank[candidate].standardiser.channels for candidate in pool}
-    space = SearchSpace(pool, channels, specification.limits)
+    encoding = ENCODINGS[specification.study.sampler]
+    space = SearchSpace(pool, channels, specification.limits, prepared.operations(), encoding=encoding)
     name = specification.study.name
     if ledger.study(name) is None:
-        frozen = [[candidate.backbone, candidate.activation, candidate.timestep] for candidate in pool]
+        shares = prepared.operations()
+        frozen = [[entry.backbone, entry.activation, entry.timestep, shares.get(entry)] for entry in pool]
         identity = {**specification.identity(), CONTENT: _content(prepared)}
         ledger.create_study(name, identity, specification.model_dump(mode="json"), frozen)
         ledger.record_decisions(name, _recorded(prepared))
     else:
         ledger.set_runtime(name, specification.model_dump(mode="json"))
+    earlier, notes = earlier_bests(ledger, specification.study.warm_start, space, _recorded(prepared))
+    for note in notes:
+        prepared.warnings.append(note)
+        say(f"warm start  {note}")
     warm = [selection for rule in (PAPER, OLDER) for selection in prepared.by_rule(rule)]
     study = SearchStudy(
         specification.study.storage or place.study_url,
         specification.study,
         space,
         ledger,
-        warm_starts=[selection for selection in warm if set(selection.candidates) <= set(pool)],
+        warm_starts=[*earlier, *(selection for selection in warm if set(selection.candidates) <= set(pool))],
+        similarity=similarity(bank, pool),
     )
     failed = study.reclaim()
     if failed:
@@ -223,24 +238,16 @@ def _open_log(prepared: Prepared, place: Workspace, study: SearchStudy) -> Mlflo
 
 
 def _write(prepared: Prepared, outcome: Outcome, result: TestResult, selection_file: Path, report_file: Path) -> None:
-    found = outcome.found
     row = next(row for row in outcome.table if row.name == FOUND)
-    save_selection(
-        selection_file,
-        found,
-        prepared.specification.models,
-        {candidate: prepared.bank[candidate].standardiser for candidate in found.candidates},
-        identities={source.name: source.identity for source in prepared.sources.values()},
-        own_prompts=prompts_of([prepared.bank.development.samples[0]]) is not None,
-        about={
-            "diffsift": __version__,
-            "study": outcome.study,
-            "task": outcome.task,
-            "protocol": outcome.protocol,
-            "test_score": {"metric": outcome.metric, "value": row.score, "low": row.low, "high": row.high},
-            "verdict": outcome.verdict,
-        },
-    )
+    about = {
+        "diffsift": __version__,
+        "study": outcome.study,
+        "task": outcome.task,
+        "protocol": outcome.protocol,
+        "test_score": {"metric": outcome.metric, "value": row.score, "low": row.low, "high": row.high},
+        "verdict": outcome.verdict,
+    }
+    prepared.save_selection(selection_file, outcome.found, about)
     pictures = report_pictures(prepared.shelf, outcome, result, prepared.specification)
     write_report(outcome, pictures, report_file)
 
@@ -276,6 +283,15 @@ def _refuse_other_identity(ledger: Ledger, specification: Specification, content
     if row is not None:
         known = content or row.identity[CONTENT]
         ledger.check_identity(specification.study.name, {**specification.identity(), CONTENT: known})
+
+
+def refuse_other_content(ledger: Ledger, prepared: Prepared) -> None:
+    """Refuse a study of this name whose model or data have changed under the same names.
+
+    Raises:
+        StudyError: what lies behind a name is not what the study was made with.
+    """
+    _refuse_other_identity(ledger, prepared.specification, _content(prepared))
 
 
 def _reopened(ledger: Ledger, study: str) -> list[str]:
@@ -337,4 +353,4 @@ def _data_place(data: Any) -> str:
     return str(next((value for _, value in data if isinstance(value, Path)), data.kind))
 
 
-__all__ = ["Result", "resume", "select"]
+__all__ = ["Result", "refuse_other_content", "resume", "select"]

@@ -9,19 +9,33 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from diffsift.backbones import load_structure
+from diffsift.backbones import load_structure, operation_shares, unet_pass
 from diffsift.job import Result
-from diffsift.spaces import FilterSpecification, apply_filters, in_scope, read_activations
+from diffsift.spaces import (
+    FilterSpecification,
+    apply_filters,
+    in_scope,
+    is_unet,
+    read_activations,
+    with_operations,
+)
 from diffsift.spaces.catalogue import Scope
 from diffsift.tracking import Ledger, Outcome, open_database
 from diffsift.workspace import Workspace
 
-_COLUMNS = ("name", "kind", "stage", "level", "depth", "channels", "stride", "kept", "reason")
+_COLUMNS = ("name", "kind", "stage", "level", "depth", "channels", "stride", "operations", "kept", "reason")
 
 
 def print_activations(model: str, revision: str | None, *, scope: Scope, csv: bool) -> None:
-    """The catalogue of a model, or the part of it that the paper tried, with the structural filter's decisions."""
-    known = in_scope(read_activations(load_structure(model, revision=revision)), scope)
+    """The catalogue of a model, or the part of it that the paper tried, with the structural filter's decisions.
+
+    The share of a pass's operations is counted for U-Nets; of a transformer the configuration alone does not say what a
+    pass is given.
+    """
+    denoiser = load_structure(model, revision=revision)
+    every = read_activations(denoiser)
+    run = unet_pass(denoiser) if is_unet(denoiser) else None
+    known = in_scope(every if run is None else with_operations(every, operation_shares(denoiser, run, every)), scope)
     decisions = apply_filters(known, FilterSpecification(rules="structural"))
     rows = []
     for decision in decisions:
@@ -30,7 +44,8 @@ def print_activations(model: str, revision: str | None, *, scope: Scope, csv: bo
         kept = "yes" if decision.kept else "no"
         # An attention map is as wide as the grid or the prompt, which configurations do not say.
         numbers = (str(entry.depth), str(entry.channels or ""), str(entry.stride))
-        rows.append((entry.name, entry.kind, entry.stage, level, *numbers, kept, decision.reason))
+        share = "" if entry.operations is None else f"{entry.operations:.3f}"
+        rows.append((entry.name, entry.kind, entry.stage, level, *numbers, share, kept, decision.reason))
     if csv:
         writer = csv_module.writer(sys.stdout, lineterminator="\n")
         writer.writerow(_COLUMNS)

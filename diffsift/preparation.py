@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -14,8 +15,10 @@ from diffsift.backbones import Activation, LatentControl, PipelineBackbone, Pixe
 from diffsift.errors import SpecificationError
 from diffsift.measuring import MEASURED_IMAGES, measured_once
 from diffsift.objectives import Bank, Objective, Probe, objective_named
-from diffsift.objectives.bank import image_tensors
+from diffsift.objectives.bank import image_tensors, prompts_of
 from diffsift.objectives.development import DevelopmentSet
+from diffsift.objectives.reference import reference_kinds
+from diffsift.search.space import require_operations
 from diffsift.spaces import (
     Candidate,
     Decision,
@@ -29,6 +32,7 @@ from diffsift.spaces import (
     rules_for,
 )
 from diffsift.specification import Specification
+from diffsift.tracking.selection_file import save_selection
 from diffsift.workspace import Workspace
 
 Say = Callable[[str], None]
@@ -97,6 +101,26 @@ class Prepared:
         ]
         return sorted(candidate for candidate in named if candidate in self.bank)
 
+    def operations(self) -> dict[Candidate, float]:
+        """The share of a whole pass that each candidate of the pool needs, where it is counted."""
+        known = {
+            candidate: self.sources[candidate.backbone].activations[candidate.activation].operations
+            for candidate in self.pool()
+        }
+        return {candidate: share for candidate, share in known.items() if share is not None}
+
+    def save_selection(self, file: Path, selection: Selection, about: Mapping[str, Any]) -> None:
+        """Write a selection with the statistics that the bank holds; `about` is stored as it is."""
+        save_selection(
+            file,
+            selection,
+            self.specification.models,
+            {candidate: self.bank[candidate].standardiser for candidate in selection.candidates},
+            identities={source.name: source.identity for source in self.sources.values()},
+            own_prompts=prompts_of([self.bank.development.samples[0]]) is not None,
+            about=about,
+        )
+
     def by_rule(self, rule: str) -> list[Selection]:
         """What a rule chooses, for each model and timestep where all of it is in the bank."""
         found = []
@@ -132,6 +156,8 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
             f"limits.activations must be at most the number of candidates ({kept} activations x "
             f"{len(specification.timesteps)} timesteps = {most}), but got {specification.limits.activations}."
         )
+    _check_operations(specification, sources)
+    _check_confirmation(specification)
     bank = Bank(
         place.bank,
         development,
@@ -152,6 +178,30 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
     )
     _check_budget(prepared)
     return prepared
+
+
+def _check_operations(specification: Specification, sources: Mapping[str, Source]) -> None:
+    """Refuse what needs a count of operations for models that have none."""
+    shares = {
+        f"{name} of {source.name}": source.activations[name].operations
+        for source in sources.values()
+        for name in source.kept
+    }
+    if specification.limits.operations is not None:
+        require_operations("limits.operations", shares)
+    if "operations" in specification.study.objectives:
+        require_operations("operations in study.objectives", shares)
+
+
+def _check_confirmation(specification: Specification) -> None:
+    """Refuse a slow probe that the task does not have, where one is asked for."""
+    if specification.study.confirm > 1:
+        kinds = reference_kinds(specification.task.kind)
+        if specification.study.confirm_probe not in ("reference", *kinds):
+            raise SpecificationError(
+                f"study.confirm_probe of {specification.task.kind} must be one of {', '.join(('reference', *kinds))}, "
+                f"but got {specification.study.confirm_probe!r}."
+            )
 
 
 def _check_budget(prepared: Prepared) -> None:

@@ -40,7 +40,7 @@ Level = Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(gt=0, 
 _RUNTIME_FIELDS: dict[str, tuple[str, ...]] = {
     "model": ("device", "batch_size"),
     "bank": ("budget_gb",),
-    "study": ("storage", "trials", "timeout", "workers"),
+    "study": ("storage", "trials", "timeout", "workers", "confirm", "confirm_probe"),
     "tracking": tuple(TrackingSpecification.model_fields),
 }
 

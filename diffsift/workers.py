@@ -18,9 +18,9 @@ from threadpoolctl import threadpool_limits
 
 from diffsift.errors import SpecificationError, StudyError
 from diffsift.objectives import Bank, Objective, objective_named
+from diffsift.objectives.similarity import similarity
 from diffsift.preparation import Say
-from diffsift.search import SearchSpace, SearchStudy
-from diffsift.spaces import Candidate
+from diffsift.search import ENCODINGS, SearchSpace, SearchStudy
 from diffsift.specification import Specification
 from diffsift.stored import stored_specification
 from diffsift.tracking import Ledger, open_database
@@ -75,7 +75,14 @@ def join(
     url = storage or specification.study.storage or place.study_url
     with threadpool_limits(1), Ledger(open_database(url)) as ledger:
         space = _space(ledger, specification, bank)
-        search = SearchStudy(url, specification.study, space, ledger, stream=uuid.uuid4().int % 2**31)
+        search = SearchStudy(
+            url,
+            specification.study,
+            space,
+            ledger,
+            similarity=similarity(bank, space.pool),
+            stream=uuid.uuid4().int % 2**31,
+        )
         say(f"worker      process {os.getpid()} evaluates selections of {len(space.pool)} candidates in study {study}")
         search.run(
             objective.probe(bank),
@@ -167,7 +174,7 @@ class _Helper:
 
 def _space(ledger: Ledger, specification: Specification, bank: Bank) -> SearchSpace:
     row = ledger.study(specification.study.name)
-    pool = [] if row is None else [Candidate(*entry) for entry in row.pool]
+    pool, operations = ([], {}) if row is None else (row.candidates, row.operations)
     missing = [candidate for candidate in pool if candidate not in bank]
     if missing or not pool:
         raise StudyError(
@@ -175,4 +182,5 @@ def _space(ledger: Ledger, specification: Specification, bank: Bank) -> SearchSp
             f"but {len(missing)} are not: 'diffsift resume' writes it anew."
         )
     channels = {candidate: bank[candidate].standardiser.channels for candidate in pool}
-    return SearchSpace(pool, channels, specification.limits)
+    encoding = ENCODINGS[specification.study.sampler]
+    return SearchSpace(pool, channels, specification.limits, operations, encoding=encoding)

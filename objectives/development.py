@@ -57,6 +57,7 @@ class DevelopmentSet:
         weights: pixels that each point stands for (the inverse of its expected count); 1 each for a regular grid.
         fold: per image, the fold in which it is held out; `ALWAYS_FIT` for images that are only fit on.
         training: per image, whether statistics may be fit on it.
+        groups: per image, what is resampled together for intervals.
         class_names: by class id.
         identity: JSON that names the content: equal exactly when everything above is equal.
         matching: what correspondence needs besides; None for other tasks.
@@ -70,6 +71,7 @@ class DevelopmentSet:
     weights: Float32[np.ndarray, "images points"]
     fold: Int[np.ndarray, "images"]
     training: Bool[np.ndarray, "images"]
+    groups: Sequence[str]
     class_names: tuple[str, ...]
     identity: dict[str, Any]
     matching: Matching | None = None
@@ -85,6 +87,13 @@ class DevelopmentSet:
     def locations(self) -> int:
         """Of all images together."""
         return int(np.prod(self.points.shape[:2]))
+
+    @property
+    def held_out_groups(self) -> tuple[str, ...]:
+        """The group of each entry that a probe holds out: of images fold after fold, of pairs that of the source."""
+        if self.matching is not None:
+            return tuple(self.groups[int(source)] for source in self.matching.pairs[:, 0])
+        return tuple(self.groups[int(image)] for fold in self.folds for image in np.flatnonzero(self.fold == fold))
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -144,6 +153,7 @@ def development_set(
         weights=drawn.weights,
         fold=fold,
         training=np.arange(len(samples)) < len(train),
+        groups=drawn.groups,
         class_names=dataset.class_names,
         identity={"data": dataset.identity(), "locations": drawn.identity},
         matching=drawn.matching,

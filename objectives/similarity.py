@@ -5,8 +5,8 @@ Notation, over n places of training images, with a candidate's centered features
     P = X X' (X X' + l I)^-1      the hat matrix of ridge regression on X, l = trace(X X') / min(n, C)
     M_ab = <P_a, P_b> / (|P_a| |P_b|)
 
-Two candidates with equal hat matrices predict alike whatever the labels are, so their scores are equal (GULP: Boix-Adsera
-et al., NeurIPS 2022, "GULP: a prediction-based metric between representations").
+Two candidates with equal hat matrices predict alike whatever the labels are, so their scores are equal (GULP:
+Boix-Adsera et al., NeurIPS 2022, "GULP: a prediction-based metric between representations").
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import optuna
@@ -44,10 +44,10 @@ class Mirror:
         self._study.sampler = sampler
         return self._study.ask()
 
-    def tell(self, trial: Trial, selection: Selection, score: float) -> FrozenTrial:
+    def tell(self, trial: Trial, selection: Selection, values: Sequence[float]) -> FrozenTrial:
         """Finish a trial."""
-        self._count(selection, score)
-        return self._study.tell(trial, score)
+        self._count(selection, values[0])
+        return self._study.tell(trial, values)
 
     def drop(self, trial: Trial) -> None:
         """Give up a trial: samplers do not count it."""
@@ -67,22 +67,22 @@ class Mirror:
             self._study.add_trial(self._template(selection, TrialState.RUNNING))
             self._pending[selection] = len(self._study.get_trials(deepcopy=False)) - 1
 
-    def finished_trial(self, selection: Selection, score: float, attributes: dict[str, Any]) -> FrozenTrial:
+    def finished_trial(self, selection: Selection, values: Sequence[float], attributes: dict[str, Any]) -> FrozenTrial:
         """A finished trial of a selection that no sampler of this process proposed, to be added."""
-        return self._template(selection, TrialState.COMPLETE, score, attributes)
+        return self._template(selection, TrialState.COMPLETE, values, attributes)
 
     def _template(
         self,
         selection: Selection,
         state: TrialState,
-        score: float | None = None,
+        values: Sequence[float] | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> FrozenTrial:
         parameters = self._space.parameters(selection)
         known = self._space.distributions
         return create_trial(
             state=state,
-            value=score,
+            values=values,
             params=parameters,
             distributions={name: known[name] for name in parameters},
             user_attrs=attributes,

@@ -52,7 +52,7 @@ class Run:
     ) -> None:
         self._study, self._probe, self._claims, self._trials = study, probe, claims, trials
         self._after_step, self._company = after_step, company
-        self._mirror = Mirror(study.space)
+        self._mirror = Mirror(study.space, study.directions)
         self._sampler: SiftSampler | None = None
         self._numbers: set[int] = set()  # of the database's trials that the mirror holds
         self._others: list[Claim] = []
@@ -116,7 +116,7 @@ class Run:
 
     def _finished(self, trial: Trial, selection: Selection, evaluation: Evaluation, stage: str) -> TrialRecord:
         trial.set_user_attr(NOTE, _note(selection, stage))
-        return self._written(self._mirror.tell(trial, selection, evaluation.score), evaluation)
+        return self._written(self._mirror.tell(trial, selection, self._study.values(evaluation)), evaluation)
 
     def _written(self, trial: FrozenTrial, evaluation: Evaluation) -> TrialRecord:
         written = self._study.write(trial)
@@ -157,7 +157,9 @@ class Run:
                 continue
             told += self.look()
             if selection not in self._mirror.scores:
-                trial = self._mirror.finished_trial(selection, evaluation.score, {NOTE: _note(selection, "resumed")})
+                trial = self._mirror.finished_trial(
+                    selection, self._study.values(evaluation), {NOTE: _note(selection, "resumed")}
+                )
                 self._mirror.add(trial, selection)
                 told.append(self._written(trial, evaluation))
                 self._after_step("told")
@@ -198,6 +200,8 @@ class Run:
             seed=seed,
             finished=self._mirror.finished + self._collisions,
             warm_starts=self._study.warm_starts,
+            costs=specification.objectives[1:],
+            similarity=self._study.similarity,
         )
         if isinstance(sampler, SiftSampler):
             self._sampler = sampler

@@ -1,15 +1,15 @@
 """How a selection is written as Optuna parameters.
 
-In *slots*: ``count`` members, each a ``slot`` (position in the frozen pool), and only if ``weighted`` a ``weight`` each.
-Slots beyond the count and weights that are all equal are not asked for.
+In *slots*: ``count`` members, each a ``slot`` (position in the frozen pool), and only if ``weighted`` a ``weight``
+each. Slots beyond the count and weights that are all equal are not asked for.
 
-In *keys*: a ``key`` in [0, 1] for every candidate of the pool; the ``count`` candidates of largest key are the members, at
-equal weights (random keys: Bean, 1994). Every parameter means the same in every trial.
+In *keys*: a ``key`` in [0, 1] for every candidate of the pool; the ``count`` candidates of largest key are the members,
+at equal weights (random keys: Bean, 1994). Every parameter means the same in every trial.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -19,6 +19,7 @@ from diffsift.errors import SpecificationError
 from diffsift.spaces import WEIGHT_STEP, Candidate, LimitsSpecification, Selection
 
 Encoding = Literal["slots", "keys"]
+_ROUNDING = 1e-9  # sums of shares
 
 
 class SearchSpace:
@@ -27,38 +28,57 @@ class SearchSpace:
     Args:
         pool: candidates in their frozen order.
         channels: fused channels of each candidate.
-        limits: most activations, channels and passes of a selection.
+        limits: most activations, channels, passes and operations of a selection.
+        operations: share of a whole pass that each candidate needs, where it is known.
+        encoding: of selections as parameters.
 
     Raises:
-        SpecificationError: a limit cannot be met by this pool.
+        SpecificationError: a limit cannot be met by this pool, or operations are limited but not known.
     """
 
     def __init__(
-        self, pool: Sequence[Candidate], channels: Mapping[Candidate, int], limits: LimitsSpecification
+        self,
+        pool: Sequence[Candidate],
+        channels: Mapping[Candidate, int],
+        limits: LimitsSpecification,
+        operations: Mapping[Candidate, float] | None = None,
+        *,
+        encoding: Encoding = "slots",
     ) -> None:
         if limits.activations > len(pool):
             raise SpecificationError(
                 f"limits.activations must be at most the number of candidates in the pool ({len(pool)}), "
                 f"but got {limits.activations}."
             )
-        self.channels_of = dict(channels)
-        self.limits = limits
+        self.channels_of, self.operations_of = dict(channels), dict(operations or {})
+        self.limits, self.encoding = limits, encoding
         self.pool = tuple(pool)
         self._index = {candidate: index for index, candidate in enumerate(self.pool)}
-        narrowest = min(self.channels_of[candidate] for candidate in self.pool)
-        if limits.channels is not None and narrowest > limits.channels:
-            raise SpecificationError(
-                f"limits.channels must leave room for one activation (the narrowest has {narrowest} channels), "
-                f"but got {limits.channels}."
-            )
+        if limits.operations is not None:
+            require_operations("limits.operations", {str(entry): self.operations_of.get(entry) for entry in self.pool})
+        alone = [candidate for candidate in self.pool if self.allows({candidate: 1.0})]
+        if not alone:
+            raise SpecificationError(self._nothing_fits())
+        self._narrowest = min(alone, key=self.channels_of.__getitem__)
+
+    def _nothing_fits(self) -> str:
+        """Which limits leave no room for a single activation."""
+        limits, said = self.limits, []
+        if limits.channels is not None:
+            narrowest = min(self.channels_of[candidate] for candidate in self.pool)
+            said.append(f"limits.channels {limits.channels} (the narrowest has {narrowest} channels)")
+        if limits.operations is not None:
+            first = min(self.operations_of[candidate] for candidate in self.pool)
+            said.append(f"limits.operations {limits.operations:g} (the first is reached after {first:.3f} of a pass)")
+        return f"limits must leave room for one activation, but none is within {' and '.join(said)}."
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
         """Of all parameters, at the largest count."""
-        found: dict[str, BaseDistribution] = {
-            "count": IntDistribution(1, self.limits.activations),
-            "weighted": CategoricalDistribution((False, True)),
-        }
+        found: dict[str, BaseDistribution] = {"count": IntDistribution(1, self.limits.activations)}
+        if self.encoding == "keys":
+            return found | {f"key{position}": FloatDistribution(0.0, 1.0) for position in range(len(self.pool))}
+        found["weighted"] = CategoricalDistribution((False, True))
         for slot in range(self.limits.activations):
             found[f"slot{slot}"] = IntDistribution(0, len(self.pool) - 1)
             found[f"weight{slot}"] = FloatDistribution(WEIGHT_STEP, 1.0, step=WEIGHT_STEP)
@@ -66,34 +86,55 @@ class SearchSpace:
 
     def suggest(self, trial: Trial) -> Selection:
         """The selection that a trial's sampler proposes, repaired to meet the limits."""
-        limit = len(self.pool) - 1
         count = trial.suggest_int("count", 1, self.limits.activations)
+        if self.encoding == "keys":
+            keys = [trial.suggest_float(f"key{position}", 0.0, 1.0) for position in range(len(self.pool))]
+            return self._highest(keys, count)
         weighted = count > 1 and trial.suggest_categorical("weighted", (False, True))
         members: dict[Candidate, float] = {}
         for slot in range(count):
-            candidate = self.pool[trial.suggest_int(f"slot{slot}", 0, limit)]
+            candidate = self.pool[trial.suggest_int(f"slot{slot}", 0, len(self.pool) - 1)]
             weight = trial.suggest_float(f"weight{slot}", WEIGHT_STEP, 1.0, step=WEIGHT_STEP) if weighted else 1.0
             members.setdefault(candidate, weight)
         return self.repaired(members)
 
     def read(self, trial: FrozenTrial) -> Selection:
         """The selection of a trial that has all its parameters."""
+        count = int(trial.params["count"])
+        if self.encoding == "keys":
+            return self._highest([float(trial.params[f"key{position}"]) for position in range(len(self.pool))], count)
         members: dict[Candidate, float] = {}
-        for slot in range(int(trial.params["count"])):
+        for slot in range(count):
             weight = float(trial.params.get(f"weight{slot}", 1.0))
             members.setdefault(self.pool[int(trial.params[f"slot{slot}"])], weight)
         return self.repaired(members)
 
+    def _highest(self, keys: Sequence[float], count: int) -> Selection:
+        """The `count` candidates of largest key that the limits allow, one after another."""
+        kept: dict[Candidate, float] = {}
+        for position in sorted(range(len(keys)), key=lambda position: -keys[position]):
+            if len(kept) == count:
+                break
+            if self.allows({**kept, self.pool[position]: 1.0}):
+                kept[self.pool[position]] = 1.0
+        return Selection.of(kept)
+
     def is_complete(self, parameters: Mapping[str, Any]) -> bool:
         """Whether these parameters of a running trial say all that `read` needs."""
-        count = int(parameters.get("count", 0))
+        if "count" not in parameters:
+            return False
+        if self.encoding == "keys":
+            return all(f"key{position}" in parameters for position in range(len(self.pool)))
         named = ["slot"] + (["weight"] if parameters.get("weighted") else [])
-        return count > 0 and all(f"{name}{slot}" in parameters for name in named for slot in range(count))
+        return all(f"{name}{slot}" in parameters for name in named for slot in range(int(parameters["count"])))
 
     def parameters(self, selection: Selection) -> dict[str, Any]:
-        """A selection as parameters: the inverse of `read`."""
-        weighted = any(weight != 1.0 for _, weight in selection.members)
-        found: dict[str, Any] = {"count": len(selection.members), "weighted": weighted}
+        """A selection as parameters: the inverse of `read`; in keys, weights are lost."""
+        found: dict[str, Any] = {"count": len(selection.members)}
+        if self.encoding == "keys":
+            members = {self._index[candidate] for candidate in selection.candidates}
+            return found | {f"key{position}": float(position in members) for position in range(len(self.pool))}
+        found["weighted"] = any(weight != 1.0 for _, weight in selection.members)
         for slot, (candidate, weight) in enumerate(selection.members):
             found[f"slot{slot}"], found[f"weight{slot}"] = self._index[candidate], weight
         return found
@@ -102,12 +143,34 @@ class SearchSpace:
         """Channels of the fused feature."""
         return sum(self.channels_of[candidate] for candidate in selection.candidates)
 
+    def operations(self, selection: Selection) -> float | None:
+        """Operations per image as a share of a whole pass's; None where a candidate's are not known."""
+        return operations_per_image(selection.candidates, self.operations_of)
+
+    def cost(self, name: str, members: Iterable[Candidate]) -> float:
+        """Channels, passes or operations of a selection of these; infinite where operations are not known."""
+        if name == "channels":
+            return float(sum(map(self.channels_of.__getitem__, members)))
+        if name == "passes":
+            return float(len({(candidate.backbone, candidate.timestep) for candidate in members}))
+        found = operations_per_image(members, self.operations_of)
+        return float("inf") if found is None else found
+
     def allows(self, members: Mapping[Candidate, float]) -> bool:
-        passes = len({(candidate.backbone, candidate.timestep) for candidate in members})
-        within = (
-            self.limits.channels is None or sum(map(self.channels_of.__getitem__, members)) <= self.limits.channels
-        ) and (self.limits.passes is None or passes <= self.limits.passes)
-        return within and 1 <= len(members) <= self.limits.activations and all(key in self._index for key in members)
+        """Whether a selection of these is within all limits; weights do not matter."""
+        limits = self.limits
+        if not 1 <= len(members) <= limits.activations or not all(key in self._index for key in members):
+            return False
+        if limits.channels is not None and sum(map(self.channels_of.__getitem__, members)) > limits.channels:
+            return False
+        if limits.passes is not None:
+            passes = len({(candidate.backbone, candidate.timestep) for candidate in members})
+            if passes > limits.passes:
+                return False
+        if limits.operations is None:
+            return True
+        operations = operations_per_image(members, self.operations_of)
+        return operations is not None and operations <= limits.operations + _ROUNDING
 
     def repaired(self, members: Mapping[Candidate, float]) -> Selection:
         """The selection without its last members, or at worst the narrowest candidate, until the limits are met."""
@@ -115,4 +178,26 @@ class SearchSpace:
         for candidate, weight in members.items():
             if self.allows({**kept, candidate: weight}):
                 kept[candidate] = weight
-        return Selection.of(kept or {min(self.pool, key=self.channels_of.__getitem__): 1.0})
+        return Selection.of(kept or {self._narrowest: 1.0})
+
+
+def operations_per_image(candidates: Iterable[Candidate], shares: Mapping[Candidate, float]) -> float | None:
+    """Operations per image of these together: of each pass the share up to its deepest; None where one is not known."""
+    deepest: dict[tuple[str, int], float] = {}
+    for candidate in candidates:
+        share = shares.get(candidate)
+        if share is None:
+            return None
+        one_pass = (candidate.backbone, candidate.timestep)
+        deepest[one_pass] = max(share, deepest.get(one_pass, 0.0))
+    return sum(deepest.values())
+
+
+def require_operations(field: str, shares: Mapping[str, float | None]) -> None:
+    """Raise `SpecificationError` where what `field` asks for needs operations that are not known of all, by name."""
+    unknown = [name for name, share in shares.items() if share is None]
+    if unknown:
+        raise SpecificationError(
+            f"{field} must be left out for this model, because its operations cannot be counted: {unknown[0]} is one "
+            f"of {len(unknown)} without a count."
+        )

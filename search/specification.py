@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+Objective = Literal["score", "channels", "passes", "operations"]
+
+
+def _score_first(objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+    if not objectives or objectives[0] != "score" or len(set(objectives)) < len(objectives):
+        raise ValueError("must begin with score and name each objective once")
+    return objectives
 
 
 class StudySpecification(BaseModel):
-    """How the search goes. `storage`, `trials`, `timeout` and `workers` may change on resume."""
+    """How the search goes. `storage`, `trials`, `timeout`, `workers` and `confirm` may change on resume."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -22,6 +30,32 @@ class StudySpecification(BaseModel):
     timeout: float | None = Field(None, gt=0, description="seconds after which no new trial starts")
     workers: int = Field(1, ge=1, le=1024, description="processes that evaluate selections, on this machine")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the search")
-    sampler: Literal["sift", "tpe", "nsga2", "random"] = Field(
-        "sift", description="sift: ours, greedy with local moves; tpe, nsga2, random: Optuna's own"
+    sampler: Literal["sift", "tpe", "nsga2", "cmaes", "random"] = Field(
+        "sift", description="sift: ours; tpe, nsga2, cmaes, random: Optuna's own"
     )
+    objectives: Annotated[tuple[Objective, ...], AfterValidator(_score_first)] = Field(
+        ("score",),
+        description="what the search is for: score, which is maximised and decides which selection is the best; then, "
+        "minimised, any of channels, passes, operations",
+    )
+    warm_start: tuple[str, ...] = Field(
+        (), description="studies of the same database whose best selections are tried first; needs the sampler sift"
+    )
+    confirm: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="how many of the best that differ are scored by the slow probe, which then decides; 1: none, the "
+        "best by the fast probe is the one found",
+    )
+    confirm_probe: str = Field(
+        "reference", description="the slow probe: reference (the task's first), mlp, logistic, linear, exact"
+    )
+
+    @model_validator(mode="after")
+    def _warm_starts_are_used(self) -> Self:
+        if self.warm_start and self.sampler != "sift":
+            raise ValueError(f"warm_start needs the sampler sift, but it is {self.sampler}")
+        if self.name in self.warm_start:
+            raise ValueError("warm_start must name other studies than this one")
+        return self

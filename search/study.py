@@ -8,9 +8,12 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import optuna
+from jaxtyping import Float
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage, get_storage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
@@ -46,6 +49,7 @@ class SearchStudy:
         space: pool and limits.
         ledger: in the same database.
         warm_starts: selections to try first.
+        similarity: of the pool's candidates, for our sampler; see `SiftSampler`.
         stream: which of several random streams of the seed proposals are drawn from: 0 for the leader of a study, a
             number of its own for each process that joins it.
     """
@@ -58,13 +62,17 @@ class SearchStudy:
         ledger: Ledger,
         *,
         warm_starts: Sequence[Selection] = (),
+        similarity: Float[np.ndarray, "pool pool"] | None = None,
         stream: int = 0,
     ) -> None:
         self.specification, self.space, self._ledger = specification, space, ledger
-        self.warm_starts, self.stream = list(warm_starts), stream
+        self.warm_starts, self.similarity, self.stream = list(warm_starts), similarity, stream
         self._storage = get_storage(open_storage(url))
         self._study = optuna.create_study(
-            storage=self._storage, study_name=specification.name, direction="maximize", load_if_exists=True
+            storage=self._storage,
+            study_name=specification.name,
+            directions=["maximize" if name == "score" else "minimize" for name in specification.objectives],
+            load_if_exists=True,
         )
         if "uid" not in self._study.user_attrs:
             self._study.set_user_attr("uid", uuid.uuid4().hex[:12])
@@ -74,6 +82,11 @@ class SearchStudy:
     @property
     def name(self) -> str:
         return self.specification.name
+
+    @property
+    def directions(self) -> list[StudyDirection]:
+        """Of the objectives."""
+        return self._study.directions
 
     def reclaim(self) -> int:
         """Fail trials that are left running: those of a diffsift before 0.2, or of whoever else writes to the study.
@@ -163,13 +176,30 @@ class SearchStudy:
         identifier = self._storage.create_new_trial(self._study_id, template_trial=trial)
         return self._storage.get_trial(identifier)
 
+    def values(self, evaluation: Evaluation) -> list[float]:
+        """The study's objectives of a selection, in their order.
+
+        Raises:
+            StudyError: operations are one of them and not known.
+        """
+        known = {
+            "score": evaluation.score,
+            "channels": evaluation.channels,
+            "passes": evaluation.selection.passes,
+            "operations": self.space.operations(evaluation.selection),
+        }
+        values = [known[name] for name in self.specification.objectives]
+        if None in values:
+            raise StudyError("study.objectives must leave out operations, because those of this pool are not known.")
+        return [float(value) for value in values if value is not None]
+
     def record(self, trial: FrozenTrial, known: Evaluation | None) -> TrialRecord:
         """A finished trial with what the ledger knows of it.
 
         Raises:
             StudyError: the ledger knows nothing of it.
         """
-        if known is None or trial.value is None:
+        if known is None or not trial.values:
             raise StudyError(
                 f"trial {trial.number} of study {self.name!r} must have its score in the ledger, but has none: the "
                 "database was changed by something else than diffsift."
@@ -178,11 +208,12 @@ class SearchStudy:
             uid=f"{self._uid}-{trial.number}",
             number=trial.number,
             selection=known.selection,
-            score=float(trial.value),
+            score=float(trial.values[0]),
             fold_scores=tuple(known.fold_scores),
             channels=known.channels,
             seconds=known.seconds,
             proposed_by=stage_of(trial),
+            operations=self.space.operations(known.selection),
         )
 
     def score(self, probe: RidgeProbe | Probe, selection: Selection) -> Evaluation:

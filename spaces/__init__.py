@@ -1,6 +1,7 @@
 """What may be chosen: activation catalogue, filters, selections, fusion."""
 
-from .catalogue import activation_named, catalogue, in_scope, read_activations
+from ._unet import is_unet
+from .catalogue import activation_named, catalogue, in_scope, read_activations, with_operations
 from .filters import Decision, NamePatternFilter, PropertyFilter, StructuralFilter, apply_filters, rules_for
 from .fusion import Standardiser, block_scale, resample_map, sample_map
 from .measured import MeasuredFilter, capacity
@@ -33,6 +34,7 @@ __all__ = [
     "catalogue",
     "declared_similarity",
     "in_scope",
+    "is_unet",
     "measure_properties",
     "older_practice",
     "paper_choice",
@@ -40,4 +42,5 @@ __all__ = [
     "resample_map",
     "rules_for",
     "sample_map",
+    "with_operations",
 ]

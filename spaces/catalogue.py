@@ -7,14 +7,14 @@ blocks that hold attention (`_transformer`). Nothing here needs weights: a modul
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import nn
 
-from diffsift.backbones import Activation, Backbone, place
+from diffsift.backbones import Activation, Backbone, operation_shares, place
 from diffsift.errors import ModelError, SpecificationError, did_you_mean
 
 from ._transformer import read_transformer
@@ -26,7 +26,8 @@ Scope = Literal["all", "paper"]
 def catalogue(backbone: Backbone) -> tuple[Activation, ...]:
     """All activations of a backbone in execution order; those that cannot be captured say why in `unreadable`.
 
-    The first time the denoiser is run twice, to find out where the image's tokens lie and how large attention maps are.
+    The first time the denoiser is run three times, to find out where the image's tokens lie, how large attention maps
+    are, and what share of a pass each activation takes.
     """
     if not backbone.declared:
         activations = read_activations(backbone.denoiser)
@@ -93,11 +94,8 @@ def _in_paper(entry: Activation, depths: dict[str, int]) -> bool:
 
 
 def _completed(backbone: Backbone, activations: tuple[Activation, ...]) -> tuple[Activation, ...]:
-    """Declarations with what only a pass tells: all of a transformer's, and the attention maps of a U-Net."""
+    """Declarations with what only passes tell: costs, all of a transformer's, and the attention maps of a U-Net."""
     activations = tuple(entry for entry in activations if not entry.parts)
-    open_ones = [entry for entry in activations if entry.stage == "blocks" or entry.port == "attention"]
-    if not open_ones:
-        return activations
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, 3, *backbone.image_size, generator=generator).to(backbone.device)
     with torch.inference_mode():
@@ -108,11 +106,26 @@ def _completed(backbone: Backbone, activations: tuple[Activation, ...]) -> tuple
         timestep = backbone.train_timesteps // 4
         backbone.denoise(clean[image : image + 1], noise, timestep, backbone.condition(1))
 
-    placed = place(backbone.denoiser, run, open_ones, (int(clean.shape[-2]), int(clean.shape[-1])))
-    if len(open_ones) == len(activations):
-        return placed
-    known = {entry.name: entry for entry in placed}
-    return with_stage_means(replace(known.get(entry.name, entry), depth=entry.depth) for entry in activations)
+    open_ones = [entry for entry in activations if entry.stage == "blocks" or entry.port == "attention"]
+    grid = (int(clean.shape[-2]), int(clean.shape[-1]))
+    placed = place(backbone.denoiser, run, open_ones, grid) if open_ones else ()
+    if len(open_ones) < len(activations):
+        known = {entry.name: entry for entry in placed}
+        placed = tuple(replace(known.get(entry.name, entry), depth=entry.depth) for entry in activations)
+    shares = operation_shares(backbone.denoiser, lambda: run(0), placed)
+    return with_stage_means(with_operations(placed, shares))
+
+
+def with_operations(activations: Iterable[Activation], shares: Mapping[str, float]) -> tuple[Activation, ...]:
+    """With the share of a pass's operations by name, as `operation_shares` counts it; a mean needs all its parts."""
+    found = []
+    for entry in activations:
+        parts = with_operations(entry.parts, shares)
+        known = [shares.get(part.name) for part in parts or (entry,)]
+        counted = [share for share in known if share is not None]
+        operations = max(counted) if len(counted) == len(known) else None
+        found.append(replace(entry, parts=parts, operations=operations))
+    return tuple(found)
 
 
 def with_stage_means(activations: Iterable[Activation]) -> tuple[Activation, ...]:

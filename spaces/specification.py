@@ -38,3 +38,9 @@ class LimitsSpecification(BaseModel):
         ge=1,
         description="most runs of a model per image: distinct pairs of model and timestep; default: no limit",
     )
+    operations: float | None = Field(
+        None,
+        gt=0,
+        description="most operations per image, as a share of a whole pass's multiply-adds and summed over passes, "
+        "each of which ends at its deepest activation; default: no limit",
+    )

@@ -60,16 +60,25 @@ class SyntheticProbe:
 
 def space(size: int = 40, activations: int = 3) -> SearchSpace:
     candidates = pool(size)
-    return SearchSpace(candidates, dict.fromkeys(candidates, 8), LimitsSpecification(activations=activations))
+    shares = {candidate: (1 + index) / len(candidates) for index, candidate in enumerate(candidates)}
+    limits = LimitsSpecification(activations=activations)
+    return SearchSpace(candidates, dict.fromkeys(candidates, 8), limits, shares)
 
 
 def study(
-    url: str, *, sampler: Any = "sift", pool: int = 40, activations: int = 3, seed: int = 0, stream: int = 0
+    url: str,
+    *,
+    sampler: Any = "sift",
+    pool: int = 40,
+    activations: int = 3,
+    seed: int = 0,
+    stream: int = 0,
+    objectives: tuple[Any, ...] = ("score",),
 ) -> SearchStudy:
     ledger = Ledger(open_database(url))
     if ledger.study(STUDY) is None:
         ledger.create_study(STUDY, {}, {}, [])
-    specification = StudySpecification(name=STUDY, sampler=sampler, seed=seed)
+    specification = StudySpecification(name=STUDY, sampler=sampler, seed=seed, objectives=objectives)
     return SearchStudy(url, specification, space(pool, activations), ledger, stream=stream)
 
 

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from diffsift.cli import app
 
-COMMANDS = ("demo", "init", "search", "resume", "worker", "status", "activations", "extract", "ui")
+COMMANDS = ("demo", "init", "search", "resume", "worker", "status", "pick", "activations", "extract", "ui")
 
 
 def run(*arguments: object) -> Result:
@@ -65,7 +65,11 @@ def test_init_writes_a_specification_and_does_not_overwrite_it(tmp_path: Path) -
 
 def test_activations_from_configurations_alone(tiny_pipeline: Path) -> None:
     rows = list(csv.DictReader(done("activations", tiny_pipeline, "--format", "csv").splitlines()))
-    assert list(rows[0]) == ["name", "kind", "stage", "level", "depth", "channels", "stride", "kept", "reason"]
+    columns = ["name", "kind", "stage", "level", "depth", "channels", "stride", "operations", "kept", "reason"]
+    assert list(rows[0]) == columns
+    shares = [float(row["operations"]) for row in rows]
+    assert shares == sorted(shares)
+    assert 0 <= shares[0] < 0.1 < 0.9 < shares[-1] <= 1
     assert {row["kept"] for row in rows} == {"yes", "no"}
     assert all((row["kept"] == "yes") == (row["reason"] == "") for row in rows)
     assert f"{len(rows)} activations" in " ".join(done("activations", tiny_pipeline).split())
@@ -120,6 +124,17 @@ def test_a_worker_that_ends_early_is_reported_and_missed_by_nobody(
     assert "workers     2 processes" in said
     assert re.search(r"worker \d+ ended early \(status 1\)", said)
     assert "9 distinct selections" in said
+
+
+def test_pick_lists_the_front_or_writes_a_selection_within_bounds(searched: tuple[Path, str], tmp_path: Path) -> None:
+    workspace = ("--workspace", searched[0] / "workspace")
+    table = done("pick", "tiny", *workspace)
+    assert "no other selection beats" in " ".join(table.split())
+    said = done("pick", "tiny", "--passes", 1, *workspace, "--out", tmp_path / "one.json")
+    assert "passes: 1" in said
+    assert "the test split stays sealed" in said
+    assert len({member["timestep"] for member in json.loads((tmp_path / "one.json").read_text())["members"]}) == 1
+    assert "must be within 1 channels, but none is" in refused("pick", "tiny", "--channels", 1, *workspace)
 
 
 def test_a_study_of_another_specification_is_refused(searched: tuple[Path, str], tmp_path: Path) -> None:

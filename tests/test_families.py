@@ -64,7 +64,7 @@ def test_two_backbones_in_one_search(tmp_path: Path) -> None:
         row = ledger.study(values["study"]["name"])
         scored = {c.backbone for entry in ledger.evaluations(row.name) for c in entry.selection.candidates}
         decided = {decision.backbone for decision in ledger.decisions(row.name)}
-    assert {backbone for backbone, _, _ in row.pool} == scored == decided == {"main", "dit"}
+    assert {backbone for backbone, *_ in row.pool} == scored == decided == {"main", "dit"}
     document = json.loads((tmp_path / "found.json").read_text())
     assert set(document["models"]) == {member["backbone"] for member in document["members"]}
     features = diffsift.FeatureExtractor.from_selection(tmp_path / "found.json")(torch.rand(2, 3, 16, 16))

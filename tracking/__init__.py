@@ -13,14 +13,17 @@ if TYPE_CHECKING:
     from .claims import Claim, Claims
     from .ledger import Evaluation, Ledger, Opening, StudyRow, open_database
     from .mlflow_log import MlflowLog, serve
-    from .records import ActivationDecision, FinalRow, Outcome, TrialRecord
+    from .records import ActivationDecision, ChosenShare, Confirmed, Cost, FinalRow, Outcome, TrialRecord
     from .report import ActivationPicture, PredictionPicture, ReportPictures, write_report
 
 __all__ = [
     "ActivationDecision",
     "ActivationPicture",
+    "ChosenShare",
     "Claim",
     "Claims",
+    "Confirmed",
+    "Cost",
     "Evaluation",
     "FinalRow",
     "Ledger",
@@ -40,8 +43,11 @@ __all__ = [
 _HOMES = {
     "ActivationDecision": "records",
     "ActivationPicture": "report",
+    "ChosenShare": "records",
     "Claim": "claims",
     "Claims": "claims",
+    "Confirmed": "records",
+    "Cost": "records",
     "Evaluation": "ledger",
     "FinalRow": "records",
     "Ledger": "ledger",

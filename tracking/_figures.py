@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._pictures import data_uri
-from .records import FinalRow, TrialRecord
+from .records import Cost, FinalRow, TrialRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,6 +85,32 @@ def curve_figure(trials: Sequence[TrialRecord], metric: str) -> FigurePair:
             legend = axes.legend(loc="lower right", frameon=False, labelcolor=theme.text, fontsize=9)
             legend.set_zorder(5)
         axes.set_xlabel("trial")
+        axes.set_ylabel(_plain(f"{metric} on the validation folds"))
+        axes.grid(color=theme.grid, linewidth=0.8)
+
+    return _both(draw, height=3.4)
+
+
+_COST_WORDS = {
+    "channels": "channels of the fused feature",
+    "passes": "passes per image",
+    "operations": "operations per image, as a share of a whole pass",
+}
+
+
+def front_figure(trials: Sequence[TrialRecord], front: Sequence[TrialRecord], cost: Cost, metric: str) -> FigurePair:
+    """Every trial's score against what it costs, the front's points, and the best score at no higher cost."""
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        ordered = sorted(trials, key=lambda trial: trial.cost(cost))
+        costs, scores = [trial.cost(cost) for trial in ordered], [trial.score for trial in ordered]
+        axes.plot(costs, scores, "o", color=theme.muted, markersize=3.5, alpha=0.55, label="trial")
+        best = np.maximum.accumulate(scores)
+        axes.plot(costs, best, drawstyle="steps-post", color=theme.accent, linewidth=1.5, label="best at this cost")
+        points = [(trial.cost(cost), trial.score) for trial in front]
+        axes.plot(*zip(*points, strict=True), "D", color=theme.accent, markersize=6, label="on the front")
+        axes.legend(loc="lower right", frameon=False, labelcolor=theme.text, fontsize=9).set_zorder(5)
+        axes.set_xlabel(_COST_WORDS[cost])
         axes.set_ylabel(_plain(f"{metric} on the validation folds"))
         axes.grid(color=theme.grid, linewidth=0.8)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .records import TrialRecord
+from .records import Outcome, TrialRecord
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
@@ -27,6 +27,7 @@ TABLE_COLUMNS = (
     "fold_scores",
     "channels",
     "passes",
+    "operations",
     "seconds",
     "proposed_by",
     "selection",
@@ -63,6 +64,7 @@ def trial_metrics(record: TrialRecord) -> dict[str, float]:
         **folds,
         "channels": float(record.channels),
         "passes": float(record.selection.passes),
+        **({} if record.operations is None else {"operations": record.operations}),
         "seconds": float(record.seconds),
     }
 
@@ -99,11 +101,28 @@ def table_row(record: TrialRecord, *, has_child: bool) -> dict[str, str]:
         "fold_scores": json.dumps([float(score) for score in record.fold_scores]),
         "channels": str(record.channels),
         "passes": str(record.selection.passes),
+        "operations": "" if record.operations is None else repr(record.operations),
         "seconds": f"{record.seconds:.4f}",
         "proposed_by": record.proposed_by,
         "selection": json.dumps(record.selection.to_json()),
         "child_run": "yes" if has_child else "no",
     }
+
+
+def front_document(outcome: Outcome) -> dict[str, Any]:
+    """The Pareto front as the artifact ``front.json`` shows it, cheapest first."""
+    points = [
+        {
+            "trial": record.number,
+            "score": float(record.score),
+            "channels": record.channels,
+            "passes": record.selection.passes,
+            "operations": record.operations,
+            "selection": record.selection.to_json(),
+        }
+        for record in outcome.front
+    ]
+    return {"score_against": list(outcome.front_costs), "points": points}
 
 
 def write_table(rows: Iterable[dict[str, str]]) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from diffsift.errors import StudyError, did_you_mean
-from diffsift.spaces.selection import Selection
+from diffsift.spaces.selection import Candidate, Selection
 
 from ._database import open_database, transaction
 from ._lock import exclusive
@@ -37,13 +37,26 @@ __all__ = ["Evaluation", "Ledger", "Opening", "StudyRow", "open_database"]
 
 @dataclass(frozen=True)
 class StudyRow:
-    """A study as it was made. `pool` is the frozen, ordered list of candidates ``[backbone, activation, timestep]``."""
+    """A study as it was made. `pool` is the frozen, ordered list of its candidates.
+
+    Each is ``[backbone, activation, timestep, share of a whole pass's operations or None]``.
+    """
 
     name: str
     identity: dict[str, Any]
     runtime: dict[str, Any]
     pool: list[Any]
     created: datetime
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """The pool."""
+        return [Candidate(*entry[:3]) for entry in self.pool]
+
+    @property
+    def operations(self) -> dict[Candidate, float]:
+        """Shares of a whole pass, where they are known; studies of older versions hold none."""
+        return {Candidate(*entry[:3]): entry[3] for entry in self.pool if len(entry) > 3 and entry[3] is not None}
 
 
 @dataclass(frozen=True)

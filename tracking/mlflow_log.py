@@ -21,6 +21,7 @@ from ._mlflow_fields import (
     dataset_input,
     field_name,
     flatten,
+    front_document,
     read_table,
     table_row,
     trial_metrics,
@@ -44,7 +45,7 @@ FLUSH_SECONDS = 5.0
 RETRY_SECONDS = 60.0
 """How long a store that failed is left alone: a dead server would hold up the search at each flush."""
 
-TABLE = "trials.csv"
+TABLE, FRONT = "trials.csv", "front.json"
 _UID, _STUDY, _ROLE = "diffsift.trial_uid", "diffsift.study", "diffsift.role"
 _PARENT = "mlflow.parentRunId"
 _PARAMETERS_A_BATCH, _STEPS_A_BATCH = 100, 400  # MLflow's limits: 100 parameters, 1000 metrics (two a step)
@@ -131,8 +132,8 @@ class MlflowLog:
     def finish(self, outcome: Outcome, files: Sequence[Path]) -> None:
         """Log the outcome and end the parent run.
 
-        The final rows are metrics (``test/<row>``), the verdict a tag; the trials table and `files` (the selection, the
-        report) are artifacts. A failure is counted and warned of.
+        The final rows are metrics (``test/<row>``), the verdict a tag; the trials table, the Pareto front
+        (``front.json``) and `files` (the selection, the report) are artifacts. A failure is counted and warned of.
         """
         self._or_warn(lambda: self._finish(self._client_(), outcome, files))
 
@@ -287,6 +288,7 @@ class MlflowLog:
         metrics = [Metric(key, value, now, 0) for key, value in scores.items() if old.get(key) != value]
         tags = {"diffsift.verdict": outcome.verdict, "diffsift.found": str(outcome.found)}
         client.log_batch(self._parent, metrics, tags=[RunTag(key, clip(value)) for key, value in tags.items()])
+        client.log_dict(self._parent, front_document(outcome), FRONT)
         for file in files:
             client.log_artifact(self._parent, str(file))
         client.set_terminated(self._parent)

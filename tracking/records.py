@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
+from diffsift.errors import StudyError
 from diffsift.spaces.selection import Selection
+
+Cost = Literal["channels", "passes", "operations"]
+"""What a selection costs besides its score: channels of the fused feature; per image, passes and operations."""
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A finished trial. `uid` is unique over all studies: it names the trial in MLflow."""
+    """A finished trial. `uid` is unique over all studies: it names the trial in MLflow.
+
+    `operations` are those per image as a share of a whole pass's; None where they are not known.
+    """
 
     uid: str
     number: int
@@ -20,6 +28,21 @@ class TrialRecord:
     channels: int
     seconds: float
     proposed_by: str
+    operations: float | None = None
+
+    def cost(self, name: Cost) -> float:
+        """What the selection costs per image.
+
+        Raises:
+            StudyError: its operations are not known.
+        """
+        if name == "operations":
+            if self.operations is None:
+                raise StudyError(
+                    f"the operations of {self.selection} must be known, but this study did not count them."
+                )
+            return self.operations
+        return float(self.channels if name == "channels" else self.selection.passes)
 
 
 @dataclass(frozen=True)
@@ -60,11 +83,36 @@ class FinalRow:
 
 
 @dataclass(frozen=True)
+class Confirmed:
+    """A selection of the shortlist: its scores by the fast and by the slow probe, and whether it was taken for found.
+
+    Both scores are on held-out images and the higher the better.
+    """
+
+    selection: Selection
+    trial: int
+    score: float
+    confirmed: float
+    taken: bool
+
+
+@dataclass(frozen=True)
+class ChosenShare:
+    """The share of bootstrap resamples of the held-out images whose best selection holds an activation."""
+
+    backbone: str
+    activation: str
+    share: float
+
+
+@dataclass(frozen=True)
 class Outcome:
     """Everything a finished search says: what the report shows and MLflow stores.
 
     `maximised` names the signed score that trials have (minus the metric where lower is better; empty: the metric).
-    `measures` are further numbers on the test split, by row of the table and name.
+    `measures` are further numbers on the test split, by row of the table and name. `front` are the trials that no other
+    beats in score and in all of `front_costs`. `confirmed` is the shortlist that was scored by `confirm_probe`, empty
+    where the best by the fast probe was taken. `stability` is in order of share.
     """
 
     study: str
@@ -84,3 +132,8 @@ class Outcome:
     class_names: tuple[str, ...] = field(default=())
     maximised: str = ""
     measures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    front: tuple[TrialRecord, ...] = ()
+    front_costs: tuple[Cost, ...] = ("channels",)
+    confirmed: tuple[Confirmed, ...] = ()
+    confirm_probe: str = ""
+    stability: tuple[ChosenShare, ...] = ()

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from diffsift.errors import StudyError
 
-from ._figures import curve_figure, score_figure
+from ._figures import curve_figure, front_figure, score_figure
 from ._pictures import IGNORED, class_colour, colour_labels, colour_values, png_uri
 from .records import ActivationDecision, FinalRow, Outcome
 
@@ -98,6 +98,10 @@ def _content(outcome: Outcome, pictures: ReportPictures) -> dict[str, Any]:
         "best_trial": max(outcome.trials, key=lambda trial: trial.score, default=None),
         "score_figure": score_figure(outcome.table, outcome.metric) if outcome.table else None,
         "curve_figure": curve_figure(outcome.trials, outcome.maximised or outcome.metric) if outcome.trials else None,
+        "front_figures": [
+            (cost, front_figure(outcome.trials, outcome.front, cost, outcome.maximised or outcome.metric))
+            for cost in (outcome.front_costs if outcome.front else ())
+        ],
         "kept_count": sum(decision.kept for decision in outcome.decisions),
         "reasons": _reasons(outcome.decisions),
         "stages": _stages(outcome.decisions),

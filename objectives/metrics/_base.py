@@ -119,10 +119,18 @@ class Metric(ABC):
             ValueError: an argument is out of range or of another length.
             DataError: there is nothing to score.
         """
+        return _percentiles(self.resampled(per_image, draws=draws, seed=seed, groups=groups), level)
+
+    def resampled(
+        self, per_image: Array, *, draws: int = 2000, seed: int = 0, groups: Sequence[str] | None = None
+    ) -> Float64[np.ndarray, "draws"]:
+        """The score of each bootstrap resample; the draws are the same for all results of the same images.
+
+        For arguments and errors see `interval`.
+        """
         statistics = self._not_empty(per_image)
         units = self._units(statistics, groups, statistics.shape[-1])
-        scores = np.concatenate([self.of_sums(resampled) for resampled in _resample(units, draws, seed)])
-        return _percentiles(scores, level)
+        return np.concatenate([self.of_sums(resampled) for resampled in _resample(units, draws, seed)])
 
     def paired_difference(
         self,

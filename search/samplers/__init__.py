@@ -32,6 +32,7 @@ def make_sampler(
     seed: int,
     finished: int,
     warm_starts: Sequence[Selection] = (),
+    costs: Sequence[str] = (),
     similarity: Float[ndarray, "pool pool"] | None = None,
 ) -> BaseSampler:
     """The sampler for the trial after `finished` ones.
@@ -40,7 +41,7 @@ def make_sampler(
     so they are made for each trial, seeded by (seed, finished).
     """
     if kind == "sift":
-        return SiftSampler(space, seed=seed, warm_starts=warm_starts, similarity=similarity)
+        return SiftSampler(space, seed=seed, warm_starts=warm_starts, costs=costs, similarity=similarity)
     seed_here = (seed * 1_000_003 + finished) % 2**32
     if kind == "tpe":
         return TPESampler(seed=seed_here, multivariate=True, group=True)

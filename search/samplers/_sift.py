@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from scipy.special import log_ndtr, ndtr
+from scipy.special import ndtr
 
 from diffsift.spaces import WEIGHT_STEP, Candidate, Selection, declared_similarity
 
@@ -53,6 +54,8 @@ class SiftSampler(BaseSampler):
         space: the study's search space.
         seed: of the search.
         warm_starts: selections to try first, where the limits allow them.
+        costs: any of "channels", "passes" and "operations", which are to be small too: every second move is the best
+            within what a finished trial costs, drawn anew each time.
         similarity: of every two candidates of the pool, 1 on the diagonal, positive semi-definite, as
             `diffsift.objectives.similarity` measures it on a bank; default: by their names and timesteps.
     """
@@ -63,9 +66,10 @@ class SiftSampler(BaseSampler):
         *,
         seed: int,
         warm_starts: Sequence[Selection] = (),
+        costs: Sequence[str] = (),
         similarity: Float[np.ndarray, "pool pool"] | None = None,
     ) -> None:
-        self._space, self._seed = space, seed
+        self._space, self._seed, self._costs = space, seed, tuple(costs)
         self._warm_starts = [entry for entry in warm_starts if space.allows(dict(entry.members))]
         similarity = declared_similarity(space.pool) if similarity is None else similarity
         self._similarities = Similarities(similarity)
@@ -120,7 +124,7 @@ class SiftSampler(BaseSampler):
         if len(history) + len(pending) < begun + _DRAWN:
             return self._anything(history, pending, rng), "drawn"
         self._known.learn(history)
-        if self._known.count % _WINDOW == 0 and self._is_fresh(self._known.count // _WINDOW):
+        if self._known.count % _WINDOW == 0 and self._known.starts_afresh(self._known.count // _WINDOW):
             return self._anything(history, pending, rng), "restart"
         return self._expected_best(history, pending, rng) or (self._anything(history, pending, rng), "drawn")
 
@@ -131,16 +135,17 @@ class SiftSampler(BaseSampler):
         settings = self._known.settings(self._seed, self._similarities)
         similarity = self._similarities.at(settings.distinctness)
         model, inner = self._model(settings, pending, rng)
-        families = list(self._families(rng))
+        task = self._task(rng)
+        families = list(self._families(task.rows, rng))
         rated = [family.rated(inner, similarity, self._space.limits.activations) for family in families]
         mean, deviation = model.predict(*(np.concatenate(parts) for parts in zip(*rated, strict=True)))
-        gain = _log_expected_improvement(mean, deviation, float(self._known.scores[self._chain()].max()))
+        gain = _log_expected_improvement(mean, deviation, float(self._known.scores[task.rows].max()))
         starts = np.cumsum([0, *map(len, families)])
         for place in np.argsort(-gain, kind="stable"):
             which = int(np.searchsorted(starts, place, side="right")) - 1
             members = families[which].members(int(place - starts[which]))
             proposed = {self._space.pool[position]: weight for position, weight in members.items()}
-            if self._space.allows(proposed):
+            if self._space.allows(proposed) and task.admits(self._space, proposed):
                 selection = Selection.of(proposed)
                 if selection not in history and selection not in pending:
                     return selection, families[which].stage
@@ -161,26 +166,24 @@ class SiftSampler(BaseSampler):
             model = Surrogate(places, np.concatenate([scores, expected]), settings)
         return model, places.inner
 
-    def _chain(self) -> slice:
-        """The trials that moves start from: all, or those since a fresh start.
+    def _task(self, rng: np.random.Generator) -> _Task:
+        """What is to be improved: the best of all, of the trials since a fresh start, or of those that cost little.
 
         A window of trials is a fresh start where the window before it brought nothing better than what was known.
         """
-        scores, window = self._known.scores, len(self._known.scores) // _WINDOW
-        start = window * _WINDOW
-        if not self._is_fresh(window) or start == len(scores):
-            return slice(0, None)
-        return slice(start, None)
+        count = self._known.count
+        if self._costs and count % 2:
+            name = self._costs[int(rng.integers(len(self._costs)))]
+            costs = [self._space.cost(name, map(self._space.pool.__getitem__, m)) for m in self._known.all_members()]
+            bound = costs[int(rng.integers(count))]
+            return _Task(np.flatnonzero(np.array(costs) <= bound), name, bound)
+        start = count // _WINDOW * _WINDOW
+        fresh = self._known.starts_afresh(count // _WINDOW) and start < count
+        return _Task(np.arange(start if fresh else 0, count))
 
-    def _is_fresh(self, window: int) -> bool:
-        scores, start = self._known.scores, window * _WINDOW
-        if window < 2:
-            return False
-        return not self._is_fresh(window - 1) and scores[start - _WINDOW : start].max() <= scores[: start - _WINDOW].max()
-
-    def _families(self, rng: np.random.Generator) -> list[Family]:
-        chain = self._chain()
-        order = chain.start + np.argsort(-self._known.scores[chain], kind="stable")
+    def _families(self, rows: Array, rng: np.random.Generator) -> list[Family]:
+        """Moves from the best of some trials and from a few other good ones, and single candidates."""
+        order = rows[np.argsort(-self._known.scores[rows], kind="stable")]
         best, drawn = _PARENTS
         parents = order[:best].tolist()
         later = order[best:20]
@@ -210,6 +213,18 @@ class SiftSampler(BaseSampler):
             if found not in history and found not in pending:
                 break
         return found
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Trials whose best is to be improved on, and what a selection may cost for that."""
+
+    rows: Int[np.ndarray, "trials"]
+    cost: str = ""
+    bound: float = 0.0
+
+    def admits(self, space: SearchSpace, members: Iterable[Candidate]) -> bool:
+        return not self.cost or space.cost(self.cost, members) <= self.bound
 
 
 class _Known:
@@ -265,6 +280,18 @@ class _Known:
         pairs = zip(self.positions[row].tolist(), self.squares[row].tolist(), strict=True)
         return {position: square**0.5 for position, square in pairs if square > 0}
 
+    def all_members(self) -> Iterable[list[int]]:
+        """Positions of the members of each finished selection."""
+        for positions, squares in zip(self.positions.tolist(), self.squares.tolist(), strict=True):
+            yield [position for position, square in zip(positions, squares, strict=True) if square > 0]
+
+    def starts_afresh(self, window: int) -> bool:
+        """Whether a window of trials is a fresh start; two in a row are not."""
+        start = window * _WINDOW
+        if window < 2 or self.starts_afresh(window - 1):
+            return False
+        return bool(self.scores[start - _WINDOW : start].max() <= self.scores[: start - _WINDOW].max())
+
     def settings(self, seed: int, similarities: Similarities) -> Settings:
         """Of the kernel, chosen anew every `_REFIT` trials from those finished until then."""
         until = self.count if self.count < _REFIT else self.count // _REFIT * _REFIT
@@ -302,7 +329,7 @@ def _some(positions: Array, count: int, rng: np.random.Generator) -> Array:
 
 
 def _log_expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
-    """log E[max(score - best, 0)] of normal scores, stable far below the best (Ament et al., NeurIPS 2023)."""
+    """Log E[max(score - best, 0)] of normal scores, stable far below the best (Ament et al., NeurIPS 2023)."""
     u = (mean - best) / deviation
     density = np.exp(-0.5 * u**2) / np.sqrt(2 * np.pi)
     with np.errstate(divide="ignore", invalid="ignore"):

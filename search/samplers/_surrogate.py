@@ -1,8 +1,8 @@
 """A Gaussian process over selections, whose kernel needs no label.
 
-Notation: candidate a has a hat matrix P_a = X_a (X_a' X_a + l I)^-1 X_a' over some locations, what ridge regression on it
-can express; the entries of the given similarity are M_ab = <P_a, P_b> / (|P_a| |P_b|). A selection S with weights w is
-placed at the sum of its members, P_S = sum_a w_a^2 P_a, so that, with M' = (1 - d) M + d I,
+Notation: candidate a has a hat matrix P_a = X_a (X_a' X_a + l I)^-1 X_a' over some locations, what ridge regression on
+it can express; the entries of the given similarity are M_ab = <P_a, P_b> / (|P_a| |P_b|). A selection S with weights w
+is placed at the sum of its members, P_S = sum_a w_a^2 P_a, so that, with M' = (1 - d) M + d I,
 
     c(S, T) = <P_S, P_T> / (|P_S| |P_T|),     <P_S, P_T> = sum_ab w_a^2 w_b^2 M'_ab
     k(S, T) = r exp(-(1 - c(S, T)) / b^2) + min(|S|, |T|) / m,     m: most members of a selection
@@ -106,7 +106,7 @@ def most_likely(
         places = Placed.at(positions, squares, similarities.at(distinctness))
         cosines, sizes = _cosines(places, places), np.minimum.outer(places.size, places.size)
         for settings in (Settings(distinctness, *values) for values in _GRID):
-            factor, whitened, variance = _fit(cosines, sizes, scores, settings)
+            factor, _, variance = _fit(cosines, sizes, scores, settings)
             likelihood = -0.5 * len(scores) * np.log(variance) - np.log(np.diag(factor)).sum()
             if likelihood > best:
                 best, found = float(likelihood), settings

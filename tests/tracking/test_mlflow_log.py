@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import socket
@@ -21,7 +22,9 @@ DATASET = {"name": "digit scenes", "source": "built-in", "images": 400}
 def record(number: int, score: float | None = None) -> TrialRecord:
     selection = Selection.of([Candidate("main", "mid-vit-out", number), Candidate("main", "up-vit-out", 100)])
     value = 0.1 + 0.01 * ((number * 7) % 10) if score is None else score
-    return TrialRecord(f"uid-{number}", number, selection, value, (value - 0.01, value + 0.01), 192, 0.02, "random")
+    return TrialRecord(
+        f"uid-{number}", number, selection, value, (value - 0.01, value + 0.01), 192, 0.02, "random", 0.25
+    )
 
 
 def outcome(records: list[TrialRecord]) -> Outcome:
@@ -30,9 +33,9 @@ def outcome(records: list[TrialRecord]) -> Outcome:
         FinalRow("found", found, 0.25, 0.2, 0.3, 192, 2),
         FinalRow("raw pixels (5 x 5)", found, 0.07, 0.06, 0.08, 75, 0, 0.18, 0.15, 0.2),
     )
-    return Outcome(
-        "horses", "task", "mean IoU", "p", "demo", "scenes", (), 2, tuple(records), rows, found, "Better: use it."
-    )
+    front = (records[-1],)
+    words = ("horses", "task", "mean IoU", "p", "demo", "scenes")
+    return Outcome(*words, (), 2, tuple(records), rows, found, "Better: use it.", front=front)
 
 
 @pytest.fixture(scope="session")
@@ -194,7 +197,16 @@ def test_finish_logs_the_table_and_files(uri: str, tmp_path: Path) -> None:
     assert parent.data.metrics["test/raw pixels _5 x 5_"] == 0.07
     assert parent.data.tags["diffsift.verdict"] == "Better: use it."
     client = MlflowClient(tracking_uri=uri)
-    assert {entry.path for entry in client.list_artifacts(parent.info.run_id)} == {"trials.csv", "report.html"}
+    assert {entry.path for entry in client.list_artifacts(parent.info.run_id)} == {
+        "trials.csv",
+        "front.json",
+        "report.html",
+    }
+    front = json.loads(Path(client.download_artifacts(parent.info.run_id, "front.json")).read_text())
+    assert front["score_against"] == ["channels"]
+    assert [(point["trial"], point["operations"]) for point in front["points"]] == [(3, 0.25)]
+    child = next(run for run in runs(uri)[1] if run.data.tags["diffsift.trial_uid"] == "uid-3")
+    assert child.data.metrics["operations"] == 0.25
     table = Path(client.download_artifacts(parent.info.run_id, "trials.csv")).read_text()
     assert len(table.splitlines()) == 5
 

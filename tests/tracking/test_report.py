@@ -31,6 +31,7 @@ ORDER = (
     "Final table",
     "The selection found",
     "Search",
+    "Score against cost",
     "Filters",
     "What activations look like",
     "Predictions on test scenes",
@@ -40,7 +41,9 @@ ORDER = (
 
 
 def trial(number: int, score: float, proposed_by: str) -> TrialRecord:
-    return TrialRecord(f"uid-{number}", number, FOUND, score, (score, score), 192, 0.02, proposed_by)
+    return TrialRecord(
+        f"uid-{number}", number, FOUND, score, (score, score), 100 + 46 * number, 0.02, proposed_by, 0.25 * (1 + number)
+    )
 
 
 def outcome() -> Outcome:
@@ -69,6 +72,8 @@ def outcome() -> Outcome:
         warnings=("up-x was dropped: NaN",),
         credits=("Photograph by A. Author",),
         class_names=("background", "digit 0"),
+        front=(trial(0, 0.1, "warm start"), trial(1, 0.2, "random")),
+        front_costs=("channels", "operations"),
     )
 
 
@@ -153,6 +158,15 @@ def test_figures_of_the_outcome(text: str) -> None:
     assert text.count("<details>") == 3
 
 
+def test_the_front_is_drawn_against_each_cost_and_listed(text: str) -> None:
+    section = text[text.index("Score against cost") : text.index("Filters")]
+    assert section.count("<figure>") == 2
+    assert "score and channels, operations at once" in section
+    assert section.count("mid-res-out@200") == 2
+    assert ">146<" in section
+    assert ">0.50<" in section
+
+
 def test_the_strongest_other_row_is_in_the_headline(text: str) -> None:
     headline = text[text.index("Strongest other") : text.index("Trials")]
     assert "older practice" in headline
@@ -176,7 +190,7 @@ def test_empty_parts_are_left_out(tmp_path: Path) -> None:
     bare = Outcome("s", "t", "m", "p", "model", "data", (), 0, (), (), base.found, "Nothing was tried.")
     write_report(bare, ReportPictures(), tmp_path / "report.html")
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert tuple(page.headings) == (*ORDER[:5], *ORDER[7:])
+    assert tuple(page.headings) == (*ORDER[:4], ORDER[5], *ORDER[8:])
     assert page.images == []
 
 
