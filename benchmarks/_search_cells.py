@@ -191,6 +191,7 @@ def _part(stored: _Stored, images: Array, fit: int) -> DevelopmentSet:
         weights=whole.weights[images],
         fold=np.where(np.arange(len(images)) < fit, ALWAYS_FIT, 0),
         training=np.arange(len(images)) < fit,
+        groups=tuple(whole.groups[image] for image in images),
         identity={"images": images.tolist()},
     )
 
@@ -283,6 +284,7 @@ def _planted(size: int, seed: int) -> _Stored:
         fold=np.zeros(images, dtype=np.int64),
         training=np.ones(images, dtype=bool),
         class_names=tuple(map(str, range(classes))),
+        groups=tuple(map(str, range(images))),
         identity={},
     )
     return _Stored(development, features, dict.fromkeys(features, width), False, planted=Selection.of(planted))

@@ -26,8 +26,8 @@ _REPEATS = 3
 """Proposals per evaluation, at most: one that was evaluated before costs no evaluation."""
 
 
-class SpentError(Exception):
-    """The budget of evaluations is used up."""
+class SpentError(BaseException):
+    """The budget of evaluations is used up. Not an `Exception`: scikit-learn goes on after one in a score."""
 
 
 @dataclass
