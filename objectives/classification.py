@@ -44,10 +44,7 @@ class ClassificationObjective(Objective):
             metric=f"{self.metric.name} over {len(self.class_names)} classes",
             averaging="from counts over the whole split",
             resolution="all images",
-            sampling=(
-                f"features averaged over a regular grid of {side} x {side} places; "
-                f"ridge penalty {self._probe.regularisation:g}, balance {self._probe.balance:g}"
-            ),
+            sampling=(f"features averaged over a regular grid of {side} x {side} places; {self._probe}"),
             data=data_digest(self._dataset),
             search=searched_on(self._dataset, self._task.folds),
         )

@@ -46,8 +46,7 @@ class DepthObjective(Objective):
             averaging="per image, then the mean over images",
             resolution="all pixels of known depth",
             sampling=(
-                f"{self._bank.pixels_per_image} locations per image drawn uniformly over known pixels; "
-                f"ridge penalty {self._probe.regularisation:g}, balance {self._probe.balance:g}"
+                f"{self._bank.pixels_per_image} locations per image drawn uniformly over known pixels; {self._probe}"
             ),
             data=data_digest(self._dataset),
             search=searched_on(self._dataset, self._task.folds),

@@ -44,7 +44,7 @@ class SegmentationObjective(Objective):
             resolution="all pixels",
             sampling=(
                 f"{self._bank.pixels_per_image} sampled locations per image, weighted to undo the sampling; "
-                f"ridge penalty {self._probe.regularisation:g}, balance {self._probe.balance:g}"
+                f"{self._probe}"
             ),
             data=data_digest(self._dataset),
             search=searched_on(self._dataset, self._task.folds),

@@ -3,9 +3,10 @@
 from ._base import Probe, RidgeHead, Score
 from ._matching import MatchingProbe, nearest_places, pck_metric
 from ._readout import ClassReadout, DepthReadout, Readout
-from .ridge import RidgeProbe
+from .ridge import PENALTIES, RidgeProbe
 
 __all__ = [
+    "PENALTIES",
     "ClassReadout",
     "DepthReadout",
     "MatchingProbe",
