@@ -18,7 +18,7 @@ from .bank import Bank
 from .datasets import Dataset, Sample
 from .development import DevelopmentSet
 from .metrics import Metric
-from .probes import Probe, RidgeHead
+from .probes import Head, Probe
 
 Array = np.ndarray[Any, Any]
 
@@ -32,7 +32,7 @@ class Contender:
 
     name: str
     selection: Selection
-    head: RidgeHead | None
+    head: Head | None
     standardisers: Mapping[Candidate, Standardiser]
 
 

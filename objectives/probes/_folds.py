@@ -97,7 +97,8 @@ class FoldProbe(Probe):
     def _threads(self, selection: Selection) -> AbstractContextManager[Any]:
         """One thread for the small products of a trial, which more would slow down; no limit for wide selections."""
         channels = sum(self._bank[candidate].features.shape[-1] for candidate in selection.candidates)
-        return self._pools.limit(limits=1 if channels <= _SMALL else None)
+        limited: AbstractContextManager[Any] = self._pools.limit(limits=1 if channels <= _SMALL else None)
+        return limited
 
     @cached_property
     def _pools(self) -> ThreadpoolController:
@@ -106,7 +107,7 @@ class FoldProbe(Probe):
 
     def _rows(self, part: int) -> Float32[np.ndarray, "rows 1"]:
         """The weight of each row."""
-        return self._emphasis[self._images[part]].reshape(-1, 1)
+        return np.asarray(self._emphasis[self._images[part]].reshape(-1, 1))
 
     def _features(self, entry: Entry, part: int) -> Float32[np.ndarray, "rows channels"]:
         def compute() -> Array:

@@ -32,6 +32,21 @@ class Moments:
     cross: Float64[np.ndarray, "channels outputs"]
     spread: float
 
+    @classmethod
+    def centered(cls, totals: Array, first: Array, gram: Array, cross: Array) -> Moments:
+        """From sums that are not centered; `gram` is overwritten.
+
+        Args:
+            totals: sums of v and of v |Y|^2, then v'Y.
+            first: X'v.
+            gram: X'VX, in Fortran's order; only the lower triangle is filled.
+            cross: X'VY.
+        """
+        count, squares = float(totals[0]), float(totals[1])
+        mean, target = first / count, totals[2:] / count
+        gram.T[:] -= np.outer(count * mean, mean)
+        return cls(count, mean, target, gram, cross - np.outer(first, target), squares - count * float(target @ target))
+
     def solve(self, penalty: float, *, keep: bool = True) -> Float64[np.ndarray, "channels outputs"]:
         """Weights of ridge regression, (gram + penalty count I)^-1 cross.
 

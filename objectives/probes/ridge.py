@@ -68,20 +68,15 @@ class RidgeProbe(FoldProbe):
         blocks = self._blocks(selection)
         channels = blocks[-1][2].stop
         gram = np.zeros((channels, channels), order="F")
-        first, cross, target, count, squares = np.zeros(channels), 0.0, 0.0, 0.0, 0.0
+        first, totals, cross = np.zeros(channels), 0.0, 0.0
         for part in parts:
-            totals = self._totals(part)
-            count, squares, target = count + totals[0], squares + totals[1], target + totals[2:]
+            totals = totals + self._totals(part)
             for number, (entry, scale, span) in enumerate(blocks):
                 first[span] += scale * self._first(entry, part)
                 for other, factor, columns in blocks[: number + 1]:
                     gram[span, columns] += (scale * factor) * self._second(entry, other, part)
             cross = cross + np.concatenate([scale * self._cross(entry, part) for entry, scale, _ in blocks])
-        mean, target = first / count, np.asarray(target) / count
-        gram.T[:] -= np.outer(count * mean, mean)
-        return Moments(
-            count, mean, target, gram, cross - np.outer(first, target), float(squares - count * target @ target)
-        )
+        return Moments.centered(np.asarray(totals), first, gram, np.asarray(cross))
 
     def _blocks(self, selection: Selection) -> list[tuple[Entry, float, slice]]:
         """Entry, factor in the fused feature, and channels there of each candidate."""

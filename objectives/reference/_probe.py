@@ -14,11 +14,14 @@ from diffsift.spaces import Selection
 
 from .._base import Answers
 from ..metrics import Metric
-from ..probes import Probe, RidgeHead, Score
+from ..probes import Head, Probe, Score
 from ._heads import Places, ReferenceHead
 from ._maps import FeatureMaps, SelectionFeatures
 
 Array = np.ndarray[Any, Any]
+
+_AT_ONCE = 1_000_000_000
+"""Bytes up to which the features of all places are computed once, instead of anew whenever a head asks for them."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,10 @@ class ReferenceProbe(Probe):
         used = np.unique(np.concatenate([np.concatenate([fold.fit, fold.held_out]) for fold in folds]))
         self._answers = {int(image): answers(int(image)) for image in used}
 
+    def load(self, selections: Sequence[Selection]) -> None:
+        """Run the backbones once for all of these, as far as memory goes, instead of anew for each."""
+        self._maps.of(Selection.of({entry for selection in selections for entry in selection.candidates}))
+
     def score(self, selection: Selection) -> Score:
         results = self._by_fold(selection)
         sign = self.metric.sign
@@ -72,7 +79,7 @@ class ReferenceProbe(Probe):
     def held_out(self, selection: Selection) -> Array:
         return np.concatenate(self._by_fold(selection))
 
-    def fit(self, selection: Selection) -> RidgeHead | None:
+    def fit(self, selection: Selection) -> Head | None:
         raise NotImplementedError(
             "a reference probe scores selections; the head of the final table is the fast probe's."
         )
@@ -96,28 +103,21 @@ class ReferenceProbe(Probe):
         """All places of the images that are fit on, as one list."""
         parts = [self._answers[int(image)] for image in fold.fit]
         targets = np.concatenate([part.targets for part in parts])
-        if parts[0].pooled:
-            pooled = torch.cat(
+        if parts[0].pooled or len(targets) * features.channels * 4 <= _AT_ONCE:
+            rows = torch.cat(
                 [_features(features, int(image), part) for image, part in zip(fold.fit, parts, strict=True)]
             )
-            return Places(
-                lambda chosen: pooled[torch.from_numpy(chosen)],
-                targets,
-                features.channels,
-                self._classes,
-                self._seed,
-                self._device,
-            )
-        images = np.repeat(fold.fit, [len(part.targets) for part in parts])
-        points = np.concatenate([part.points for part in parts])
-        return Places(
-            lambda chosen: features.at(images[chosen], points[chosen]),
-            targets,
-            features.channels,
-            self._classes,
-            self._seed,
-            self._device,
-        )
+
+            def found(chosen: Array) -> torch.Tensor:
+                return rows[torch.from_numpy(chosen)]
+        else:
+            images = np.repeat(fold.fit, [len(part.targets) for part in parts])
+            points = np.concatenate([part.points for part in parts])
+
+            def found(chosen: Array) -> torch.Tensor:
+                return features.at(images[chosen], points[chosen])
+
+        return Places(found, targets, features.channels, self._classes, self._seed, self._device)
 
 
 def _features(features: SelectionFeatures, image: int, answers: Answers) -> torch.Tensor:
