@@ -80,7 +80,7 @@ def _at_pixels(
     points = torch.from_numpy(all_locations(np.zeros(shape, np.uint8)).points)
     intercept = torch.from_numpy(head.intercept)
     found = []
-    for chunk in points.split(max(1, _SUMS_AT_ONCE // len(intercept))):
+    for chunk in torch.split(points, max(1, _SUMS_AT_ONCE // len(intercept))):
         sums = intercept + sum(sample_map(sums_map, chunk[None])[0] for sums_map in maps)
         found.append(torch.from_numpy(head.outputs(sums.numpy())))
     return torch.cat(found).T.reshape(-1, height, width)

@@ -67,16 +67,16 @@ class RidgeProbe(FoldProbe):
         """Of a selection over parts together."""
         blocks = self._blocks(selection)
         channels = blocks[-1][2].stop
-        gram = np.zeros((channels, channels), order="F")
-        first, totals, cross = np.zeros(channels), 0.0, 0.0
+        upper = np.zeros((channels, channels))
+        first = np.zeros(channels)
         for part in parts:
-            totals = totals + self._totals(part)
             for number, (entry, scale, span) in enumerate(blocks):
                 first[span] += scale * self._first(entry, part)
-                for other, factor, columns in blocks[: number + 1]:
-                    gram[span, columns] += (scale * factor) * self._second(entry, other, part)
-            cross = cross + np.concatenate([scale * self._cross(entry, part) for entry, scale, _ in blocks])
-        return Moments.centered(np.asarray(totals), first, gram, np.asarray(cross))
+                for other, factor, columns in blocks[number:]:
+                    upper[span, columns] += (scale * factor) * self._second(entry, other, part)
+        totals = np.sum([self._totals(part) for part in parts], axis=0)
+        cross = [scale * np.sum([self._cross(entry, part) for part in parts], axis=0) for entry, scale, _ in blocks]
+        return Moments.centered(totals, first, upper.T, np.concatenate(cross))
 
     def _blocks(self, selection: Selection) -> list[tuple[Entry, float, slice]]:
         """Entry, factor in the fused feature, and channels there of each candidate."""

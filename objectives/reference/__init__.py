@@ -1,7 +1,7 @@
 """Reference probes: the slow heads of papers on full-resolution, uncompressed features."""
 
 from ._building import reference_kinds, reference_probe
-from ._heads import LinearHead, LogisticHead, MlpEnsembleHead, ReferenceHead
+from ._heads import LinearHead, LogisticHead, MlpEnsembleHead, Places, ReferenceHead
 from ._maps import FeatureMaps
 from ._matching import ExactMatchingProbe
 from ._probe import Fold, ReferenceProbe
@@ -13,6 +13,7 @@ __all__ = [
     "LinearHead",
     "LogisticHead",
     "MlpEnsembleHead",
+    "Places",
     "ReferenceHead",
     "ReferenceProbe",
     "reference_kinds",
