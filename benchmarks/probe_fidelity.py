@@ -45,7 +45,7 @@ IMAGES = {"segmentation": 20, "depth": 60, "classification": 300, "correspondenc
 """Training images, and as many held-out ones: fewer where a reference learns from every pixel."""
 PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 COMPRESSIONS = (16, 32, 64, 96)
-LOCATIONS = (256, 1024)
+LOCATIONS = (16, 256)
 SEED = 31
 
 
@@ -57,7 +57,7 @@ def main() -> None:
         images = options.images or IMAGES[task]
         kinds = [kind for kind in reference_kinds(task) if kind in (options.references or reference_kinds(task))]
         with tempfile.TemporaryDirectory(prefix="diffsift-fidelity-") as temporary:
-            prepared, fast = _fast_probes(task, images, Path(temporary))
+            prepared, fast = _fast_probes(task, images, Path(temporary), options.fast)
             selections = _selections(prepared, fast["default"], options.evaluations, options.selections)
             found = _scored(prepared, fast, selections, kinds)
         for selection, row in zip(selections, found, strict=True):
@@ -83,8 +83,10 @@ def main() -> None:
     )
 
 
-def _fast_probes(task: str, images: int, folder: Path) -> tuple[Prepared, dict[str, Probe]]:
-    """The fast probe as a user gets it, and variants of it."""
+def _fast_probes(
+    task: str, images: int, folder: Path, wanted: Sequence[str] | None
+) -> tuple[Prepared, dict[str, Probe]]:
+    """The fast probe as a user gets it, and variants of it, or those of them that are wanted."""
     base = {
         "model": {"id": str(PIPELINE), "device": "cpu", "batch_size": 32},
         "data": {"kind": "digit-scenes", "train": images, "validation": images, "test": 20, "seed": SEED},
@@ -104,12 +106,14 @@ def _fast_probes(task: str, images: int, folder: Path) -> tuple[Prepared, dict[s
     probes: dict[str, Probe] = {}
     objectives: dict[str, Objective] = {}
     for name, changed in variants.items():
+        if name != "default" and wanted and name not in wanted:
+            continue
         prepared = prepare(Specification.parse({**base, **changed}), Workspace.at(folder), False, lambda line: None)
         _fill(prepared)
         probes[name], objectives[name] = prepared.probe, prepared.objective
         if name == "default":
             first = prepared
-    if task != "correspondence":
+    if task != "correspondence" and all(f"penalty {value:g}" in probes for value in PENALTIES):
         inner: Any = InnerBank(first.bank)
         names = [f"penalty {value:g}" for value in PENALTIES]
         probes["auto by the metric"] = ByMetric([(objectives[name].probe(inner), probes[name]) for name in names])
@@ -245,6 +249,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", choices=IMAGES, default=list(IMAGES), help="default: all")
     parser.add_argument("--images", type=int, help="training images, and as many held out (default: by task)")
     parser.add_argument("--references", nargs="+", help="of the task's reference probes (default: all)")
+    parser.add_argument("--fast", nargs="+", help="variants of the fast probe beside the default (default: all)")
     parser.add_argument("--evaluations", type=int, default=240, help="of the history (default: %(default)s)")
     parser.add_argument("--selections", type=int, default=104, help="to compare (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS / "probe_fidelity.csv", help="default: %(default)s")

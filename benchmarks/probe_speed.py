@@ -1,7 +1,8 @@
 """What it costs to score a selection: the fast probe beside scikit-learn's logistic regression and ten MLPs.
 
-All of it in one process and run, on the same features, folds and number of penalties, with one thread each. The
-features are random numbers with a class's mean added: their values matter only for how long the others iterate.
+All of it in one process and run, on the same features, folds and number of penalties, with one thread each. Side by
+side stand scores on the demo's pipeline and scenes (375 scenes in three folds, activations projected to 64 channels),
+as how long a solver iterates depends on the features. How the fast probe's time grows is measured on random numbers.
 
 - fast probe: `RidgeProbe.score` from end to end, labels to mean IoU. *Cold*: a fresh probe, so features are read and
   Gram blocks computed. *Warm*: every block is kept, weights are new each time. *Amortised*: the mean over the distinct
@@ -21,6 +22,7 @@ factors are those of processor times. Of repeated measurements the median is tak
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,13 +34,17 @@ from _common import RESULTS, environment, load, print_table, write_csv
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from diffsift.objectives import DevelopmentSet, NeighbourProbe, ProbeSpecification, RidgeProbe
+from diffsift.demo import PIPELINE
+from diffsift.objectives import Bank, DevelopmentSet, NeighbourProbe, Probe, ProbeSpecification, RidgeProbe
 from diffsift.objectives.bank import Entry
 from diffsift.objectives.metrics import confusion, mean_iou
 from diffsift.objectives.probes import PENALTIES
 from diffsift.objectives.reference import MlpEnsembleHead, Places
+from diffsift.preparation import prepare
 from diffsift.search import SearchSpace, SiftSampler
-from diffsift.spaces import Candidate, LimitsSpecification, Selection, Standardiser, block_scale
+from diffsift.spaces import Candidate, LimitsSpecification, Selection, Standardiser, block_scale, catalogue
+from diffsift.specification import Specification
+from diffsift.workspace import Workspace
 
 POINTS, FOLDS, SEED = 64, 3, 7
 BASE = {"locations": 24_000, "channels": 64, "classes": 11, "candidates": 4}
@@ -55,12 +61,11 @@ Times = tuple[float, float]
 
 
 class SyntheticBank:
-    """Random features of a development set without images."""
+    """Random features of a development set without images: values do not matter for the speed of the fast probe."""
 
-    def __init__(self, candidates: int, locations: int, channels: int, classes: int) -> None:
+    def __init__(self, locations: int, channels: int, classes: int, candidates: int) -> None:
         images = locations // POINTS
         generator = np.random.default_rng(SEED)
-        self.channels = channels
         self.development = DevelopmentSet(
             samples=[],
             points=np.zeros((images, POINTS, 2), np.float32),
@@ -71,31 +76,50 @@ class SyntheticBank:
             class_names=tuple(map(str, range(classes))),
             identity={},
         )
-        self.candidates = [Candidate("main", f"activation{number:02}", 50) for number in range(candidates)]
-        self._entries = {}
         statistics = Standardiser(torch.zeros(channels), torch.ones(channels), None)
+        self.candidates = [Candidate("main", f"activation{number}", 50) for number in range(candidates)]
+        self._entries = {}
         for candidate in self.candidates:
-            means = generator.normal(size=(classes, channels)).astype(np.float32) * 0.3
-            noise = generator.normal(size=(images, POINTS, channels)).astype(np.float32)
-            features = (means[self.development.labels] + noise).astype(np.float16)
+            features = generator.normal(size=(images, POINTS, channels)).astype(np.float16)
             self._entries[candidate] = Entry(candidate, features, statistics, features.nbytes)
 
     def __getitem__(self, candidate: Candidate) -> Entry:
         return self._entries[candidate]
 
-    def selection(self, members: int, seed: int) -> Selection:
-        """The first candidates, with weights of their own."""
-        weights = np.random.default_rng(seed).uniform(0.2, 1, members)
-        return Selection.of({entry: float(w) for entry, w in zip(self.candidates[:members], weights, strict=True)})
 
-    def fused(self, selection: Selection) -> np.ndarray:
-        """(images, points, channels), scaled to unit variance at equal weights."""
-        blocks = [
-            self[candidate].features.astype(np.float32) * block_scale(weight, self.channels)
-            for candidate, weight in selection.members
-        ]
-        found = np.concatenate(blocks, axis=2)
-        return found * found.shape[2] ** 0.5
+def demo_bank(folder: Path, pool: int) -> tuple[Bank, list[Candidate]]:
+    """The demo's features as `BASE` says, and `pool` candidates that have that many channels."""
+    scenes = BASE["locations"] // POINTS
+    values = {
+        "model": {"id": str(PIPELINE), "device": "cpu", "batch_size": 32},
+        "data": {"kind": "digit-scenes", "train": scenes, "validation": 0, "test": 1, "seed": SEED},
+        "task": {"kind": "segmentation", "folds": FOLDS},
+        "bank": {"pixels_per_image": POINTS, "max_channels": BASE["channels"]},
+        "study": {"name": "speed"},
+    }
+    prepared = prepare(Specification.parse(values), Workspace.at(folder), False, lambda line: None)
+    backbone = prepared.backbone("main")
+    wide = [entry for entry in catalogue(backbone) if entry.channels >= BASE["channels"]]
+    wanted = dict.fromkeys((50, 200), wide[: -(-pool // 2)])
+    prepared.bank.fill(backbone, wanted)
+    named = [Candidate("main", entry.name, timestep) for timestep, entries in wanted.items() for entry in entries]
+    return prepared.bank, [candidate for candidate in named if candidate in prepared.bank][:pool]
+
+
+def weighted(candidates: Sequence[Candidate], seed: int) -> Selection:
+    """These candidates, with weights of their own."""
+    weights = np.random.default_rng(seed).uniform(0.2, 1, len(candidates))
+    return Selection.of({entry: float(weight) for entry, weight in zip(candidates, weights, strict=True)})
+
+
+def fused(bank: Any, selection: Selection) -> np.ndarray:
+    """(images, points, channels), scaled to unit variance at equal weights."""
+    blocks = [
+        np.asarray(bank[entry].features[:], dtype=np.float32) * block_scale(weight, bank[entry].standardiser.channels)
+        for entry, weight in selection.members
+    ]
+    found = np.concatenate(blocks, axis=2)
+    return np.asarray(found * found.shape[2] ** 0.5)
 
 
 def timed(action: Callable[[], object]) -> Times:
@@ -110,29 +134,28 @@ def median(times: Sequence[Times]) -> Times:
     return float(wall), float(processor)
 
 
-def fast(bank: Any, members: int, penalties: int) -> tuple[Times, Times]:
+def fast(bank: Any, candidates: Sequence[Candidate], penalties: int) -> tuple[Times, Times]:
     """Cold and warm."""
     specification = ProbeSpecification(regularisation="auto" if penalties > 1 else 1e-4)
-    RidgeProbe(bank, specification).score(bank.selection(1, 0))  # libraries are loaded
     cold = []
     for repeat in range(3):
         probe = RidgeProbe(bank, specification)
-        chosen = bank.selection(members, repeat)
+        chosen = weighted(candidates, repeat)
         cold.append(timed(lambda probe=probe, chosen=chosen: probe.score(chosen)))
-    return median(cold), warm(probe, bank, members)
+    return median(cold), warm(probe, candidates)
 
 
-def warm(probe: Any, bank: Any, members: int) -> Times:
-    probe.score(bank.selection(members, 0))
-    selections = [bank.selection(members, seed) for seed in range(1, REPEATS + 1)]
+def warm(probe: Probe, candidates: Sequence[Candidate]) -> Times:
+    probe.score(weighted(candidates, 0))
+    selections = [weighted(candidates, seed) for seed in range(1, REPEATS + 1)]
     return median([timed(lambda chosen=chosen: probe.score(chosen)) for chosen in selections])
 
 
-def amortised(bank: Any, penalties: int, trials: int) -> Times:
+def amortised(bank: Any, pool: Sequence[Candidate], penalties: int, trials: int) -> Times:
     """Mean over the distinct selections of a fresh study, proposals not counted."""
     probe = RidgeProbe(bank, ProbeSpecification(regularisation="auto" if penalties > 1 else 1e-4))
-    channels = dict.fromkeys(bank.candidates, bank.channels)
-    sampler = SiftSampler(SearchSpace(bank.candidates, channels, LimitsSpecification()), seed=SEED)
+    space = SearchSpace(pool, dict.fromkeys(pool, BASE["channels"]), LimitsSpecification())
+    sampler = SiftSampler(space, seed=SEED)
     history: dict[Selection, float] = {}
     total = np.zeros(2)
     while len(history) < trials:
@@ -146,9 +169,9 @@ def amortised(bank: Any, penalties: int, trials: int) -> Times:
     return float(wall), float(processor)
 
 
-def logistic(bank: Any, members: int) -> tuple[Times, Times, dict[str, Any]]:
+def logistic(bank: Any, candidates: Sequence[Candidate]) -> tuple[Times, Times, dict[str, Any]]:
     """A score with one penalty, measured, and with all of them, extrapolated; and how the solver fared."""
-    features, labels = bank.fused(bank.selection(members, 1)), bank.development.labels
+    features, labels = fused(bank, weighted(candidates, 1)), bank.development.labels
     fold, classes, most = bank.development.fold, len(bank.development.class_names), 2000
     steps: list[int] = []
 
@@ -173,10 +196,10 @@ def logistic(bank: Any, members: int) -> tuple[Times, Times, dict[str, Any]]:
     return one, (float(several[0]), float(several[1])), fared
 
 
-def ten_mlps(bank: Any, members: int) -> Times:
+def ten_mlps(bank: Any, candidates: Sequence[Candidate]) -> Times:
     """The least that a score can take, from the time of some steps and of the votes on all locations."""
-    features = torch.from_numpy(bank.fused(bank.selection(members, 1)))
-    features, labels = features.flatten(0, 1), bank.development.labels.ravel()
+    features = torch.from_numpy(fused(bank, weighted(candidates, 1))).flatten(0, 1)
+    labels = bank.development.labels.ravel()
     head = MlpEnsembleHead(epochs=1)
     places = Places(
         features=lambda chosen: features[torch.from_numpy(chosen)],
@@ -210,48 +233,47 @@ def main() -> None:
             f"{group}: {method}, {state}, {penalties} penalties, {at}: {times[1]:.1f} ms of processor time", flush=True
         )
 
-    with threadpool_limits(1):
-        for at in (BASE, {**BASE, "channels": 256}):
-            bank = SyntheticBank(at["candidates"], at["locations"], at["channels"], at["classes"])
-            _side_by_side(bank, at, note)
+    with threadpool_limits(1), tempfile.TemporaryDirectory(prefix="diffsift-speed-") as temporary:
+        bank, pool = demo_bank(Path(temporary), options.pool)
+        fast(bank, pool[:1], 1)  # libraries are loaded
+        _side_by_side(bank, pool, options.trials, note)
         for name, values in GROWTH.items():
             for value in values:
                 at = {**BASE, name: value}
-                bank = SyntheticBank(at["candidates"], at["locations"], at["channels"], at["classes"])
+                synthetic = SyntheticBank(**at)
                 for penalties in (1, len(PENALTIES)):
-                    cold, hot = fast(bank, at["candidates"], penalties)
-                    note(f"growth with {name}", "ridge", "cold", penalties, cold, at)
-                    note(f"growth with {name}", "ridge", "warm", penalties, hot, at)
-        pool = SyntheticBank(options.pool, BASE["locations"], BASE["channels"], BASE["classes"])
-        for penalties in (1, len(PENALTIES)):
-            note("study", "ridge", "amortised", penalties, amortised(pool, penalties, options.trials), BASE)
+                    for state, times in zip(
+                        ("cold", "warm"), fast(synthetic, synthetic.candidates, penalties), strict=True
+                    ):
+                        note(f"growth with {name}", "ridge", state, penalties, times, at)
     _add_factors(rows)
     _print(rows)
     write_csv(options.out, rows)
 
 
-def _side_by_side(bank: Any, at: dict[str, int], note: Callable[..., None]) -> None:
-    members, several = at["candidates"], len(PENALTIES)
+def _side_by_side(bank: Bank, pool: Sequence[Candidate], trials: int, note: Callable[..., None]) -> None:
+    group, several = "side by side", len(PENALTIES)
+    chosen = [pool[int(place)] for place in np.linspace(0, len(pool) - 1, BASE["candidates"])]
     for penalties in (1, several):
-        cold, hot = fast(bank, members, penalties)
-        note("side by side", "ridge", "cold", penalties, cold, at)
-        note("side by side", "ridge", "warm", penalties, hot, at)
-    note(
-        "side by side", "knn", "warm", 1, warm(NeighbourProbe(bank, ProbeSpecification(kind="knn")), bank, members), at
-    )
-    one, all_of_them, fared = logistic(bank, members)
-    note("side by side", "logistic", "measured", 1, one, at, **fared)
-    note("side by side", "logistic", "extrapolated", several, all_of_them, at, **fared)
-    note("side by side", "ten MLPs", "lower bound", 1, ten_mlps(bank, members), at)
+        for state, times in zip(("cold", "warm"), fast(bank, chosen, penalties), strict=True):
+            note(group, "ridge", state, penalties, times, BASE)
+        note(group, "ridge", "amortised", penalties, amortised(bank, pool, penalties, trials), BASE)
+    nearest = NeighbourProbe(bank, ProbeSpecification(kind="knn"))
+    note(group, "knn", "warm", 1, warm(nearest, chosen), BASE)
+    one, all_of_them, fared = logistic(bank, chosen)
+    note(group, "logistic", "measured", 1, one, BASE, **fared)
+    note(group, "logistic", "extrapolated", several, all_of_them, BASE, **fared)
+    note(group, "ten MLPs", "lower bound", 1, ten_mlps(bank, chosen), BASE)
 
 
 def _add_factors(rows: list[dict[str, Any]]) -> None:
-    """How many times as long as the warm and the amortised fast probe on the same, with as many penalties."""
+    """How many times as long as the fast probe in each of its states, side by side, with as many penalties."""
     for row in rows:
-        same = [other for other in rows if other["method"] == "ridge" and other["penalties"] == row["penalties"]]
-        by_state = {other["state"]: other["cpu_ms"] for other in same if all(other[name] == row[name] for name in BASE)}
-        for state in ("warm", "amortised"):
-            row[f"times_{state}"] = row["cpu_ms"] / by_state[state] if state in by_state else None
+        for state in ("cold", "warm", "amortised"):
+            row[f"times_{state}"] = None
+            for other in rows if row["group"] == "side by side" else ():
+                if (other["method"], other["state"], other["penalties"]) == ("ridge", state, row["penalties"]):
+                    row[f"times_{state}"] = row["cpu_ms"] / other["cpu_ms"]
 
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
@@ -264,12 +286,11 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
             *(str(row[name]) for name in ("penalties", *BASE)),
             shown(row["wall_ms"]),
             shown(row["cpu_ms"]),
-            shown(row["times_warm"]),
-            shown(row["times_amortised"]),
+            *(shown(row[f"times_{state}"]) for state in ("cold", "warm", "amortised")),
         )
         for row in rows
     ]
-    header = ("what", "penalties", *BASE, "wall ms", "CPU ms", "x warm", "x amortised")
+    header = ("what", "penalties", *BASE, "wall ms", "CPU ms", "x cold", "x warm", "x amortised")
     print_table(header, cells)
 
 

@@ -88,9 +88,9 @@ class DepthObjective(Objective):
         return TestResult(results, measures, shown, predictions, groups_of(groups))
 
     def answers(self, sample: Sample) -> Answers:
-        known = np.isfinite(sample.label).ravel()
+        known = np.isfinite(sample.label)
         points = all_locations(np.zeros(sample.label.shape, np.uint8)).points
-        return Answers(points[known], sample.label.ravel()[known])
+        return Answers(points[known.ravel()], sample.label[known], counted=known)
 
     def result(self, answers: Answers, outputs: Array) -> Array:
         found = depth_measures(outputs[:, 0], answers.targets, aligned=self._aligned)

@@ -84,7 +84,7 @@ class SegmentationObjective(Objective):
     def answers(self, sample: Sample) -> Answers:
         found = all_locations(sample.label)
         counted = found.weights > 0
-        return Answers(found.points[counted], found.labels[counted])
+        return Answers(found.points[counted], found.labels[counted], counted=counted.reshape(sample.label.shape))
 
     def result(self, answers: Answers, outputs: Array) -> Array:
         return confusion(answers.targets, outputs.argmax(1), None, len(self.class_names))

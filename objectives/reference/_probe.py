@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,6 @@ class ReferenceProbe(Probe):
         result: the metric's result of an image from its answers and the outputs there.
         metric: of the results.
         folds: which images are fit on and which are scored.
-        head: makes a new head.
         classes: how many; 0 for values.
         seed: of what the head draws.
         device: that networks are trained on.
@@ -54,14 +54,13 @@ class ReferenceProbe(Probe):
         result: Callable[[Answers, Array], Array],
         metric: Metric,
         folds: Sequence[Fold],
-        head: Callable[[], ReferenceHead],
         *,
         classes: int,
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
         self.metric = metric
-        self._maps, self._result, self._folds, self._head = maps, result, tuple(folds), head
+        self._maps, self._result, self._folds = maps, result, tuple(folds)
         self._classes, self._seed, self._device = classes, seed, torch.device(device)
         used = np.unique(np.concatenate([np.concatenate([fold.fit, fold.held_out]) for fold in folds]))
         self._answers = {int(image): answers(int(image)) for image in used}
@@ -84,20 +83,37 @@ class ReferenceProbe(Probe):
             "a reference probe scores selections; the head of the final table is the fast probe's."
         )
 
+    @abstractmethod
+    def _fitted(self, features: SelectionFeatures, fold: Fold) -> Callable[[int], Array]:
+        """A head fit on a fold: from an image's position to the outputs at all places of its answers."""
+
     def _by_fold(self, selection: Selection) -> list[Array]:
         """Per fold, the results of its held-out images."""
         features = self._maps.of(selection)
         found = []
         for fold in self._folds:
-            head = self._head()
-            head.fit(self._places(features, fold))
-            results = []
-            for image in fold.held_out:
-                answers = self._answers[int(image)]
-                outputs = head.outputs(_features(features, int(image), answers))
-                results.append(self._result(answers, outputs))
-            found.append(np.stack(results))
+            outputs = self._fitted(features, fold)
+            images = map(int, fold.held_out)
+            found.append(np.stack([self._result(self._answers[image], outputs(image)) for image in images]))
         return found
+
+
+class PlacesProbe(ReferenceProbe):
+    """A head that sees one place at a time.
+
+    Args:
+        head: makes a new head.
+        arguments: those of `ReferenceProbe`.
+    """
+
+    def __init__(self, head: Callable[[], ReferenceHead], *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._head = head
+
+    def _fitted(self, features: SelectionFeatures, fold: Fold) -> Callable[[int], Array]:
+        head = self._head()
+        head.fit(self._places(features, fold))
+        return lambda image: head.outputs(_features(features, image, self._answers[image]))
 
     def _places(self, features: SelectionFeatures, fold: Fold) -> Places:
         """All places of the images that are fit on, as one list."""
