@@ -20,6 +20,7 @@ held-out images, so the images' sampling noise is common to both.
 from __future__ import annotations
 
 import argparse
+import csv
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -59,7 +60,14 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="diffsift-fidelity-") as temporary:
             prepared, fast = _fast_probes(task, images, Path(temporary), options.fast)
             selections = _selections(prepared, fast["default"], options.evaluations, options.selections)
-            found = _scored(prepared, fast, selections, kinds)
+            if options.references_from:
+                kinds, slow = _stored(options.references_from, task, kinds, selections)
+            else:
+                slow = _slow(prepared, selections, kinds)
+            found = [
+                {name: probe.score(selection).value for name, probe in fast.items()} | scored
+                for selection, scored in tqdm(list(zip(selections, slow, strict=True)), desc="fast", unit="selection")
+            ]
         for selection, row in zip(selections, found, strict=True):
             scores.append({"task": task, "selection": selection.key, "members": len(selection.members), **row})
         summary.extend(_compared(task, images, kinds, found))
@@ -190,9 +198,8 @@ def _selections(prepared: Prepared, probe: Probe, evaluations: int, wanted: int)
     return chosen
 
 
-def _scored(
-    prepared: Prepared, fast: Mapping[str, Probe], selections: Sequence[Selection], kinds: Sequence[str]
-) -> list[dict[str, float]]:
+def _slow(prepared: Prepared, selections: Sequence[Selection], kinds: Sequence[str]) -> list[dict[str, float]]:
+    """Scores of every selection by reference probes."""
     statistics = {candidate: prepared.bank[candidate].standardiser for candidate in prepared.pool()}
     specification = prepared.specification
     references = {
@@ -211,12 +218,26 @@ def _scored(
     for reference in references.values():
         if isinstance(reference, ReferenceProbe):
             reference.load(selections)
-    found = []
-    for selection in tqdm(selections, desc=specification.task.kind, unit="selection"):
-        row = {name: probe.score(selection).value for name, probe in fast.items()}
-        row |= {f"reference {kind}": probe.score(selection).value for kind, probe in references.items()}
-        found.append(row)
-    return found
+    return [
+        {f"reference {kind}": probe.score(selection).value for kind, probe in references.items()}
+        for selection in tqdm(selections, desc=specification.task.kind, unit="selection")
+    ]
+
+
+def _stored(
+    file: Path, task: str, kinds: Sequence[str], selections: Sequence[Selection]
+) -> tuple[list[str], list[dict[str, float]]]:
+    """The scores that an earlier run of this benchmark, with the same pipeline and images, wrote down."""
+    with file.open(encoding="utf-8", newline="") as stream:
+        rows = {row["selection"]: row for row in csv.DictReader(stream) if row["task"] == task}
+    missing = [selection.key for selection in selections if selection.key not in rows]
+    if missing:
+        raise SystemExit(f"{file} must hold all selections of {task}, but lacks {len(missing)} of {len(selections)}.")
+    known = [kind for kind in kinds if next(iter(rows.values())).get(f"reference {kind}")]
+    return known, [
+        {f"reference {kind}": float(rows[selection.key][f"reference {kind}"]) for kind in known}
+        for selection in selections
+    ]
 
 
 def _compared(
@@ -249,6 +270,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", choices=IMAGES, default=list(IMAGES), help="default: all")
     parser.add_argument("--images", type=int, help="training images, and as many held out (default: by task)")
     parser.add_argument("--references", nargs="+", help="of the task's reference probes (default: all)")
+    parser.add_argument(
+        "--references-from",
+        type=Path,
+        help="take the reference scores from ..._selections.csv of an earlier run with the same pipeline and images",
+    )
     parser.add_argument("--fast", nargs="+", help="variants of the fast probe beside the default (default: all)")
     parser.add_argument("--evaluations", type=int, default=240, help="of the history (default: %(default)s)")
     parser.add_argument("--selections", type=int, default=104, help="to compare (default: %(default)s)")
