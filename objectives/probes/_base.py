@@ -63,3 +63,20 @@ class Probe(ABC):
     @abstractmethod
     def fit(self, selection: Selection) -> Head | None:
         """The head for the test split, fit on all development images; None where nothing is fit."""
+
+
+class FoldedProbe(Probe):
+    """A probe whose results come fold by fold."""
+
+    @abstractmethod
+    def _by_fold(self, selection: Selection) -> list[np.ndarray[Any, Any]]:
+        """Per fold, the metric's results of its held-out images."""
+
+    def score(self, selection: Selection) -> Score:
+        results = self._by_fold(selection)
+        sign = self.metric.sign
+        value = sign * self.metric.value(np.concatenate(results))
+        return Score(value, tuple(sign * self.metric.value(result) for result in results))
+
+    def held_out(self, selection: Selection) -> np.ndarray[Any, Any]:
+        return np.concatenate(self._by_fold(selection))

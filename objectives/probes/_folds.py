@@ -17,7 +17,7 @@ from diffsift.spaces import Selection
 from ..bank import Bank, Entry
 from ..development import ALWAYS_FIT, DevelopmentSet, folds_by_group
 from ..specification import ProbeSpecification
-from ._base import Probe, Score
+from ._base import FoldedProbe
 from ._kept import Kept
 from ._readout import ClassReadout, Readout
 
@@ -43,7 +43,7 @@ def dealt(parts: Sequence[int]) -> list[list[int]]:
     return [list(parts[start::INNER]) for start in range(min(INNER, len(parts)))]
 
 
-class FoldProbe(Probe):
+class FoldProbe(FoldedProbe):
     """Is fit on all parts but a fold, and scored on that fold.
 
     Args:
@@ -70,17 +70,6 @@ class FoldProbe(Probe):
         self._emphasis = (emphasis / emphasis.mean()).astype(np.float32)
         self._even = bool((self._emphasis == 1).all())
         self._kept = Kept(memory)
-
-    def score(self, selection: Selection) -> Score:
-        """Signed score over held-out images, fit fold by fold on the others."""
-        results = self._by_fold(selection)
-        sign = self.metric.sign
-        value = sign * self.metric.value(np.concatenate(results))
-        return Score(value, tuple(sign * self.metric.value(result) for result in results))
-
-    def held_out(self, selection: Selection) -> Array:
-        """Results of each held-out image, fold after fold: what paired comparisons are made from."""
-        return np.concatenate(self._by_fold(selection))
 
     @abstractmethod
     def _outputs(self, selection: Selection) -> Iterator[Float32[np.ndarray, "rows outputs"]]:

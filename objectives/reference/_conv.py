@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ._heads import descend, shift_and_spread
 from ._maps import SelectionFeatures
 from ._probe import Array, Fold, ReferenceProbe
 
@@ -70,17 +71,14 @@ class ConvolutionalHead:
             ).to(windows.device)
         self._shift, self._spread = 0.0, 1.0
         if not windows.classes:
-            values = np.concatenate([targets[np.isfinite(targets)] for targets in windows.targets.values()])
-            self._shift, self._spread = float(values.mean()), float(values.std()) or 1.0
-        optimiser = torch.optim.AdamW(model.parameters(), lr=self.learning_rate, weight_decay=self.decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
-        for _ in range(self.steps):
+            maps = windows.targets.values()
+            self._shift, self._spread = shift_and_spread(np.concatenate([found[np.isfinite(found)] for found in maps]))
+
+        def loss() -> Tensor:
             features, targets = self._drawn(windows, generator)
-            loss = self._loss(model(features.to(windows.device)), targets.to(windows.device), windows.classes)
-            optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            optimiser.step()
-            schedule.step()
+            return self._loss(model(features.to(windows.device)), targets.to(windows.device), windows.classes)
+
+        descend(model, loss, self.steps, self.learning_rate, self.decay)
         self._model, self._device = model, windows.device
 
     @torch.inference_mode()

@@ -15,7 +15,7 @@ from diffsift.spaces import Selection
 
 from .._base import Answers
 from ..metrics import Metric
-from ..probes import Head, Probe, Score
+from ..probes import FoldedProbe, Head
 from ._heads import Places, ReferenceHead
 from ._maps import FeatureMaps, SelectionFeatures
 
@@ -33,7 +33,7 @@ class Fold:
     held_out: Int[np.ndarray, "images"]
 
 
-class ReferenceProbe(Probe):
+class ReferenceProbe(FoldedProbe):
     """Fits a head anew on the uncompressed features of every selection; scored on all places of the held-out images.
 
     Args:
@@ -69,15 +69,6 @@ class ReferenceProbe(Probe):
         """Run the backbones once for all of these, as far as memory goes, instead of anew for each."""
         self._maps.of(Selection.of({entry for selection in selections for entry in selection.candidates}))
 
-    def score(self, selection: Selection) -> Score:
-        results = self._by_fold(selection)
-        sign = self.metric.sign
-        value = sign * self.metric.value(np.concatenate(results))
-        return Score(value, tuple(sign * self.metric.value(result) for result in results))
-
-    def held_out(self, selection: Selection) -> Array:
-        return np.concatenate(self._by_fold(selection))
-
     def fit(self, selection: Selection) -> Head | None:
         raise NotImplementedError(
             "a reference probe scores selections; the head of the final table is the fast probe's."
@@ -88,7 +79,6 @@ class ReferenceProbe(Probe):
         """A head fit on a fold: from an image's position to the outputs at all places of its answers."""
 
     def _by_fold(self, selection: Selection) -> list[Array]:
-        """Per fold, the results of its held-out images."""
         features = self._maps.of(selection)
         found = []
         for fold in self._folds:
