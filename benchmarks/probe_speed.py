@@ -268,12 +268,12 @@ def _side_by_side(bank: Bank, pool: Sequence[Candidate], trials: int, note: Call
 
 def _add_factors(rows: list[dict[str, Any]]) -> None:
     """How many times as long as the fast probe in each of its states, side by side, with as many penalties."""
+    beside = [row for row in rows if row["group"] == "side by side"]
+    fast_ms = {(row["state"], row["penalties"]): row["cpu_ms"] for row in beside if row["method"] == "ridge"}
     for row in rows:
         for state in ("cold", "warm", "amortised"):
-            row[f"times_{state}"] = None
-            for other in rows if row["group"] == "side by side" else ():
-                if (other["method"], other["state"], other["penalties"]) == ("ridge", state, row["penalties"]):
-                    row[f"times_{state}"] = row["cpu_ms"] / other["cpu_ms"]
+            known = fast_ms.get((state, row["penalties"])) if row in beside else None
+            row[f"times_{state}"] = row["cpu_ms"] / known if known else None
 
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
