@@ -61,7 +61,7 @@ def main() -> None:
             prepared, fast = _fast_probes(task, images, Path(temporary), options.fast)
             selections = _selections(prepared, fast["default"], options.evaluations, options.selections)
             if options.references_from:
-                kinds, slow = _stored(options.references_from, task, kinds, selections)
+                kinds, selections, slow = _stored(options.references_from, task, kinds, selections)
             else:
                 slow = _slow(prepared, selections, kinds)
             found = [
@@ -226,18 +226,15 @@ def _slow(prepared: Prepared, selections: Sequence[Selection], kinds: Sequence[s
 
 def _stored(
     file: Path, task: str, kinds: Sequence[str], selections: Sequence[Selection]
-) -> tuple[list[str], list[dict[str, float]]]:
-    """The scores that an earlier run of this benchmark, with the same pipeline and images, wrote down."""
+) -> tuple[list[str], list[Selection], list[dict[str, float]]]:
+    """The selections that an earlier run scored, with the same pipeline and images, and what it wrote down of them."""
     with file.open(encoding="utf-8", newline="") as stream:
         rows = {row["selection"]: row for row in csv.DictReader(stream) if row["task"] == task}
-    missing = [selection.key for selection in selections if selection.key not in rows]
-    if missing:
-        raise SystemExit(f"{file} must hold all selections of {task}, but lacks {len(missing)} of {len(selections)}.")
-    known = [kind for kind in kinds if next(iter(rows.values())).get(f"reference {kind}")]
-    return known, [
-        {f"reference {kind}": float(rows[selection.key][f"reference {kind}"]) for kind in known}
-        for selection in selections
-    ]
+    kept = [selection for selection in selections if selection.key in rows]
+    print(f"{task}: {file.name} holds {len(kept)} of {len(selections)} selections; the others are left out")
+    known = [kind for kind in kinds if kept and rows[kept[0].key].get(f"reference {kind}")]
+    scores = [{f"reference {kind}": float(rows[entry.key][f"reference {kind}"]) for kind in known} for entry in kept]
+    return known, kept, scores
 
 
 def _compared(
