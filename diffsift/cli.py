@@ -309,7 +309,7 @@ def score(
     probe: Annotated[
         str,
         typer.Option(
-            help="ridge (the search's own), mlp, logistic, linear, exact, or reference: the first that the task has."
+            help="ridge or knn (the search's own), mlp, logistic, linear, conv, exact, or reference: the task's first."
         ),
     ] = "reference",
     split: Annotated[

@@ -22,9 +22,6 @@ from diffsift.tracking import Ledger, open_database
 from diffsift.tracking.selection_file import SelectionFile, read_selection
 from diffsift.workspace import Workspace
 
-FAST = "ridge"
-"""The probe that trials are scored with (correspondence: the nearest neighbour on the bank)."""
-
 
 @dataclass(frozen=True)
 class SelectionScore:
@@ -69,7 +66,8 @@ def score_file(
 
     Args:
         path: of ``selection.json``.
-        probe: ``ridge`` (the fast one), one of `reference_kinds`, or ``reference`` for the first of them.
+        probe: the study's own ``probe.kind`` (the fast one: ``ridge`` or ``knn``), one of `reference_kinds`, or
+            ``reference`` for the first of them.
         split: ``validation`` (the held-out images that the search is scored on, fold by fold), or ``test``: fit on all
             of the search's images, scored on the test split; the opening is recorded in the study.
         study: whose data and task are used; default: the study that the file names.
@@ -90,8 +88,9 @@ def score_file(
     if name is None:
         raise SelectionError(f"{path} must name the study it comes from, but does not: name one with --study.")
     specification = stored_specification(name, place, storage)
-    if probe not in (FAST, "reference", *reference_kinds(specification.task.kind)):
-        kinds = ", ".join((FAST, "reference", *reference_kinds(specification.task.kind)))
+    fast = specification.probe.kind
+    if probe not in (fast, "reference", *reference_kinds(specification.task.kind)):
+        kinds = ", ".join((fast, "reference", *reference_kinds(specification.task.kind)))
         raise SpecificationError(f"the probe of {specification.task.kind} must be one of {kinds}, but got {probe!r}.")
     make = objective_named(specification.task.kind)
     objective: Objective = make(specification.data, specification.task, specification.bank, specification.probe)
@@ -103,7 +102,7 @@ def score_file(
         with Ledger(open_database(storage or specification.study.storage or place.study_url)) as ledger:
             ledger.open_test_split(name, [f"{file.path.name} by the {probe} probe"])
             say(f"test split  opened {len(ledger.openings(name))} times in study {name}; choose nothing by this score")
-    if probe == FAST:
+    if probe == fast:
         results = _fast(file, objective, development, shelf, specification, place, split, progress)
     else:
         results = reference_probe(

@@ -3,7 +3,7 @@
 from ._base import Contender, Objective, Protocol, TestResult
 from .bank import Bank
 from .development import DevelopmentSet
-from .probes import Probe, RidgeHead, RidgeProbe, Score
+from .probes import Head, NeighbourProbe, Probe, RidgeHead, RidgeProbe, Score
 from .registry import known_tasks, objective_named, register_objective
 from .segmentation import SegmentationObjective
 from .specification import (
@@ -27,6 +27,8 @@ __all__ = [
     "DataSpecification",
     "DepthSpecification",
     "DevelopmentSet",
+    "Head",
+    "NeighbourProbe",
     "Objective",
     "Probe",
     "ProbeSpecification",

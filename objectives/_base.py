@@ -18,7 +18,7 @@ from .bank import Bank
 from .datasets import Dataset, Sample
 from .development import DevelopmentSet
 from .metrics import Metric
-from .probes import Probe, RidgeHead
+from .probes import Head, Probe
 
 Array = np.ndarray[Any, Any]
 
@@ -32,7 +32,7 @@ class Contender:
 
     name: str
     selection: Selection
-    head: RidgeHead | None
+    head: Head | None
     standardisers: Mapping[Candidate, Standardiser]
 
 
@@ -97,11 +97,13 @@ class Answers:
         points: (x, y) in [0, 1] of every place that counts.
         targets: class ids or values: one per point, or one for the whole image.
         pooled: whether the mean of the features over the points answers for the whole image.
+        counted: where the points are pixels of a map: (height, width), True at each of them, row by row; else None.
     """
 
     points: Array
     targets: Array
     pooled: bool = False
+    counted: Array | None = None
 
 
 class Objective(ABC):

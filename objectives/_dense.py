@@ -1,30 +1,41 @@
-"""Running the backbones on test images, and ridge heads at every pixel."""
+"""Running the backbones on test images, and the fast probes' heads at every pixel."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
 from diffsift.backbones import Activation
-from diffsift.spaces import Candidate, Shelf, resample_map
+from diffsift.spaces import Candidate, Shelf, sample_map
 
 from ._base import Contender
 from .bank import image_tensors, prompts_of
 from .datasets import Sample
-from .probes import RidgeHead
+from .locations import all_locations
+from .probes import Head
+
+_SUMS_PER_PLACE = 4096
+"""Of a head over all images of a batch, at most; one image always runs."""
+_SUMS_AT_ONCE = 16_000_000
+"""In memory while a map is enlarged, 4 bytes each."""
 
 
-def batches(samples: Sequence[Sample], size: int, progress: bool) -> Iterator[list[Sample]]:
-    """Test samples, `size` at a time."""
+def batches(
+    samples: Sequence[Sample], size: int, progress: bool, contenders: Sequence[Contender] = ()
+) -> Iterator[list[Sample]]:
+    """Test samples, `size` at a time; fewer where a contender's head takes very many sums at every place."""
+    widest = max((len(head_of(contender).intercept) for contender in contenders), default=1)
+    size = min(size, max(1, _SUMS_PER_PLACE // widest))
     for start in tqdm(range(0, len(samples), size), desc="test split", unit="batch", disable=not progress):
         yield [samples[index] for index in range(start, min(start + size, len(samples)))]
 
 
-def head_of(contender: Contender) -> RidgeHead:
+def head_of(contender: Contender) -> Head:
     """The contender's fitted head."""
     if contender.head is None:
         raise ValueError(f"{contender.name} must have a fitted head, but has none.")
@@ -36,8 +47,8 @@ def dense_outputs(
 ) -> dict[str, list[Float[Tensor, "outputs height width"]]]:
     """Outputs at every label pixel.
 
-    The head is linear, so it is applied on each activation's native grid, outputs on the same grid are added up, and
-    only their sum is enlarged: the same result as from enlarged features, at a fraction of the time and memory.
+    A head's sums are linear, so they are formed on each activation's native grid, those on the same grid are added up,
+    and only the result is enlarged: the same as from enlarged features, at a fraction of the time and memory.
     """
     on_grid: dict[tuple[str, torch.Size], Tensor] = {}
     for candidate, feature_map in captured(batch, needed_by(contenders), shelf, noise_seed):
@@ -48,18 +59,31 @@ def dense_outputs(
                 continue
             standardised = contender.standardisers[candidate].apply(channels_last)
             weights = torch.from_numpy(head_of(contender).weights[candidate])
-            scores = (standardised @ weights).permute(0, 3, 1, 2)
+            sums = (standardised @ weights).permute(0, 3, 1, 2)
             key = (contender.name, grid)
-            on_grid[key] = on_grid[key] + scores if key in on_grid else scores
+            on_grid[key] = on_grid[key] + sums if key in on_grid else sums
     outputs = {}
     for contender in contenders:
-        maps = [scores for (name, _), scores in on_grid.items() if name == contender.name]
-        intercept = torch.from_numpy(head_of(contender).intercept)[:, None, None]
+        maps = [sums for (name, _), sums in on_grid.items() if name == contender.name]
         outputs[contender.name] = [
-            intercept + sum(resample_map(scores[index : index + 1], sample.label.shape)[0] for scores in maps)
+            _at_pixels(head_of(contender), [sums[index : index + 1] for sums in maps], sample.label.shape)
             for index, sample in enumerate(batch)
         ]
     return outputs
+
+
+def _at_pixels(
+    head: Head, maps: Sequence[Float[Tensor, "1 sums rows columns"]], shape: tuple[int, int]
+) -> Float[Tensor, "outputs height width"]:
+    """A head's outputs at the centers of an image's pixels, from its sums on several grids; some pixels at a time."""
+    height, width = shape
+    points = torch.from_numpy(all_locations(np.zeros(shape, np.uint8)).points)
+    intercept = torch.from_numpy(head.intercept)
+    found = []
+    for chunk in torch.split(points, max(1, _SUMS_AT_ONCE // len(intercept))):
+        sums = intercept + sum(sample_map(sums_map, chunk[None])[0] for sums_map in maps)
+        found.append(torch.from_numpy(head.outputs(sums.numpy())))
+    return torch.cat(found).T.reshape(-1, height, width)
 
 
 def needed_by(contenders: Sequence[Contender]) -> set[Candidate]:

@@ -17,7 +17,7 @@ from .datasets import Dataset, Sample
 from .development import DevelopmentSet, development_set, pooling_side
 from .locations import grid_points
 from .metrics import Accuracy, BalancedAccuracy, confusion
-from .probes import ClassReadout, RidgeProbe
+from .probes import ClassReadout, Probe, fast_probe
 from .specification import BankSpecification, ClassificationSpecification, DataSpecification, ProbeSpecification
 
 
@@ -44,10 +44,7 @@ class ClassificationObjective(Objective):
             metric=f"{self.metric.name} over {len(self.class_names)} classes",
             averaging="from counts over the whole split",
             resolution="all images",
-            sampling=(
-                f"features averaged over a regular grid of {side} x {side} places; "
-                f"ridge penalty {self._probe.regularisation:g}, balance {self._probe.balance:g}"
-            ),
+            sampling=(f"features averaged over a regular grid of {side} x {side} places; {self._probe}"),
             data=data_digest(self._dataset),
             search=searched_on(self._dataset, self._task.folds),
         )
@@ -60,8 +57,8 @@ class ClassificationObjective(Objective):
         check_splits(self._dataset)
         return development_set(self._dataset, self._bank, folds=self._task.folds)
 
-    def probe(self, bank: Bank) -> RidgeProbe:
-        return RidgeProbe(bank, self._probe, ClassReadout(self.metric))
+    def probe(self, bank: Bank) -> Probe:
+        return fast_probe(bank, self._probe, ClassReadout(self.metric))
 
     def test(
         self, contenders: Sequence[Contender], shelf: Shelf, *, noise_seed: int, batch_size: int, progress: bool
@@ -70,21 +67,22 @@ class ClassificationObjective(Objective):
         counts: dict[str, list[Array]] = {contender.name: [] for contender in contenders}
         shown: list[Sample] = []
         groups: list[str] = []
-        for batch in batches(self._dataset.split("test"), batch_size, progress):
+        for batch in batches(self._dataset.split("test"), batch_size, progress, contenders):
             shown.extend(batch[: SHOWN - len(shown)])
             groups.extend(sample.group for sample in batch)
-            outputs = {c.name: torch.from_numpy(head_of(c).intercept).repeat(len(batch), 1) for c in contenders}
+            sums = {c.name: torch.from_numpy(head_of(c).intercept).repeat(len(batch), 1) for c in contenders}
             for candidate, feature_map in captured(batch, needed_by(contenders), shelf, noise_seed):
                 pooled = sample_map(feature_map, grid.expand(len(batch), -1, -1)).mean(1)
                 for contender in contenders:
                     if candidate in contender.standardisers:
                         weights = torch.from_numpy(head_of(contender).weights[candidate])
-                        outputs[contender.name] += contender.standardisers[candidate].apply(pooled) @ weights
+                        sums[contender.name] += contender.standardisers[candidate].apply(pooled) @ weights
             truth = np.array([int(sample.label) for sample in batch])
-            for name, scores in outputs.items():
+            for contender in contenders:
+                scores = head_of(contender).outputs(sums[contender.name].numpy())
                 matrices = np.zeros((len(batch), len(self.class_names), len(self.class_names)))
-                matrices[np.arange(len(batch)), truth, scores.argmax(1).numpy()] = 1
-                counts[name].append(matrices)
+                matrices[np.arange(len(batch)), truth, scores.argmax(1)] = 1
+                counts[contender.name].append(matrices)
         results = {name: np.concatenate(entries) for name, entries in counts.items()}
         reported = (Accuracy(), BalancedAccuracy())
         measures = {name: {m.name: m.value(entries) for m in reported} for name, entries in results.items()}

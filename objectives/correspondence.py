@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from diffsift.errors import DataError
+from diffsift.errors import DataError, SpecificationError
 from diffsift.spaces import Shelf, block_scale, sample_map
 
 from ._base import SHOWN, Array, Contender, Objective, Protocol, TestResult, data_digest, groups_of
@@ -40,6 +40,11 @@ class CorrespondenceObjective(Objective):
         bank: BankSpecification,
         probe: ProbeSpecification,
     ) -> None:
+        if probe.kind != "ridge":
+            raise SpecificationError(
+                "probe.kind must be left out for correspondence, where places are matched and nothing is fit, but is "
+                f"{probe.kind!r}."
+            )
         self._task, self._bank = task, bank
         self._dataset = open_dataset(data, "correspondence")
         self.metric = pck_metric(task)

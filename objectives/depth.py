@@ -16,7 +16,7 @@ from .datasets import Dataset, Sample
 from .development import DevelopmentSet, development_set
 from .locations import all_locations
 from .metrics import DEPTH_MEASURES, RatioMetric, depth_measures, per_image
-from .probes import DepthReadout, RidgeProbe
+from .probes import DepthReadout, Probe, fast_probe
 from .specification import BankSpecification, DataSpecification, DepthSpecification, ProbeSpecification
 
 
@@ -46,8 +46,7 @@ class DepthObjective(Objective):
             averaging="per image, then the mean over images",
             resolution="all pixels of known depth",
             sampling=(
-                f"{self._bank.pixels_per_image} locations per image drawn uniformly over known pixels; "
-                f"ridge penalty {self._probe.regularisation:g}, balance {self._probe.balance:g}"
+                f"{self._bank.pixels_per_image} locations per image drawn uniformly over known pixels; {self._probe}"
             ),
             data=data_digest(self._dataset),
             search=searched_on(self._dataset, self._task.folds),
@@ -61,8 +60,8 @@ class DepthObjective(Objective):
         check_splits(self._dataset)
         return development_set(self._dataset, self._bank, folds=self._task.folds)
 
-    def probe(self, bank: Bank) -> RidgeProbe:
-        return RidgeProbe(bank, self._probe, self._readout)
+    def probe(self, bank: Bank) -> Probe:
+        return fast_probe(bank, self._probe, self._readout)
 
     def test(
         self, contenders: Sequence[Contender], shelf: Shelf, *, noise_seed: int, batch_size: int, progress: bool
@@ -72,7 +71,7 @@ class DepthObjective(Objective):
         predictions: dict[str, list[Array]] = {contender.name: [] for contender in contenders}
         shown: list[Sample] = []
         groups: list[str] = []
-        for batch in batches(self._dataset.split("test"), batch_size, progress):
+        for batch in batches(self._dataset.split("test"), batch_size, progress, contenders):
             shown.extend(batch[: SHOWN - len(shown)])
             groups.extend(sample.group for sample in batch)
             for name, outputs in dense_outputs(batch, contenders, shelf, noise_seed).items():
@@ -89,9 +88,9 @@ class DepthObjective(Objective):
         return TestResult(results, measures, shown, predictions, groups_of(groups))
 
     def answers(self, sample: Sample) -> Answers:
-        known = np.isfinite(sample.label).ravel()
+        known = np.isfinite(sample.label)
         points = all_locations(np.zeros(sample.label.shape, np.uint8)).points
-        return Answers(points[known], sample.label.ravel()[known])
+        return Answers(points[known.ravel()], sample.label[known], counted=known)
 
     def result(self, answers: Answers, outputs: Array) -> Array:
         found = depth_measures(outputs[:, 0], answers.targets, aligned=self._aligned)

@@ -62,6 +62,7 @@ class DevelopmentSet:
         identity: JSON that names the content: equal exactly when everything above is equal.
         matching: what correspondence needs besides; None for other tasks.
         notes: what a user should know of the data, in words.
+        groups: per image, what it must not be torn apart from; empty where every image is a group of its own.
         pooled: whether the mean of an image's features over its points is all that is used of them.
     """
 
@@ -77,6 +78,7 @@ class DevelopmentSet:
     matching: Matching | None = None
     pooled: bool = False
     notes: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -145,7 +147,7 @@ def development_set(
     if len(validation):
         fold = np.array([ALWAYS_FIT] * len(train) + [0] * len(validation))
     else:
-        fold = _folds_by_group(drawn.groups, folds, bank.seed)
+        fold = folds_by_group(drawn.groups, folds, bank.seed)
     return DevelopmentSet(
         samples=samples,
         points=drawn.points,
@@ -159,6 +161,7 @@ def development_set(
         matching=drawn.matching,
         pooled=dataset.task == "classification",
         notes=dataset.notes(),
+        groups=tuple(drawn.groups),
     )
 
 
@@ -262,7 +265,8 @@ def _matched(dataset: Dataset, samples: LazySamples, training: int, resolution: 
     return _Drawn(points, keypoints, weights, groups, {"grid": resolution, "keypoints": "visible"}, matching)
 
 
-def _folds_by_group(groups: list[str], folds: int, seed: int) -> Int[np.ndarray, "images"]:
+def folds_by_group(groups: Sequence[str], folds: int, seed: int) -> Int[np.ndarray, "images"]:
+    """The fold of each image, from 0 on: whole groups, dealt out in an order drawn with `seed`."""
     names = sorted(set(groups))
     order = np.random.default_rng(seed).permutation(len(names))
     fold_of = {names[group]: position % folds for position, group in enumerate(order)}

@@ -16,7 +16,7 @@ from .datasets import Dataset, Sample
 from .development import DevelopmentSet, development_set
 from .locations import all_locations
 from .metrics import MeanIou, confusion, per_class_iou, pixel_accuracy
-from .probes import RidgeProbe
+from .probes import Probe, fast_probe
 from .specification import BankSpecification, DataSpecification, ProbeSpecification, TaskSpecification
 
 
@@ -44,7 +44,7 @@ class SegmentationObjective(Objective):
             resolution="all pixels",
             sampling=(
                 f"{self._bank.pixels_per_image} sampled locations per image, weighted to undo the sampling; "
-                f"ridge penalty {self._probe.regularisation:g}, balance {self._probe.balance:g}"
+                f"{self._probe}"
             ),
             data=data_digest(self._dataset),
             search=searched_on(self._dataset, self._task.folds),
@@ -58,8 +58,8 @@ class SegmentationObjective(Objective):
         check_splits(self._dataset)
         return development_set(self._dataset, self._bank, folds=self._task.folds)
 
-    def probe(self, bank: Bank) -> RidgeProbe:
-        return RidgeProbe(bank, self._probe)
+    def probe(self, bank: Bank) -> Probe:
+        return fast_probe(bank, self._probe)
 
     def test(
         self, contenders: Sequence[Contender], shelf: Shelf, *, noise_seed: int, batch_size: int, progress: bool
@@ -68,7 +68,7 @@ class SegmentationObjective(Objective):
         predictions: dict[str, list[Array]] = {contender.name: [] for contender in contenders}
         shown: list[Sample] = []
         groups: list[str] = []
-        for batch in batches(self._dataset.split("test"), batch_size, progress):
+        for batch in batches(self._dataset.split("test"), batch_size, progress, contenders):
             shown.extend(batch[: SHOWN - len(shown)])
             groups.extend(sample.group for sample in batch)
             for name, outputs in dense_outputs(batch, contenders, shelf, noise_seed).items():
@@ -84,7 +84,7 @@ class SegmentationObjective(Objective):
     def answers(self, sample: Sample) -> Answers:
         found = all_locations(sample.label)
         counted = found.weights > 0
-        return Answers(found.points[counted], found.labels[counted])
+        return Answers(found.points[counted], found.labels[counted], counted=counted.reshape(sample.label.shape))
 
     def result(self, answers: Answers, outputs: Array) -> Array:
         return confusion(answers.targets, outputs.argmax(1), None, len(self.class_names))

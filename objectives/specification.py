@@ -167,8 +167,34 @@ class BankSpecification(_Part):
 class ProbeSpecification(_Part):
     """The head that scores a selection."""
 
-    kind: Literal["ridge"] = Field("ridge", description="closed-form ridge regression on one-hot classes")
-    regularisation: float = Field(1e-4, gt=0, description="ridge penalty, relative to blocks of unit trace")
+    kind: Literal["ridge", "knn"] = Field(
+        "ridge",
+        description="`ridge`: closed-form ridge regression, on one-hot classes or values; `knn`: nearest neighbours",
+    )
+    regularisation: float | Literal["auto"] = Field(
+        1e-4,
+        description="ridge penalty, relative to blocks of unit trace; `auto`: of 1e-6 to 1e-1 the one with the least "
+        "error within the images that are fit on",
+    )
     balance: float = Field(
         1.0, ge=0.0, le=1.0, description="0: locations weigh as all pixels would; 1: as they were sampled"
     )
+    neighbours: int = Field(10, ge=1, description="of `knn`: nearest exemplars whose answers are averaged")
+    exemplars: int = Field(
+        2048, ge=1, le=100_000, description="of `knn`: locations, at most, that neighbours are looked for among"
+    )
+
+    @field_validator("regularisation", mode="before")
+    @classmethod
+    def _is_a_penalty(cls, value: Any) -> Any:
+        if value != "auto" and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+            raise ValueError("must be a number above 0, or auto")
+        return value
+
+    def __str__(self) -> str:
+        """How the probe is fit, for protocols."""
+        if self.kind == "knn":
+            return f"{self.neighbours} nearest of {self.exemplars} neighbours, balance {self.balance:g}"
+        if self.regularisation == "auto":
+            return f"ridge penalty chosen within the images that are fit on, balance {self.balance:g}"
+        return f"ridge penalty {self.regularisation:g}, balance {self.balance:g}"

@@ -136,7 +136,7 @@ def test_the_fast_probe_on_the_test_split_repeats_the_final_table(searched: tupl
 
 def test_a_probe_of_another_task_is_refused(searched: tuple[Path, dict[str, str]]) -> None:
     folder, _ = searched
-    with pytest.raises(SpecificationError, match="depth must be one of ridge, reference, linear, but got 'mlp'"):
+    with pytest.raises(SpecificationError, match="depth must be one of ridge, reference, linear, conv, but got 'mlp'"):
         score_file(folder / "depth.json", probe="mlp", workspace=folder / "workspace")
 
 

@@ -1,19 +1,37 @@
 """Probes: what scores a selection on the bank."""
 
-from ._base import Probe, RidgeHead, Score
+from __future__ import annotations
+
+from ..bank import Bank
+from ..specification import ProbeSpecification
+from ._base import FoldedProbe, Head, Probe, RidgeHead, Score
+from ._folds import FoldProbe
 from ._matching import MatchingProbe, nearest_places, pck_metric
 from ._readout import ClassReadout, DepthReadout, Readout
-from .ridge import RidgeProbe
+from .knn import NeighbourHead, NeighbourProbe
+from .ridge import PENALTIES, RidgeProbe
 
 __all__ = [
+    "PENALTIES",
     "ClassReadout",
     "DepthReadout",
+    "FoldedProbe",
+    "Head",
     "MatchingProbe",
+    "NeighbourHead",
+    "NeighbourProbe",
     "Probe",
     "Readout",
     "RidgeHead",
     "RidgeProbe",
     "Score",
+    "fast_probe",
     "nearest_places",
     "pck_metric",
 ]
+
+
+def fast_probe(bank: Bank, specification: ProbeSpecification, readout: Readout | None = None) -> FoldProbe:
+    """The probe of ``probe.kind``."""
+    kinds: dict[str, type[FoldProbe]] = {"ridge": RidgeProbe, "knn": NeighbourProbe}
+    return kinds[specification.kind](bank, specification, readout)

@@ -24,14 +24,27 @@ class Score:
 
 
 @dataclass(frozen=True)
-class RidgeHead:
-    """A fitted probe: outputs are the sum over blocks of ``features @ weights[candidate]``, plus `intercept`.
+class Head(ABC):
+    """A fitted probe. At every place it takes sums over blocks, ``features @ weights[candidate]``, plus `intercept`.
 
-    The weights apply to standardised features of the bank; the factors of fusion are folded in.
+    The weights apply to standardised features of the bank; the factors of fusion are folded in. As the sums are linear
+    in the features, they may be formed on each activation's own grid, and be enlarged or averaged afterwards.
     """
 
-    weights: Mapping[Candidate, Float32[np.ndarray, "channels outputs"]]
-    intercept: Float32[np.ndarray, "outputs"]
+    weights: Mapping[Candidate, Float32[np.ndarray, "channels sums"]]
+    intercept: Float32[np.ndarray, "sums"]
+
+    @abstractmethod
+    def outputs(self, sums: Float32[np.ndarray, "rows sums"]) -> Float32[np.ndarray, "rows outputs"]:
+        """What the probe says, from the sums."""
+
+
+@dataclass(frozen=True)
+class RidgeHead(Head):
+    """A linear function: the sums are the outputs."""
+
+    def outputs(self, sums: Float32[np.ndarray, "rows sums"]) -> Float32[np.ndarray, "rows outputs"]:
+        return sums
 
 
 class Probe(ABC):
@@ -48,5 +61,22 @@ class Probe(ABC):
         """Results of the metric for each held-out image: what paired comparisons are made from."""
 
     @abstractmethod
-    def fit(self, selection: Selection) -> RidgeHead | None:
+    def fit(self, selection: Selection) -> Head | None:
         """The head for the test split, fit on all development images; None where nothing is fit."""
+
+
+class FoldedProbe(Probe):
+    """A probe whose results come fold by fold."""
+
+    @abstractmethod
+    def _by_fold(self, selection: Selection) -> list[np.ndarray[Any, Any]]:
+        """Per fold, the metric's results of its held-out images."""
+
+    def score(self, selection: Selection) -> Score:
+        results = self._by_fold(selection)
+        sign = self.metric.sign
+        value = sign * self.metric.value(np.concatenate(results))
+        return Score(value, tuple(sign * self.metric.value(result) for result in results))
+
+    def held_out(self, selection: Selection) -> np.ndarray[Any, Any]:
+        return np.concatenate(self._by_fold(selection))

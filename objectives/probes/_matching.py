@@ -23,7 +23,7 @@ from diffsift.spaces import Candidate, Selection, block_scale
 from ..bank import Bank
 from ..metrics import Metric, RatioMetric, by_pair, correct_keypoints
 from ..specification import CorrespondenceSpecification
-from ._base import Probe, RidgeHead, Score
+from ._base import Head, Probe, Score
 
 Array = np.ndarray[Any, Any]
 
@@ -96,7 +96,7 @@ class MatchingProbe(Probe):
         )
         return by_pair(results) if self._task.average == "image" else results
 
-    def fit(self, selection: Selection) -> RidgeHead | None:
+    def fit(self, selection: Selection) -> Head | None:
         return None
 
     def _moments(self, candidate: Candidate) -> tuple[Array, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,15 +15,17 @@ from .._base import Objective
 from ..development import DevelopmentSet, JoinedSamples, LazySamples
 from ..probes import Probe
 from ..specification import AnyTaskSpecification, CorrespondenceSpecification
+from ._conv import ConvolutionalProbe
 from ._heads import LinearHead, LogisticHead, MlpEnsembleHead, ReferenceHead
 from ._maps import FeatureMaps
 from ._matching import ExactMatchingProbe
-from ._probe import Fold, ReferenceProbe
+from ._probe import Fold, PlacesProbe
 
 _HEADS: dict[str, type[ReferenceHead]] = {"mlp": MlpEnsembleHead, "logistic": LogisticHead, "linear": LinearHead}
+CONVOLUTIONAL = "conv"
 _OF_TASK = {
-    "segmentation": ("mlp", "logistic", "linear"),
-    "depth": ("linear",),
+    "segmentation": ("mlp", "logistic", "linear", CONVOLUTIONAL),
+    "depth": ("linear", CONVOLUTIONAL),
     "classification": ("logistic", "linear"),
     "correspondence": ("exact",),
 }
@@ -90,17 +93,17 @@ def reference_probe(
         pairs = _pairs(objective, development, count if on_test else None)
         edge = max(max(samples[target].image.shape[:2]) for _, target in pairs)
         return ExactMatchingProbe(maps, samples, pairs, task, resolution=min(_FINEST, edge))
-    return ReferenceProbe(
+    shared: tuple[Any, ...] = (
         maps,
         lambda image: objective.answers(samples[image]),
         objective.result,
         objective.metric,
         [Fold(np.arange(count), np.arange(count, len(samples)))] if on_test else _folds(development),
-        _HEADS[chosen],
-        classes=len(objective.class_names),
-        seed=seed,
-        device=device,
     )
+    drawn: dict[str, Any] = {"classes": len(objective.class_names), "seed": seed, "device": device}
+    if chosen == CONVOLUTIONAL:
+        return ConvolutionalProbe(*shared, **drawn)
+    return PlacesProbe(_HEADS[chosen], *shared, **drawn)
 
 
 def _folds(development: DevelopmentSet) -> Sequence[Fold]:

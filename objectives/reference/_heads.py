@@ -204,27 +204,37 @@ class LinearHead(ReferenceHead):
         layer = nn.Linear(places.channels, places.classes or 1).to(places.device)
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
-        self._shift, self._spread = 0.0, 1.0
-        if not places.classes:
-            self._shift, self._spread = float(places.targets.mean()), float(places.targets.std()) or 1.0
-        optimiser = torch.optim.AdamW(layer.parameters(), lr=self.learning_rate, weight_decay=self.decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
-        for _ in range(self.steps):
+        self._shift, self._spread = (0.0, 1.0) if places.classes else shift_and_spread(places.targets)
+
+        def loss() -> Tensor:
             chosen = generator.integers(len(places.targets), size=min(self.batch, len(places.targets)))
             outputs = layer(places.features(chosen).to(places.device))
             truth = places.targets[chosen]
             if places.classes:
-                loss = nn.functional.cross_entropy(outputs, torch.from_numpy(truth.astype(np.int64)).to(outputs.device))
-            else:
-                wanted = torch.from_numpy((truth - self._shift) / self._spread).to(outputs)
-                loss = nn.functional.mse_loss(outputs[:, 0], wanted)
-            optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            optimiser.step()
-            schedule.step()
+                return nn.functional.cross_entropy(outputs, torch.from_numpy(truth.astype(np.int64)).to(outputs.device))
+            wanted = torch.from_numpy((truth - self._shift) / self._spread).to(outputs)
+            return nn.functional.mse_loss(outputs[:, 0], wanted)
+
+        descend(layer, loss, self.steps, self.learning_rate, self.decay)
         self._layer, self._device = layer, places.device
 
     @torch.inference_mode()
     def outputs(self, features: Float[Tensor, "places channels"]) -> Float[np.ndarray, "places outputs"]:
         found = self._layer(features.to(self._device)).cpu() * self._spread + self._shift
         return np.asarray(found.numpy())
+
+
+def shift_and_spread(values: Array) -> tuple[float, float]:
+    """Mean and standard deviation that values are standardised with; 1 where they are all equal."""
+    return float(values.mean()), float(values.std()) or 1.0
+
+
+def descend(model: nn.Module, loss: Callable[[], Tensor], steps: int, learning_rate: float, decay: float) -> None:
+    """Train by AdamW, with a learning rate that falls to nothing along half a cosine; `loss` draws a batch."""
+    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss())
+        optimiser.step()
+        schedule.step()

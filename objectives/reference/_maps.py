@@ -112,6 +112,23 @@ class SelectionFeatures:
         ]
         return torch.cat(parts, dim=1)
 
+    def window(
+        self, image: int, shape: tuple[int, int], rows: tuple[int, int], columns: tuple[int, int]
+    ) -> Float[Tensor, "channels height width"]:
+        """Features at the pixels of a window, from one row and column up to, without it, another.
+
+        Args:
+            image: by position.
+            shape: (height, width) of its label.
+            rows: may lie beyond the edge, where the features are those of the edge.
+            columns: likewise.
+        """
+        y, x = (
+            (np.arange(*span) + 0.5).clip(0, edge) / edge for span, edge in zip((rows, columns), shape, strict=True)
+        )
+        points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)
+        return self.of_image(image, points).T.reshape(self.channels, len(y), len(x))
+
 
 def _gathered(maps: Tensor, images: np.ndarray, points: np.ndarray) -> Float[Tensor, "places channels"]:
     """`sample_map` for places that each lie in an image of their own: only the cells that are needed are touched."""

@@ -12,7 +12,7 @@ from diffsift.spaces import Selection
 from ..development import LazySamples, keypoints_of
 from ..locations import grid_points
 from ..metrics import by_pair, correct_keypoints
-from ..probes import Probe, RidgeHead, Score, nearest_places, pck_metric
+from ..probes import Head, Probe, Score, nearest_places, pck_metric
 from ..specification import CorrespondenceSpecification
 from ._maps import FeatureMaps
 
@@ -71,5 +71,5 @@ class ExactMatchingProbe(Probe):
         results = np.array(found)
         return by_pair(results) if self._task.average == "image" else results
 
-    def fit(self, selection: Selection) -> RidgeHead | None:
+    def fit(self, selection: Selection) -> Head | None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,14 @@ from diffsift.spaces import Selection
 
 from .._base import Answers
 from ..metrics import Metric
-from ..probes import Probe, RidgeHead, Score
+from ..probes import FoldedProbe, Head
 from ._heads import Places, ReferenceHead
 from ._maps import FeatureMaps, SelectionFeatures
 
 Array = np.ndarray[Any, Any]
+
+_AT_ONCE = 1_000_000_000
+"""Bytes up to which the features of all places are computed once, instead of anew whenever a head asks for them."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Fold:
     held_out: Int[np.ndarray, "images"]
 
 
-class ReferenceProbe(Probe):
+class ReferenceProbe(FoldedProbe):
     """Fits a head anew on the uncompressed features of every selection; scored on all places of the held-out images.
 
     Args:
@@ -38,7 +42,6 @@ class ReferenceProbe(Probe):
         result: the metric's result of an image from its answers and the outputs there.
         metric: of the results.
         folds: which images are fit on and which are scored.
-        head: makes a new head.
         classes: how many; 0 for values.
         seed: of what the head draws.
         device: that networks are trained on.
@@ -51,73 +54,76 @@ class ReferenceProbe(Probe):
         result: Callable[[Answers, Array], Array],
         metric: Metric,
         folds: Sequence[Fold],
-        head: Callable[[], ReferenceHead],
         *,
         classes: int,
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
         self.metric = metric
-        self._maps, self._result, self._folds, self._head = maps, result, tuple(folds), head
+        self._maps, self._result, self._folds = maps, result, tuple(folds)
         self._classes, self._seed, self._device = classes, seed, torch.device(device)
         used = np.unique(np.concatenate([np.concatenate([fold.fit, fold.held_out]) for fold in folds]))
         self._answers = {int(image): answers(int(image)) for image in used}
 
-    def score(self, selection: Selection) -> Score:
-        results = self._by_fold(selection)
-        sign = self.metric.sign
-        value = sign * self.metric.value(np.concatenate(results))
-        return Score(value, tuple(sign * self.metric.value(result) for result in results))
+    def load(self, selections: Sequence[Selection]) -> None:
+        """Run the backbones once for all of these, as far as memory goes, instead of anew for each."""
+        self._maps.of(Selection.of({entry for selection in selections for entry in selection.candidates}))
 
-    def held_out(self, selection: Selection) -> Array:
-        return np.concatenate(self._by_fold(selection))
-
-    def fit(self, selection: Selection) -> RidgeHead | None:
+    def fit(self, selection: Selection) -> Head | None:
         raise NotImplementedError(
             "a reference probe scores selections; the head of the final table is the fast probe's."
         )
 
+    @abstractmethod
+    def _fitted(self, features: SelectionFeatures, fold: Fold) -> Callable[[int], Array]:
+        """A head fit on a fold: from an image's position to the outputs at all places of its answers."""
+
     def _by_fold(self, selection: Selection) -> list[Array]:
-        """Per fold, the results of its held-out images."""
         features = self._maps.of(selection)
         found = []
         for fold in self._folds:
-            head = self._head()
-            head.fit(self._places(features, fold))
-            results = []
-            for image in fold.held_out:
-                answers = self._answers[int(image)]
-                outputs = head.outputs(_features(features, int(image), answers))
-                results.append(self._result(answers, outputs))
-            found.append(np.stack(results))
+            outputs = self._fitted(features, fold)
+            images = map(int, fold.held_out)
+            found.append(np.stack([self._result(self._answers[image], outputs(image)) for image in images]))
         return found
+
+
+class PlacesProbe(ReferenceProbe):
+    """A head that sees one place at a time.
+
+    Args:
+        head: makes a new head.
+        arguments: those of `ReferenceProbe`.
+    """
+
+    def __init__(self, head: Callable[[], ReferenceHead], *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._head = head
+
+    def _fitted(self, features: SelectionFeatures, fold: Fold) -> Callable[[int], Array]:
+        head = self._head()
+        head.fit(self._places(features, fold))
+        return lambda image: head.outputs(_features(features, image, self._answers[image]))
 
     def _places(self, features: SelectionFeatures, fold: Fold) -> Places:
         """All places of the images that are fit on, as one list."""
         parts = [self._answers[int(image)] for image in fold.fit]
         targets = np.concatenate([part.targets for part in parts])
-        if parts[0].pooled:
-            pooled = torch.cat(
+        if parts[0].pooled or len(targets) * features.channels * 4 <= _AT_ONCE:
+            rows = torch.cat(
                 [_features(features, int(image), part) for image, part in zip(fold.fit, parts, strict=True)]
             )
-            return Places(
-                lambda chosen: pooled[torch.from_numpy(chosen)],
-                targets,
-                features.channels,
-                self._classes,
-                self._seed,
-                self._device,
-            )
-        images = np.repeat(fold.fit, [len(part.targets) for part in parts])
-        points = np.concatenate([part.points for part in parts])
-        return Places(
-            lambda chosen: features.at(images[chosen], points[chosen]),
-            targets,
-            features.channels,
-            self._classes,
-            self._seed,
-            self._device,
-        )
+
+            def found(chosen: Array) -> torch.Tensor:
+                return rows[torch.from_numpy(chosen)]
+        else:
+            images = np.repeat(fold.fit, [len(part.targets) for part in parts])
+            points = np.concatenate([part.points for part in parts])
+
+            def found(chosen: Array) -> torch.Tensor:
+                return features.at(images[chosen], points[chosen])
+
+        return Places(found, targets, features.channels, self._classes, self._seed, self._device)
 
 
 def _features(features: SelectionFeatures, image: int, answers: Answers) -> torch.Tensor:

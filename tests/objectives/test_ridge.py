@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import tiny
 from sklearn.linear_model import Ridge
 
 from diffsift.backbones import PipelineBackbone
+from diffsift.errors import DataError, SpecificationError
 from diffsift.objectives import (
     Bank,
     BankSpecification,
@@ -19,8 +22,11 @@ from diffsift.objectives import (
     TaskSpecification,
 )
 from diffsift.objectives.metrics import confusion, mean_iou
+from diffsift.objectives.probes import PENALTIES
+from diffsift.objectives.probes._folds import parts_of
 from diffsift.objectives.specification import FolderSpecification
 from diffsift.spaces import Candidate, Selection, activation_named, block_scale, catalogue
+from diffsift.specification import Specification
 
 A, B, C = (
     Candidate("main", name, 50)
@@ -98,6 +104,95 @@ def test_the_head_fit_on_everything_is_that_of_a_dense_fit(bank: Bank) -> None:
     expected = model.predict(features.reshape(-1, features.shape[-1])).reshape(logits.shape)
     assert np.allclose(logits, expected, atol=1e-3)
     assert (logits.argmax(-1) == expected.argmax(-1)).mean() > 0.999
+
+
+def dense_choice(bank: Bank, selection: Selection, parts: list[np.ndarray], balance: float) -> float:
+    """The penalty with the least weighted squared error over parts that are held out in turn."""
+    features, labels = dense(bank, selection), bank.development.labels
+    targets = np.eye(len(tiny.CLASSES))[labels]
+    emphasis = bank.development.weights.astype(np.float64) ** (1 - balance)
+    errors = []
+    for penalty in PENALTIES:
+        error, specification = 0.0, ProbeSpecification(regularisation=penalty, balance=balance)
+        for part in parts:
+            fit = np.any([other for other in parts if other is not part], axis=0)
+            predicted = dense_fit(bank, selection, fit, specification).predict(
+                features[part].reshape(-1, features.shape[-1])
+            )
+            squares = ((predicted.reshape(targets[part].shape) - targets[part]) ** 2).sum(-1)
+            error += (emphasis[part] * squares).sum()
+        errors.append(error)
+    return PENALTIES[int(np.argmin(errors))]
+
+
+@pytest.mark.parametrize("selection", SELECTIONS, ids=str)
+@pytest.mark.parametrize("balance", [0.0, 1.0])
+def test_the_penalty_chosen_is_that_of_dense_inner_folds(bank: Bank, selection: Selection, balance: float) -> None:
+    fold = bank.development.fold
+    auto = RidgeProbe(bank, ProbeSpecification(regularisation="auto", balance=balance))
+    found = auto.score(selection)
+    for held_out in bank.development.folds:
+        penalty = dense_choice(bank, selection, [fold == other for other in range(3) if other != held_out], balance)
+        fixed = RidgeProbe(bank, ProbeSpecification(regularisation=penalty, balance=balance))
+        assert found.folds[held_out] == pytest.approx(fixed.score(selection).folds[held_out], abs=1e-9)
+    on_all = dense_choice(bank, selection, [fold == part for part in range(3)], balance)
+    expected = RidgeProbe(bank, ProbeSpecification(regularisation=on_all, balance=balance)).fit(selection)
+    np.testing.assert_allclose(auto.fit(selection).weights[A], expected.weights[A], rtol=1e-5)
+
+
+def test_penalties_differ_between_selections(bank: Bank) -> None:
+    """Else the test above could not tell a choice from a constant."""
+    fold = bank.development.fold
+    assert len({dense_choice(bank, entry, [fold == 0, fold == 1], 1.0) for entry in SELECTIONS}) > 1
+
+
+def test_labels_of_a_fold_never_change_what_it_is_scored_with(bank: Bank) -> None:
+    development = bank.development
+    labels = np.where((development.fold == 1)[:, None], (development.labels + 1) % 3, development.labels)
+    changed = copy.copy(bank)
+    changed._development = replace(development, labels=labels)
+    specification = ProbeSpecification(regularisation="auto")
+    before, after = (list(RidgeProbe(entry, specification)._outputs(SELECTIONS[2])) for entry in (bank, changed))
+    np.testing.assert_array_equal(before[1], after[1])
+    assert not np.allclose(before[0], after[0], atol=1e-3)
+
+
+def test_images_that_are_always_fit_on_are_divided_by_group(
+    tiny_data: Path, tiny_backbone: PipelineBackbone, tmp_path: Path
+) -> None:
+    held_out = filled(tiny_data, tiny_backbone, tmp_path, (0.5, 0.25, 0.25))
+    always = np.flatnonzero(held_out.development.fold == -1)
+    groups = tuple(str(image // 2) for image in range(len(held_out.development.samples)))
+    parts = parts_of(replace(held_out.development, groups=groups))
+    assert sorted(parts) == [-3, -2, -1, 0]
+    assert sorted(np.concatenate([parts[-1], parts[-2], parts[-3]])) == list(always)
+    part_of = {image: part for part, images in parts.items() for image in images}
+    assert all(part_of[image] == part_of[image + 1] for image in always if image % 2 == 0 and image + 1 in always)
+    auto = RidgeProbe(held_out, ProbeSpecification(regularisation="auto"))
+    penalty = dense_choice(
+        held_out,
+        SELECTIONS[1],
+        [
+            np.isin(np.arange(len(groups)), images)
+            for part, images in parts_of(held_out.development).items()
+            if part < 0
+        ],
+        1.0,
+    )
+    assert auto.score(SELECTIONS[1]) == RidgeProbe(held_out, ProbeSpecification(regularisation=penalty)).score(
+        SELECTIONS[1]
+    )
+    one = copy.copy(held_out)
+    one._development = replace(held_out.development, groups=("same",) * len(groups))
+    with pytest.raises(DataError, match="auto needs at least two groups"):
+        RidgeProbe(one, ProbeSpecification(regularisation="auto")).score(SELECTIONS[1])
+
+
+@pytest.mark.parametrize("value", [0, -1e-3, "most", True, None])
+def test_a_penalty_is_a_number_or_auto(value: object) -> None:
+    values = {"model": {"id": "x"}, "data": {"kind": "digit-scenes"}, "study": {"name": "x"}}
+    with pytest.raises(SpecificationError, match=r"probe\.regularisation: must be a number above 0, or auto, but got"):
+        Specification.parse({**values, "probe": {"regularisation": value}})
 
 
 def test_a_signal_is_found_and_noise_is_not(bank: Bank) -> None:

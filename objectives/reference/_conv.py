@@ -1,0 +1,165 @@
+"""A small convolutional head on full-resolution features: other heads see one pixel, this one those around it too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ._heads import descend, shift_and_spread
+from ._maps import SelectionFeatures
+from ._probe import Array, Fold, ReferenceProbe
+
+_FLOATS = 64_000_000
+"""Features in memory at once, where a whole image is scored."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Full-resolution maps that a head may be fit on.
+
+    Attributes:
+        features: of an image by position, in a span of rows and a span of columns that may reach beyond its edge.
+        targets: of each image, by position: a map of class ids or values, not a number where a pixel does not count.
+        channels: of the features.
+        classes: how many; 0 where targets are values.
+        seed: of whatever is drawn.
+        device: that the network is trained on.
+    """
+
+    features: Callable[[int, tuple[int, int], tuple[int, int]], Float[Tensor, "channels height width"]]
+    targets: Mapping[int, Float[np.ndarray, "height width"]]
+    channels: int
+    classes: int
+    seed: int
+    device: torch.device
+
+
+@dataclass
+class ConvolutionalHead:
+    """A 3 x 3 convolution, ReLU and a 1 x 1 convolution, trained by stochastic gradient descent (AdamW) on crops.
+
+    Cross-entropy for classes; squared error for values, which are standardised first. Nothing is padded: around a crop,
+    and at the image's edge, the convolution sees the features that are there.
+
+    Attributes:
+        hidden: channels between the convolutions.
+        steps: of `batch` crops each, drawn anew for every step.
+        edge: of a crop in pixels; that of the smallest image where that is less.
+        learning_rate: falls to nothing along half a cosine.
+        decay: AdamW's weight decay.
+    """
+
+    hidden: int = 64
+    steps: int = 400
+    batch: int = 2
+    edge: int = 32
+    learning_rate: float = 3e-3
+    decay: float = 1e-2
+
+    def fit(self, windows: Windows) -> None:
+        generator = np.random.default_rng(windows.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(windows.seed)
+            model = nn.Sequential(
+                nn.Conv2d(windows.channels, self.hidden, 3), nn.ReLU(), nn.Conv2d(self.hidden, windows.classes or 1, 1)
+            ).to(windows.device)
+        self._shift, self._spread = 0.0, 1.0
+        if not windows.classes:
+            maps = windows.targets.values()
+            self._shift, self._spread = shift_and_spread(np.concatenate([found[np.isfinite(found)] for found in maps]))
+
+        def loss() -> Tensor:
+            features, targets = self._drawn(windows, generator)
+            return self._loss(model(features.to(windows.device)), targets.to(windows.device), windows.classes)
+
+        descend(model, loss, self.steps, self.learning_rate, self.decay)
+        self._model, self._device = model, windows.device
+
+    @torch.inference_mode()
+    def outputs(
+        self,
+        features: Callable[[tuple[int, int], tuple[int, int]], Float[Tensor, "channels height width"]],
+        shape: tuple[int, int],
+        channels: int,
+    ) -> Float[np.ndarray, "height width outputs"]:
+        """The outputs at every pixel of an image, some rows at a time; features are those of the image's windows."""
+        height, width = shape
+        band = max(1, _FLOATS // (channels * (width + 2)))
+        found = []
+        for top in range(0, height, band):
+            bottom = min(top + band, height)
+            seen = features((top - 1, bottom + 1), (-1, width + 1))
+            found.append(self._model(seen[None].to(self._device))[0].cpu())
+        outputs = torch.cat(found, dim=1).permute(1, 2, 0) * self._spread + self._shift
+        return np.asarray(outputs.numpy())
+
+    def _drawn(self, windows: Windows, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Features with a pixel more on every side, and targets, of crops of images drawn with replacement."""
+        edge = min(self.edge, *(min(targets.shape) for targets in windows.targets.values()))
+        features, found = [], []
+        for image in generator.choice(list(windows.targets), size=self.batch):
+            targets = windows.targets[int(image)]
+            top, left = (int(generator.integers(size - edge + 1)) for size in targets.shape)
+            features.append(windows.features(int(image), (top - 1, top + edge + 1), (left - 1, left + edge + 1)))
+            found.append(targets[top : top + edge, left : left + edge])
+        return torch.stack(features), torch.from_numpy(np.stack(found)).float()
+
+    def _loss(self, outputs: Tensor, targets: Tensor, classes: int) -> Tensor:
+        """The mean over the pixels that count."""
+        counted = torch.isfinite(targets)
+        if classes:
+            ids = torch.where(counted, targets, -100).long()
+            losses = nn.functional.cross_entropy(outputs, ids, ignore_index=-100, reduction="sum")
+        else:
+            wanted = (torch.where(counted, targets, self._shift) - self._shift) / self._spread
+            losses = ((outputs[:, 0] - wanted)[counted] ** 2).sum()
+        return losses / counted.sum().clamp(min=1)
+
+
+class ConvolutionalProbe(ReferenceProbe):
+    """Fits a `ConvolutionalHead` on maps of the images of a fold; `ReferenceProbe` tells the arguments."""
+
+    def _fitted(self, features: SelectionFeatures, fold: Fold) -> Callable[[int], Array]:
+        targets = {int(image): self._map(int(image)) for image in fold.fit}
+        head = ConvolutionalHead()
+        head.fit(
+            Windows(
+                lambda image, rows, columns: features.window(image, self._shape(image), rows, columns),
+                targets,
+                features.channels,
+                self._classes,
+                self._seed,
+                self._device,
+            )
+        )
+
+        def outputs(image: int) -> Array:
+            shape = self._shape(image)
+            found = head.outputs(
+                lambda rows, columns: features.window(image, shape, rows, columns), shape, features.channels
+            )
+            return np.asarray(found[self._counted(image)])
+
+        return outputs
+
+    def _map(self, image: int) -> Float[np.ndarray, "height width"]:
+        counted = self._counted(image)
+        found = np.full(counted.shape, np.nan, np.float32)
+        found[counted] = self._answers[image].targets
+        return found
+
+    def _shape(self, image: int) -> tuple[int, int]:
+        height, width = self._counted(image).shape
+        return height, width
+
+    def _counted(self, image: int) -> np.ndarray[Any, Any]:
+        counted = self._answers[image].counted
+        if counted is None:
+            raise ValueError("a convolutional head needs answers whose points are pixels of a map.")
+        return counted
