@@ -12,7 +12,7 @@ import torch
 from denoisers import DENOISERS, NOT_IMAGES
 from torch import Tensor, nn
 
-from diffsift.backbones import Activation, Capture, as_map, grid_size, place
+from diffsift.backbones import Activation, Capture, as_map, grid_size, operation_shares, place
 from diffsift.spaces import read_activations
 
 EXCEPTIONS: dict[str, str] = {}
@@ -156,3 +156,15 @@ def test_no_hook_is_left_behind(name: str) -> None:
     assert hooks(network) == before
     for watcher in watchers:
         watcher.remove()
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_operations_are_counted(name: str) -> None:
+    columns, _ = widths(name)
+    readable = [entry for entry in placed(name, columns) if not entry.unreadable]
+    shares = operation_shares(network_of(name), lambda: run(name, columns), readable)
+    assert set(shares) == {entry.name for entry in readable}
+    in_order = [shares[entry.name] for entry in readable]
+    assert in_order == sorted(in_order)
+    assert 0 <= in_order[0] < in_order[-1] <= 1
+    assert hooks(network_of(name)) == 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from banks import development_of
 from sklearn.linear_model import Ridge
 
 from diffsift.backbones import PipelineBackbone
@@ -20,6 +21,7 @@ from diffsift.objectives import (
     DepthSpecification,
     ProbeSpecification,
     SegmentationObjective,
+    TaskSpecification,
     correspondence,
     known_tasks,
     objective_named,
@@ -99,6 +101,38 @@ def test_matches_are_those_of_the_fused_cosine(tmp_path: Path, tiny_backbone: Pi
     assert counted > 10
     assert objective.probe(bank).score(SELECTION).value == pytest.approx(correct / counted, abs=1e-9)
     assert objective.probe(bank).fit(SELECTION) is None
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        TaskSpecification(folds=2),
+        ClassificationSpecification(kind="classification"),
+        CorrespondenceSpecification(kind="correspondence", resolution=5),
+    ],
+    ids=["segmentation", "classification", "correspondence"],
+)
+def test_every_entry_that_is_held_out_has_its_group(tmp_path: Path, tiny_backbone: PipelineBackbone, task: Any) -> None:
+    objective, bank = made(task, tmp_path, tiny_backbone)
+    development = replace(bank.development, groups=[f"group{number}" for number in range(20)])
+    groups, entries = development.held_out_groups, objective.probe(bank).held_out(SELECTION)
+    assert len(groups) == len(entries)
+    if development.matching is None:
+        assert groups == tuple(f"group{number}" for number in range(12, 20))  # of the validation scenes
+    else:
+        assert groups == tuple(f"group{source}" for source, _ in development.matching.pairs)
+    metric = objective.metric
+    drawn = metric.resampled(entries, draws=200, groups=groups)
+    low, high = metric.interval(entries, draws=200, groups=groups)
+    assert (low, high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
+
+
+def test_folds_keep_their_order_among_held_out_groups(tiny_data: Path) -> None:
+    development = development_of(tiny_data)
+    assert len(development.folds) > 1
+    order = np.concatenate([np.flatnonzero(development.fold == fold) for fold in development.folds])
+    expected = [development.samples[int(image)].group for image in order]
+    assert list(development.held_out_groups) == expected
 
 
 def test_digit_scenes_answer_four_tasks() -> None:
