@@ -76,9 +76,9 @@ class SearchStudy:
         return self.specification.name
 
     def reclaim(self) -> int:
-        """Fail trials that are left running: those of a diffsift before 0.2, or of whoever else writes to the study.
+        """Fail trials that are left running, as ledgers of schema 1 or other users of the study may have them.
 
-        Trials of this diffsift are not in the database while they run. Only the leader of a study may call this.
+        Ours are not in the database while they run. Only the leader of a study may call this.
         """
         left = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in left:
