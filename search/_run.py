@@ -31,6 +31,7 @@ _FULL = 0.03
 """Seconds between looks at what others have yet to finish."""
 
 _SAY_WAITING = 60.0
+_MANY = 20  # trials whose scores are read together
 
 
 class Run:
@@ -103,13 +104,16 @@ class Run:
 
     def look(self) -> list[TrialRecord]:
         """Take up what other processes finished, and what they are about to evaluate."""
+        new = [trial for trial in self._study.finished_trials() if trial.number not in self._numbers]
+        evaluations: dict[Selection, Evaluation] = {}
+        if len(new) > _MANY:
+            evaluations = {entry.selection: entry for entry in self._study.evaluations()}
         found = []
-        for trial in self._study.finished_trials():
-            if trial.number not in self._numbers:
-                self._numbers.add(trial.number)
-                selection = noted(trial)
-                self._mirror.add(trial, selection)
-                found.append(self._study.record(trial, self._study.evaluation(selection)))
+        for trial in new:
+            selection = noted(trial)
+            self._numbers.add(trial.number)
+            self._mirror.add(trial, selection)
+            found.append(self._study.record(trial, evaluations.get(selection) or self._study.evaluation(selection)))
         self._others = self._claims.others()
         self._mirror.set_pending(claim.selection for claim in self._others)
         return found

@@ -89,9 +89,9 @@ class SearchStudy:
         return self._study.directions
 
     def reclaim(self) -> int:
-        """Fail trials that are left running: those of a diffsift before 0.2, or of whoever else writes to the study.
+        """Fail trials that are left running, as ledgers of schema 1 or other users of the study may have them.
 
-        Trials of this diffsift are not in the database while they run. Only the leader of a study may call this.
+        Ours are not in the database while they run. Only the leader of a study may call this.
         """
         left = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in left:
@@ -143,25 +143,21 @@ class SearchStudy:
             StudyError: the study database cannot be written (a full disk, say); resume when it can.
         """
         ends = None if timeout is None else time.monotonic() + timeout
-        bar = tqdm(total=trials, desc="search", unit="trial", disable=not progress)
         try:
-            with bar, self._ledger.claims(self.name) as claims:
+            with self._ledger.claims(self.name) as claims:
                 run = Run(self, probe, claims, trials, after_step, company)
-                _show(bar, run)
-                while run.distinct < trials and not stop() and (ends is None or time.monotonic() < ends):
-                    found = run.advance()
-                    if log is not None:
-                        _hand_over(found, log, after_step)
-                    _show(bar, run)
-                    if not found:
-                        time.sleep(run.pause)
-                    if run.repeated >= _DUPLICATES_IN_A_ROW:
-                        warnings.warn(
-                            f"the search ends after {run.distinct} distinct selections: the "
-                            f"{self.specification.sampler} sampler proposed no new one {run.repeated} times in a row.",
-                            stacklevel=2,
-                        )
-                        break
+                there = min(run.distinct, trials)
+                with tqdm(total=trials, initial=there, desc="search", unit="trial", disable=not progress) as bar:
+                    while run.distinct < trials and not stop() and (ends is None or time.monotonic() < ends):
+                        found = run.advance()
+                        if log is not None:
+                            _hand_over(found, log, after_step)
+                        _show(bar, run)
+                        if not found:
+                            time.sleep(run.pause)
+                        if run.repeated >= _DUPLICATES_IN_A_ROW:
+                            _say_used_up(run, self.specification.sampler)
+                            break
         except (SQLAlchemyError, StorageInternalError) as error:
             raise StudyError(f"the study database cannot be written: {error.__cause__ or error}") from error
 
@@ -259,6 +255,14 @@ def _hand_over(records: Sequence[TrialRecord], log: MlflowLog, after_step: Calla
     for record in records:
         log.add(record)
         after_step("logged")
+
+
+def _say_used_up(run: Run, sampler: str) -> None:
+    warnings.warn(
+        f"the search ends after {run.distinct} distinct selections: the {sampler} sampler proposed no new one "
+        f"{run.repeated} times in a row.",
+        stacklevel=3,
+    )
 
 
 def _show(bar: Any, run: Run) -> None:

@@ -341,3 +341,10 @@ def test_data_are_named_once(tiny_pipeline: Path, tmp_path: Path) -> None:
     values["data"] = {"kind": "python", "dataset": "no data set"}
     with pytest.raises(SpecificationError, match=r"must be a diffsift.MappedDataset"):
         Specification.parse(values)
+
+
+def test_other_processes_cannot_have_data_from_python(tiny_pipeline: Path, tmp_path: Path) -> None:
+    values = tiny.specification(tiny_pipeline, tmp_path, study={"workers": 2})
+    del values["data"]
+    with pytest.raises(SpecificationError, match=r"study.workers must be 1 with data from Python, but got 2"):
+        diffsift.select(values, dataset=segmentation(rows(12)), workspace=tmp_path)
