@@ -61,6 +61,7 @@ class Cell:
         score: on validation data, higher is better; an evaluation.
         test: on test data, with the probe fit on training and validation data.
         similarity: of candidates, without labels.
+        eliminate: backward elimination, as a search begins with; returns what is left and how many sets were solved.
         rules: selections that people make without a search.
         by_timestep: all candidates of each timestep, beyond the limits.
         planted: the selection that the data were made from, if they were.
@@ -73,6 +74,7 @@ class Cell:
     score: Callable[[Selection], float]
     test: Callable[[Selection], float]
     similarity: Array
+    eliminate: Callable[[], tuple[Selection | None, int]] = lambda: (None, 0)
     rules: tuple[Selection, ...] = ()
     by_timestep: tuple[Selection, ...] = ()
     planted: Selection | None = None
@@ -166,13 +168,20 @@ def _divided(stored: _Stored, seed: int) -> Cell:
         labels = stored.development.labels[train].ravel()
         return np.concatenate(blocks, axis=1).astype(np.float32), offsets, labels
 
+    limits = LimitsSpecification(activations=4)
+
+    def eliminated() -> tuple[Selection, int]:
+        found = _probe(stored, seen).eliminate(pool, limits.activations)
+        return Selection.of(found.survivors[: limits.activations]), found.solves
+
     return Cell(
         pool=pool,
         channels={entry: found.shape[-1] for entry, found in stored.features.items()},
-        limits=LimitsSpecification(activations=4),
+        limits=limits,
         score=lambda selection: _probe(stored, seen).score(selection).value,
         test=lambda selection: _probe(stored, _in_memory(stored, tested)).score(selection).value,
         similarity=similarity(cast("Bank", seen), pool),
+        eliminate=eliminated,
         rules=stored.rules,
         by_timestep=tuple(Selection.of([entry for entry in pool if entry.timestep == t]) for t in timesteps),
         planted=stored.planted,

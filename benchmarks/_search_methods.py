@@ -22,6 +22,7 @@ from diffsift.search.samplers import make_sampler
 from diffsift.spaces import Candidate, Selection
 
 Array = np.ndarray[Any, Any]
+OURS = "sift"
 _REPEATS = 3
 """Proposals per evaluation, at most: one that was evaluated before costs no evaluation."""
 
@@ -83,7 +84,12 @@ def by_sampler(kind: str) -> Callable[[Cell, Meter, int], None]:
 
     def run(cell: Cell, meter: Meter, seed: int) -> None:
         space = SearchSpace(cell.pool, cell.channels, cell.limits, encoding=ENCODINGS[kind])
-        sampler = make_sampler(kind, space, seed=seed, finished=0, similarity=cell.similarity, warm_starts=cell.rules)
+        warm_starts = list(cell.rules)
+        if kind == OURS:
+            left, solves = cell.eliminate()
+            meter.look(solves)
+            warm_starts = [*([left] if left else []), *warm_starts]
+        sampler = make_sampler(kind, space, seed=seed, finished=0, similarity=cell.similarity, warm_starts=warm_starts)
         study = optuna.create_study(direction="maximize", sampler=sampler)
         for _ in range(_REPEATS * meter.budget):
             trial = study.ask()
@@ -209,7 +215,6 @@ class Method:
     limited: bool = True
 
 
-OURS = "sift"
 METHODS: dict[str, Method] = {
     OURS: Method(by_sampler("sift")),
     "greedy": Method(greedy),

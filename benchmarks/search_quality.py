@@ -237,8 +237,10 @@ def _draw(done: Sequence[dict[str, Any]], path: Path) -> None:
         if planted:
             panel.axhline(float(np.mean(planted)), color="grey", linestyle=":", linewidth=1)
         panel.set(xscale="log", title=cell)
-        low = min(float(line.get_ydata()[min(9, len(line.get_ydata()) - 1)]) for line in panel.lines[: len(shown)])
-        panel.set_ylim(bottom=low)
+        tenth = [np.asarray(line.get_ydata(), dtype=float)[:10] for line in panel.lines[: len(shown)]]
+        panel.set_ylim(
+            bottom=min(float(values[np.isfinite(values)].max(initial=-1e9)) for values in tenth if len(values))
+        )
     for panel in panels[len(cells) :]:
         panel.set_axis_off()
     handles, labels = panels[0].get_legend_handles_labels()

@@ -13,7 +13,7 @@ from diffsift import __version__
 from diffsift.backbones import resolve_device, resolve_dtype
 from diffsift.errors import SpecificationError
 from diffsift.finish import finish
-from diffsift.objectives import TestResult
+from diffsift.objectives import Probe, TestResult
 from diffsift.objectives.datasets import Dataset
 from diffsift.objectives.similarity import similarity
 from diffsift.pictures import report_pictures
@@ -22,13 +22,16 @@ from diffsift.search import ENCODINGS, SearchSpace, SearchStudy, front_costs, pa
 from diffsift.search.confirmation import FOUND
 from diffsift.search.stability import stability
 from diffsift.search.warm_start import earlier_bests
-from diffsift.spaces import Candidate
+from diffsift.spaces import Candidate, Selection
 from diffsift.specification import Specification
 from diffsift.stored import CONTENT, stored_specification
 from diffsift.tracking import ActivationDecision, Ledger, MlflowLog, Outcome, TrialRecord, open_database
 from diffsift.tracking.report import write_report
 from diffsift.workers import helpers, refuse_workers
 from diffsift.workspace import Workspace
+
+_BEGUN = 60
+"""Evaluations after which warm starts have been tried: a study that is resumed later needs them no more."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,8 @@ def _search(
         prepared.warnings.append(note)
         say(f"warm start  {note}")
     warm = [selection for rule in (PAPER, OLDER) for selection in prepared.by_rule(rule)]
+    if specification.study.sampler == "sift" and ledger.evaluated(name) < _BEGUN:
+        warm = [*_left_by_elimination(prepared.probe, space, say), *warm]
     study = SearchStudy(
         specification.study.storage or place.study_url,
         specification.study,
@@ -213,6 +218,17 @@ def _search(
     distinct = len({record.selection for record in records})
     say(f"search      {distinct} distinct selections, best on validation {best.score:.4f}: {best.selection}")
     return study, log, records
+
+
+def _left_by_elimination(probe: Probe, space: SearchSpace, say: Say) -> list[Selection]:
+    """What backward elimination leaves of the pool, within the limits; nothing where the probe fits nothing."""
+    most = space.limits.activations
+    found = probe.eliminate(space.pool, most)
+    if found is None or not found.solves:
+        return []
+    left = space.repaired(dict.fromkeys(found.survivors[:most], 1.0))
+    say(f"elimination {found.solves} sets solved on labels, beside the trials; what is left: {left}")
+    return [left]
 
 
 def _checked_pool(prepared: Prepared, say: Say) -> list[Candidate]:

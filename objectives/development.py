@@ -57,12 +57,11 @@ class DevelopmentSet:
         weights: pixels that each point stands for (the inverse of its expected count); 1 each for a regular grid.
         fold: per image, the fold in which it is held out; `ALWAYS_FIT` for images that are only fit on.
         training: per image, whether statistics may be fit on it.
-        groups: per image, what is resampled together for intervals.
+        groups: per image, what it must not be torn apart from: resampled together, and in one fold.
         class_names: by class id.
         identity: JSON that names the content: equal exactly when everything above is equal.
         matching: what correspondence needs besides; None for other tasks.
         notes: what a user should know of the data, in words.
-        groups: per image, what it must not be torn apart from; empty where every image is a group of its own.
         pooled: whether the mean of an image's features over its points is all that is used of them.
     """
 
@@ -72,13 +71,12 @@ class DevelopmentSet:
     weights: Float32[np.ndarray, "images points"]
     fold: Int[np.ndarray, "images"]
     training: Bool[np.ndarray, "images"]
-    groups: Sequence[str]
+    groups: tuple[str, ...]
     class_names: tuple[str, ...]
     identity: dict[str, Any]
     matching: Matching | None = None
     pooled: bool = False
     notes: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -155,13 +153,12 @@ def development_set(
         weights=drawn.weights,
         fold=fold,
         training=np.arange(len(samples)) < len(train),
-        groups=drawn.groups,
+        groups=tuple(drawn.groups),
         class_names=dataset.class_names,
         identity={"data": dataset.identity(), "locations": drawn.identity},
         matching=drawn.matching,
         pooled=dataset.task == "classification",
         notes=dataset.notes(),
-        groups=tuple(drawn.groups),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..bank import Bank
 from ..specification import ProbeSpecification
 from ._base import FoldedProbe, Head, Probe, RidgeHead, Score
+from ._elimination import Elimination
 from ._folds import FoldProbe
 from ._matching import MatchingProbe, nearest_places, pck_metric
 from ._readout import ClassReadout, DepthReadout, Readout
@@ -15,6 +16,7 @@ __all__ = [
     "PENALTIES",
     "ClassReadout",
     "DepthReadout",
+    "Elimination",
     "FoldedProbe",
     "Head",
     "MatchingProbe",

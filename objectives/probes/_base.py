@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from jaxtyping import Float32
 from diffsift.spaces import Candidate, Selection
 
 from ..metrics import Metric
+from ._elimination import Elimination
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,15 @@ class Probe(ABC):
     @abstractmethod
     def held_out(self, selection: Selection) -> np.ndarray[Any, Any]:
         """Results of the metric for each held-out image: what paired comparisons are made from."""
+
+    def eliminate(self, pool: Sequence[Candidate], most: int) -> Elimination | None:
+        """The pool in the order in which backward elimination leaves it; None where nothing is fit.
+
+        Args:
+            pool: candidates of the bank.
+            most: how many are to survive; those that go before them are listed behind them.
+        """
+        return None
 
     @abstractmethod
     def fit(self, selection: Selection) -> Head | None:

@@ -26,12 +26,15 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from diffsift.errors import DataError
-from diffsift.spaces import Selection, block_scale
+from diffsift.spaces import Candidate, Selection, block_scale
 
 from ..bank import Entry
 from ._base import RidgeHead
+from ._elimination import Elimination, eliminate
 from ._folds import Array, FoldProbe, dealt
 from ._moments import Moments
+
+_ROWS = 8192
 
 PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """What ``auto`` chooses from."""
@@ -44,6 +47,21 @@ class RidgeProbe(FoldProbe):
         """The probe fit on all development images, for the test split."""
         with self._threads(selection):
             return self._fits(selection).head(list(self._images))
+
+    def eliminate(self, pool: Sequence[Candidate], most: int) -> Elimination:
+        """Backward elimination on what is always fit on, or on all parts where there is no validation split.
+
+        At most `_ROWS` rows are fit on, weighing as they were sampled.
+        """
+        always = [part for part in self._images if part < 0]
+        images = np.concatenate([self._images[part] for part in always or self._images])
+        images = images[:: max(1, len(images) * self._bank.development.rows // _ROWS)]
+
+        def features(candidate: Candidate) -> Array:
+            found = self._bank[candidate].features[images].astype(np.float32)
+            return np.asarray(found.reshape(-1, found.shape[-1]))
+
+        return eliminate(pool, features, self._readout.targets(self._bank.development, images), most)
 
     def _outputs(self, selection: Selection) -> Iterator[Float32[np.ndarray, "rows outputs"]]:
         fits = self._fits(selection)
