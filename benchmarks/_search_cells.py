@@ -211,12 +211,15 @@ class _MemoryBank:
     def __init__(self, stored: _Stored, development: DevelopmentSet) -> None:
         self.development, self._stored = development, stored
         self._images = np.array(development.identity["images"])
+        self._made: dict[Candidate, Any] = {}
 
     def __getitem__(self, candidate: Candidate) -> Any:
-        raw = self._stored.raw_channels[candidate]
-        features = self._stored.features[candidate][self._images]
-        statistics = Standardiser(torch.zeros(raw), torch.ones(raw), None)
-        return SimpleNamespace(candidate=candidate, features=features, standardiser=statistics)
+        if candidate not in self._made:
+            raw = self._stored.raw_channels[candidate]
+            features = self._stored.features[candidate][self._images]
+            statistics = Standardiser(torch.zeros(raw), torch.ones(raw), None)
+            self._made[candidate] = SimpleNamespace(candidate=candidate, features=features, standardiser=statistics)
+        return self._made[candidate]
 
 
 def _in_memory(stored: _Stored, development: DevelopmentSet) -> _MemoryBank:

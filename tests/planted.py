@@ -47,6 +47,13 @@ def value(selection: Selection) -> float:
     return float(union.mean()) - 0.01 * float(np.std([weight for _, weight in selection.members]))
 
 
+def similarity(size: int = 40) -> np.ndarray:
+    """What features would tell without a label: how far candidates cover the same places."""
+    vectors = np.array([covered(candidate) for candidate in pool(size)], dtype=float)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors @ vectors.T)
+
+
 @dataclass
 class SyntheticProbe:
     """Scores by `value` and remembers what it was asked."""

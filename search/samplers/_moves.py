@@ -15,8 +15,8 @@ Array = np.ndarray[Any, Any]
 Members = Mapping[int, float]
 """Positions in the pool with weights."""
 
-_FACTORS = (0.4, 0.65, 1.5, 2.5)
-"""That a weight is multiplied by."""
+_FACTORS = (4, 3.0)
+"""How many factors a weight is multiplied by, drawn log-uniformly up to the second number or its inverse."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ class Moves:
         self._at = {candidate: position for position, candidate in enumerate(pool)}
         self._timesteps = sorted({candidate.timestep for candidate in pool})
 
-    def around(self, parent: Members, offered: Int[np.ndarray, "offered"], *, weights: bool) -> Iterator[Family]:
+    def around(
+        self, parent: Members, offered: Int[np.ndarray, "offered"], *, weights: np.random.Generator | None
+    ) -> Iterator[Family]:
         """Add, swap, drop, retime one member or all, and if wanted change a weight; `offered` may come in."""
         fresh = offered[~np.isin(offered, list(parent))]
         if len(parent) < self._most:
@@ -93,9 +95,10 @@ class Moves:
                 yield Family(rest, np.array(siblings), "retime")
             if rest:
                 yield Family(rest, None, "drop")
-                if weights:
-                    for factor in _FACTORS:
-                        yield Family({**parent, gone: parent[gone] * factor}, None, "reweight")
+                if weights is not None:
+                    count, largest = _FACTORS
+                    for factor in largest ** weights.uniform(-1.0, 1.0, count):
+                        yield Family({**parent, gone: parent[gone] * float(factor)}, None, "reweight")
         yield from self._all_retimed(parent)
 
     def _all_retimed(self, parent: Members) -> Iterator[Family]:

@@ -195,7 +195,7 @@ class SiftSampler(BaseSampler):
         found = [Family({}, _some(self._singles, _OFFERED // 5, rng), "single")]
         for parent in parents:
             offered = _some(self._singles, count, rng)
-            found += self._moves.around(self._known.members(parent), offered, weights=weights)
+            found += self._moves.around(self._known.members(parent), offered, weights=rng if weights else None)
         return [family for family in found if len(family)]
 
     def _anything(self, history: History, pending: frozenset[Selection], rng: np.random.Generator) -> Selection:
