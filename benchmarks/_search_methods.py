@@ -23,8 +23,8 @@ from diffsift.spaces import Candidate, Selection
 
 Array = np.ndarray[Any, Any]
 OURS = "sift"
-_REPEATS = 3
-"""Proposals per evaluation, at most: one that was evaluated before costs no evaluation."""
+_REPEATS = 50
+"""Proposals in a row that were evaluated before, which costs no evaluation, until a method counts as ended."""
 
 
 class SpentError(BaseException):
@@ -91,9 +91,12 @@ def by_sampler(kind: str) -> Callable[[Cell, Meter, int], None]:
             warm_starts = [*([left] if left else []), *warm_starts]
         sampler = make_sampler(kind, space, seed=seed, finished=0, similarity=cell.similarity, warm_starts=warm_starts)
         study = optuna.create_study(direction="maximize", sampler=sampler)
-        for _ in range(_REPEATS * meter.budget):
+        repeated = 0
+        while repeated < _REPEATS:
             trial = study.ask()
+            before = len(meter.curve)
             study.tell(trial, meter.score(space.suggest(trial)))
+            repeated = 0 if len(meter.curve) > before else repeated + 1
 
     return run
 

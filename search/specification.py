@@ -58,4 +58,9 @@ class StudySpecification(BaseModel):
             raise ValueError(f"warm_start needs the sampler sift, but it is {self.sampler}")
         if self.name in self.warm_start:
             raise ValueError("warm_start must name other studies than this one")
+        if self.sampler == "cmaes" and len(self.objectives) > 1:
+            raise ValueError(
+                f"objectives must be [score] with the sampler cmaes, which has one objective, but got "
+                f"{list(self.objectives)}"
+            )
         return self

@@ -11,7 +11,7 @@ import scipy.linalg
 from diffsift.objectives.probes._elimination import eliminate
 from diffsift.spaces import Candidate
 
-ROWS, CLASSES = 3000, 5
+ROWS, CLASSES = 1500, 5
 
 
 def suppressed(size: int, seed: int) -> tuple[dict[Candidate, Any], Any, set[Candidate]]:
