@@ -13,7 +13,7 @@ from diffsift import __version__
 from diffsift.backbones import resolve_device, resolve_dtype
 from diffsift.errors import SpecificationError
 from diffsift.finish import finish
-from diffsift.objectives import Probe, TestResult
+from diffsift.objectives import TestResult
 from diffsift.objectives.datasets import Dataset
 from diffsift.objectives.similarity import similarity
 from diffsift.pictures import report_pictures
@@ -183,7 +183,7 @@ def _search(
         say(f"warm start  {note}")
     warm = [selection for rule in (PAPER, OLDER) for selection in prepared.by_rule(rule)]
     if specification.study.sampler == "sift" and ledger.evaluated(name) < _BEGUN:
-        warm = [*_left_by_elimination(prepared.probe, space, say), *warm]
+        warm = [*_left_by_elimination(prepared, space, say), *warm]
     study = SearchStudy(
         specification.study.storage or place.study_url,
         specification.study,
@@ -220,14 +220,16 @@ def _search(
     return study, log, records
 
 
-def _left_by_elimination(probe: Probe, space: SearchSpace, say: Say) -> list[Selection]:
+def _left_by_elimination(prepared: Prepared, space: SearchSpace, say: Say) -> list[Selection]:
     """What backward elimination leaves of the pool, within the limits; nothing where the probe fits nothing."""
     most = space.limits.activations
-    found = probe.eliminate(space.pool, most)
+    found = prepared.probe.eliminate(space.pool, most)
     if found is None or not found.solves:
         return []
     left = space.repaired(dict.fromkeys(found.survivors[:most], 1.0))
-    say(f"elimination {found.solves} sets solved on labels, beside the trials; what is left: {left}")
+    note = f"{found.solves} sets solved on labels, beside the trials; what is left: {left}"
+    say(f"elimination {note}")
+    prepared.warnings.append(f"backward elimination: {note}")
     return [left]
 
 

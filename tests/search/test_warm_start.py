@@ -123,7 +123,10 @@ def test_warm_starts_are_proposed_first(tmp_path: Path) -> None:
     ("fields", "message"),
     [
         ({"warm_start": ["old"], "sampler": "tpe"}, "warm_start needs the sampler sift, but it is tpe"),
-        ({"objectives": ["score", "passes"], "sampler": "cmaes"}, r"objectives must be \[score\] with the sampler cmaes"),
+        (
+            {"objectives": ["score", "passes"], "sampler": "cmaes"},
+            r"objectives must be \[score\] with the sampler cmaes",
+        ),
         ({"warm_start": ["s"]}, "warm_start must name other studies than this one"),
     ],
 )
