@@ -6,6 +6,7 @@ from .development import DevelopmentSet
 from .probes import Probe, RidgeHead, RidgeProbe, Score
 from .registry import known_tasks, objective_named, register_objective
 from .segmentation import SegmentationObjective
+from .several import SeveralObjective, make_objective
 from .specification import (
     AnyTaskSpecification,
     BankSpecification,
@@ -35,9 +36,11 @@ __all__ = [
     "RidgeProbe",
     "Score",
     "SegmentationObjective",
+    "SeveralObjective",
     "TaskSpecification",
     "TestResult",
     "known_tasks",
+    "make_objective",
     "objective_named",
     "register_objective",
 ]

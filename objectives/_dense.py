@@ -26,8 +26,8 @@ def batches(samples: Sequence[Sample], size: int, progress: bool) -> Iterator[li
 
 def head_of(contender: Contender) -> RidgeHead:
     """The contender's fitted head."""
-    if contender.head is None:
-        raise ValueError(f"{contender.name} must have a fitted head, but has none.")
+    if not isinstance(contender.head, RidgeHead):
+        raise ValueError(f"{contender.name} must have a fitted head, but has {contender.head}.")
     return contender.head
 
 

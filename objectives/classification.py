@@ -9,10 +9,10 @@ import torch
 
 from diffsift.spaces import Shelf, sample_map
 
-from ._base import SHOWN, Answers, Array, Contender, Objective, Protocol, TestResult, data_digest, groups_of
+from ._base import SHOWN, Answers, Array, Contender, Objective, Protocol, TestResult, data_digest
 from ._dense import batches, captured, head_of, needed_by
 from ._opening import check_splits, open_dataset, searched_on
-from .bank import Bank
+from .bank import BankView
 from .datasets import Dataset, Sample
 from .development import DevelopmentSet, development_set, pooling_side
 from .locations import grid_points
@@ -60,7 +60,7 @@ class ClassificationObjective(Objective):
         check_splits(self._dataset)
         return development_set(self._dataset, self._bank, folds=self._task.folds)
 
-    def probe(self, bank: Bank) -> RidgeProbe:
+    def probe(self, bank: BankView) -> RidgeProbe:
         return RidgeProbe(bank, self._probe, ClassReadout(self.metric))
 
     def test(
@@ -88,7 +88,7 @@ class ClassificationObjective(Objective):
         results = {name: np.concatenate(entries) for name, entries in counts.items()}
         reported = (Accuracy(), BalancedAccuracy())
         measures = {name: {m.name: m.value(entries) for m in reported} for name, entries in results.items()}
-        return TestResult(results, measures, shown, {}, groups_of(groups))
+        return TestResult(results, measures, shown, {}, tuple(groups))
 
     def answers(self, sample: Sample) -> Answers:
         return Answers(grid_points(pooling_side(self._bank)), np.array([int(sample.label)]), pooled=True)

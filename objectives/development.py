@@ -57,11 +57,14 @@ class DevelopmentSet:
         weights: pixels that each point stands for (the inverse of its expected count); 1 each for a regular grid.
         fold: per image, the fold in which it is held out; `ALWAYS_FIT` for images that are only fit on.
         training: per image, whether statistics may be fit on it.
+        groups: per image, what is resampled together for intervals.
         class_names: by class id.
         identity: JSON that names the content: equal exactly when everything above is equal.
         matching: what correspondence needs besides; None for other tasks.
         notes: what a user should know of the data, in words.
         pooled: whether the mean of an image's features over its points is all that is used of them.
+        parts: where several data sets are joined, the development set of each, in the order of their images. Then
+            answers are in the parts alone, and `labels` holds none.
     """
 
     samples: LazySamples
@@ -70,11 +73,26 @@ class DevelopmentSet:
     weights: Float32[np.ndarray, "images points"]
     fold: Int[np.ndarray, "images"]
     training: Bool[np.ndarray, "images"]
+    groups: Sequence[str]
     class_names: tuple[str, ...]
     identity: dict[str, Any]
     matching: Matching | None = None
     pooled: bool = False
     notes: tuple[str, ...] = ()
+    parts: tuple[DevelopmentSet, ...] = ()
+
+    @property
+    def part(self) -> Int[np.ndarray, "images"]:
+        """Per image, the position of its data set among `parts`; 0 where there is one data set."""
+        sizes = [len(part.samples) for part in self.parts] or [len(self.samples)]
+        return np.repeat(np.arange(len(sizes)), sizes)
+
+    def in_turn(self, images: Int[np.ndarray, "some"]) -> Int[np.ndarray, "some"]:
+        """Images in their order, but so that data sets take turns: of the first few, each gives equally many."""
+        part, rank = self.part[images], np.zeros(len(images), dtype=np.int64)
+        for number in np.unique(part):
+            rank[part == number] = np.arange((part == number).sum())
+        return images[np.lexsort((part, rank))]
 
     @property
     def rows(self) -> int:
@@ -144,6 +162,7 @@ def development_set(
         weights=drawn.weights,
         fold=fold,
         training=np.arange(len(samples)) < len(train),
+        groups=drawn.groups,
         class_names=dataset.class_names,
         identity={"data": dataset.identity(), "locations": drawn.identity},
         matching=drawn.matching,

@@ -122,8 +122,7 @@ def places_of(
 def _usable(folder: Path, names: Sequence[str], images: ImageSet) -> EntryFolder | None:
     """The oldest entry whose statistics may be used for this data set.
 
-    They may where all images they are fit on are training images here too, and where these are at least half as many
-    as a new fit would take. So entries outlive that images are added, and a data set finds the same ones each time.
+    See `ImageSet.represented_by`. So entries outlive that images are added, and a data set finds the same each time.
     """
     found = []
     for name in names:
@@ -132,9 +131,7 @@ def _usable(folder: Path, names: Sequence[str], images: ImageSet) -> EntryFolder
             description = entry.describe()
         except DamagedEntryError:
             continue
-        if description is None or not images.training.issuperset(description.fit):
-            continue
-        if 2 * len(description.fit) >= len(images.fresh_fit):
+        if description is not None and images.represented_by(description.fit):
             found.append((description.created, name, entry))
     return min(found)[2] if found else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from jaxtyping import Float32
 from diffsift.spaces import Candidate, Selection
 
 from ..metrics import Metric
+
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -34,19 +36,35 @@ class RidgeHead:
     intercept: Float32[np.ndarray, "outputs"]
 
 
+@dataclass(frozen=True)
+class HeadPerDataSet:
+    """What a probe on several data sets has fit: a head for each, or None where nothing is fit."""
+
+    heads: tuple[Head, ...]
+
+
+Head = RidgeHead | HeadPerDataSet | None
+
+
 class Probe(ABC):
-    """Scores selections on a bank."""
+    """Scores selections on a bank.
+
+    Attributes:
+        metric: of the results.
+        groups: per result of `held_out`, what is resampled together for intervals.
+    """
 
     metric: Metric
+    groups: Sequence[str]
 
     @abstractmethod
     def score(self, selection: Selection) -> Score:
         """The selection's score on held-out images."""
 
     @abstractmethod
-    def held_out(self, selection: Selection) -> np.ndarray[Any, Any]:
+    def held_out(self, selection: Selection) -> Array:
         """Results of the metric for each held-out image: what paired comparisons are made from."""
 
     @abstractmethod
-    def fit(self, selection: Selection) -> RidgeHead | None:
+    def fit(self, selection: Selection) -> Head:
         """The head for the test split, fit on all development images; None where nothing is fit."""

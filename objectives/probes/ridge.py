@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from diffsift.spaces import Selection, block_scale
 
-from ..bank import Bank, Entry
+from ..bank import BankView, Entry
 from ..specification import ProbeSpecification
 from ._base import Probe, RidgeHead, Score
 from ._readout import ClassReadout, Readout
@@ -47,7 +47,7 @@ class RidgeProbe(Probe):
 
     def __init__(
         self,
-        bank: Bank,
+        bank: BankView,
         specification: ProbeSpecification,
         readout: Readout | None = None,
         *,
@@ -58,6 +58,7 @@ class RidgeProbe(Probe):
         self._readout = readout or ClassReadout()
         self.metric = self._readout.metric
         self._images = {part: np.flatnonzero(development.fold == part) for part in np.unique(development.fold)}
+        self.groups = [development.groups[int(image)] for fold in development.folds for image in self._images[fold]]
         emphasis = development.weights.astype(np.float64) ** (1.0 - specification.balance)
         self._emphasis = (emphasis / emphasis.mean()).astype(np.float32)
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()

@@ -39,6 +39,7 @@ class ReferenceProbe(Probe):
         metric: of the results.
         folds: which images are fit on and which are scored.
         head: makes a new head.
+        groups: of all images, by position.
         classes: how many; 0 for values.
         seed: of what the head draws.
         device: that networks are trained on.
@@ -53,6 +54,7 @@ class ReferenceProbe(Probe):
         folds: Sequence[Fold],
         head: Callable[[], ReferenceHead],
         *,
+        groups: Sequence[str],
         classes: int,
         seed: int = 0,
         device: str | torch.device = "cpu",
@@ -60,6 +62,7 @@ class ReferenceProbe(Probe):
         self.metric = metric
         self._maps, self._result, self._folds, self._head = maps, result, tuple(folds), head
         self._classes, self._seed, self._device = classes, seed, torch.device(device)
+        self.groups = [groups[int(image)] for fold in folds for image in fold.held_out]
         used = np.unique(np.concatenate([np.concatenate([fold.fit, fold.held_out]) for fold in folds]))
         self._answers = {int(image): answers(int(image)) for image in used}
 
