@@ -208,7 +208,9 @@ def _search(
     records = study.records()
     best = study.best()
     distinct = len({record.selection for record in records})
-    say(f"search      {distinct} distinct selections, best on validation {best.score:.4f}: {best.selection}")
+    error = prepared.probe.sampling_error(best.selection)
+    sampled = "" if error is None else f" (sampled locations: standard error {error:.4f})"
+    say(f"search      {distinct} distinct selections, best on validation {best.score:.4f}{sampled}: {best.selection}")
     return study, log, records
 
 

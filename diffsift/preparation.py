@@ -16,6 +16,7 @@ from diffsift.measuring import MEASURED_IMAGES, measured_once
 from diffsift.objectives import Bank, Objective, Probe, make_objective
 from diffsift.objectives.bank import image_tensors
 from diffsift.objectives.development import DevelopmentSet
+from diffsift.protocols import departures
 from diffsift.spaces import (
     Candidate,
     Decision,
@@ -111,6 +112,9 @@ class Prepared:
 def prepare(specification: Specification, place: Workspace, progress: bool, say: Say) -> Prepared:
     """Load models and data; everything that can be refused is refused here, before long work."""
     objective = make_objective(specification.data_sets, specification.task, specification.bank, specification.probe)
+    if specification.protocol is not None:
+        differing = departures(specification.protocol, specification.model_dump(mode="json"))
+        say(f"protocol    {specification.protocol}{', but ' if differing else ''}{'; '.join(differing)}")
     development = objective.load()
     for note in development.notes:
         say(f"data        {note}")

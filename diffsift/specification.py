@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
@@ -21,6 +21,7 @@ from diffsift.objectives.specification import (
     TaskSpecification,
     task_model,
 )
+from diffsift.protocols import with_protocol
 from diffsift.search.specification import StudySpecification
 from diffsift.spaces.specification import FilterSpecification, LimitsSpecification
 from diffsift.tracking.specification import TrackingSpecification
@@ -56,6 +57,9 @@ class Specification(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    protocol: Literal["ddpm-segmentation", "dift", "probe3d"] | None = Field(
+        None, description="a protocol of the literature that sets fields which are not given"
+    )
     model: ModelSpecification
     further_models: dict[ShortName, ModelSpecification] = Field(
         default={}, description="other models in the same search, by a short name"
@@ -79,9 +83,12 @@ class Specification(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _share_fields(cls, values: Any) -> Any:
-        """Give further models what holds for all, and refuse what contradicts it."""
-        if not isinstance(values, dict) or not isinstance(values.get("further_models"), dict):
+    def _fill_in(cls, values: Any) -> Any:
+        """Set what a protocol sets, give further models what holds for all, and refuse what contradicts either."""
+        if not isinstance(values, dict):
+            return values
+        values = with_protocol(values)
+        if not isinstance(values.get("further_models"), dict):
             return values
         main = values.get("model")
         given = main if isinstance(main, dict) else {}

@@ -82,7 +82,7 @@ class Protocol:
     def __str__(self) -> str:
         return (
             f"{self.metric}, {self.averaging}; search: {self.search}, {self.sampling}; final table: "
-            f"{self.resolution} of the {self.split} split; 95 % percentile bootstrap intervals over images or their groups"
+            f"{self.resolution} of the {self.split} split; 95 % percentile bootstrap intervals over images or groups"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -141,12 +141,13 @@ def _key(
 ) -> dict[str, Any]:
     """Everything that shapes a feature, the images and their points left out."""
     development, specification = images.development, images.specification
+    sharing = "one for all images" if identity.get("noise_shared") else "per image, from its content"
     return {
         "format": FORMAT,
         "backbone": identity,
         "activation": activation.name,
         "timestep": timestep,
-        "noise": {"seed": noise_seed, "sharing": "per image, from its content"},
+        "noise": {"seed": noise_seed, "sharing": sharing},
         "points": {"per_image": int(development.points.shape[1]), "pooled": development.pooled},
         "max_channels": specification.max_channels,
         "fit": {"images": specification.fit_images, "seed": specification.seed},

@@ -65,6 +65,10 @@ class Probe(ABC):
     def held_out(self, selection: Selection) -> Array:
         """Results of the metric for each held-out image: what paired comparisons are made from."""
 
+    def sampling_error(self, selection: Selection) -> float | None:
+        """Standard error that the score has from sampled locations alone; None where nothing is sampled."""
+        return None
+
     @abstractmethod
     def fit(self, selection: Selection) -> Head:
         """The head for the test split, fit on all development images; None where nothing is fit."""

@@ -34,5 +34,11 @@ class SeveralProbe(Probe):
     def held_out(self, selection: Selection) -> Array:
         return pack_results([probe.held_out(selection) for probe in self._probes])
 
+    def sampling_error(self, selection: Selection) -> float | None:
+        """That of the mean: the data sets' locations are drawn independently."""
+        errors = [probe.sampling_error(selection) for probe in self._probes]
+        known = [error for error in errors if error is not None]
+        return float(np.sqrt(np.square(known).sum()) / len(errors)) if len(known) == len(errors) else None
+
     def fit(self, selection: Selection) -> HeadPerDataSet:
         return HeadPerDataSet(tuple(probe.fit(selection) for probe in self._probes))

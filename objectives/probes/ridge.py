@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -75,15 +76,38 @@ class RidgeProbe(Probe):
         """Results of each held-out image, fold after fold: what paired comparisons are made from."""
         return np.concatenate(list(self._held_out(selection)))
 
+    def sampling_error(self, selection: Selection, *, draws: int = 100, seed: int = 0) -> float | None:
+        """Standard error of the score as an estimate of that of the same heads at all pixels of the same images.
+
+        A bootstrap over the locations of each image, which were drawn independently. None for pooled features.
+        """
+        development = self._bank.development
+        if development.pooled:
+            return None
+        folds, rng = list(self._outputs(selection)), np.random.default_rng(seed)
+        count = int(development.weights.shape[1])
+        values = []
+        for _ in range(draws):
+            how_often = rng.multinomial(count, np.full(count, 1 / count), size=len(development.weights))
+            resampled = replace(development, weights=development.weights * how_often.astype(np.float32))
+            results = [self._readout.results(resampled, images, outputs) for images, outputs in folds]
+            values.append(self.metric.value(np.concatenate(results)))
+        return float(np.std(values, ddof=1))
+
     def _held_out(self, selection: Selection) -> Iterator[Array]:
         """Per fold, the results of its held-out images."""
+        for images, outputs in self._outputs(selection):
+            yield self._readout.results(self._bank.development, images, outputs)
+
+    def _outputs(self, selection: Selection) -> Iterator[tuple[Array, Array]]:
+        """Per fold, its held-out images and the outputs at their locations."""
         with threadpool_limits(self._threads(selection)):
             for fold in self._bank.development.folds:
                 head = self._solve(selection, [part for part in self._images if part != fold])
                 outputs = head.intercept + sum(
                     self._features(self._bank[candidate], fold) @ weights for candidate, weights in head.weights.items()
                 )
-                yield self._readout.results(self._bank.development, self._images[fold], outputs)
+                yield self._images[fold], outputs
 
     def fit(self, selection: Selection) -> RidgeHead:
         """The probe fit on all development images, for the test split."""
