@@ -96,7 +96,7 @@ class Answers:
     Attributes:
         points: (x, y) in [0, 1] of every place that counts.
         targets: class ids or values: one per point, or one for the whole image.
-        pooled: whether the mean of the features over the points answers for the whole image.
+        pooled: whether one feature, pooled over the points, answers for the whole image.
     """
 
     points: Array

@@ -1,4 +1,4 @@
-"""A class for every image, from features averaged over a regular grid of locations."""
+"""A class for every image, from features pooled over a regular grid of locations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from diffsift.spaces import Shelf, sample_map
+from diffsift.spaces import Shelf, pool, sample_map
 
 from ._base import SHOWN, Answers, Array, Contender, Objective, Protocol, TestResult, data_digest
 from ._dense import batches, captured, head_of, needed_by
@@ -22,7 +22,7 @@ from .specification import BankSpecification, ClassificationSpecification, DataS
 
 
 class ClassificationObjective(Objective):
-    """Image classification with a ridge probe on one-hot classes, of features averaged over each image."""
+    """Image classification with a ridge probe on one-hot classes, of features pooled over each image; see `pool`."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class ClassificationObjective(Objective):
             averaging="from counts over the whole split",
             resolution="all images",
             sampling=(
-                f"features averaged over a regular grid of {side} x {side} places; "
+                f"features pooled over a regular grid of {side} x {side} places; "
                 f"ridge penalty {self._probe.regularisation:g}, balance {self._probe.balance:g}"
             ),
             data=data_digest(self._dataset),
@@ -75,11 +75,12 @@ class ClassificationObjective(Objective):
             groups.extend(sample.group for sample in batch)
             outputs = {c.name: torch.from_numpy(head_of(c).intercept).repeat(len(batch), 1) for c in contenders}
             for candidate, feature_map in captured(batch, needed_by(contenders), shelf, noise_seed):
-                pooled = sample_map(feature_map, grid.expand(len(batch), -1, -1)).mean(1)
+                sampled = sample_map(feature_map, grid.expand(len(batch), -1, -1))
                 for contender in contenders:
                     if candidate in contender.standardisers:
                         weights = torch.from_numpy(head_of(contender).weights[candidate])
-                        outputs[contender.name] += contender.standardisers[candidate].apply(pooled) @ weights
+                        standardised = contender.standardisers[candidate].apply(sampled)
+                        outputs[contender.name] += pool(standardised, candidate.activation) @ weights
             truth = np.array([int(sample.label) for sample in batch])
             for name, scores in outputs.items():
                 matrices = np.zeros((len(batch), len(self.class_names), len(self.class_names)))

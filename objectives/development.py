@@ -62,7 +62,7 @@ class DevelopmentSet:
         identity: JSON that names the content: equal exactly when everything above is equal.
         matching: what correspondence needs besides; None for other tasks.
         notes: what a user should know of the data, in words.
-        pooled: whether the mean of an image's features over its points is all that is used of them.
+        pooled: whether one feature of an image, pooled over its points, is all that is used of them.
         parts: where several data sets are joined, the development set of each, in the order of their images. Then
             answers are in the parts alone, and `labels` holds none.
     """
@@ -96,7 +96,7 @@ class DevelopmentSet:
 
     @property
     def rows(self) -> int:
-        """Features per image: one per point, or one in all where they are averaged."""
+        """Features per image: one per point, or one in all where they are pooled."""
         return 1 if self.pooled else int(self.points.shape[1])
 
     @property

@@ -2,7 +2,7 @@
 
 from .catalogue import activation_named, catalogue, in_scope, read_activations
 from .filters import Decision, NamePatternFilter, PropertyFilter, StructuralFilter, apply_filters, rules_for
-from .fusion import Standardiser, block_scale, resample_map, sample_map
+from .fusion import Standardiser, block_scale, pool, pooling, resample_map, sample_map
 from .measured import MeasuredFilter, capacity
 from .properties import Properties, measure_properties
 from .rules import PAPER_SELECTIONS, older_practice, paper_choice
@@ -34,6 +34,8 @@ __all__ = [
     "measure_properties",
     "older_practice",
     "paper_choice",
+    "pool",
+    "pooling",
     "read_activations",
     "resample_map",
     "rules_for",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffsift.backbones import Activation
-from diffsift.spaces import Candidate, Standardiser
+from diffsift.spaces import Candidate, Standardiser, pooling
 
 from ._entry import FORMAT, DamagedEntryError, Description, EntryFolder, entry_name, family_of, not_finite
 from ._images import ImageSet
@@ -141,6 +141,9 @@ def _key(
 ) -> dict[str, Any]:
     """Everything that shapes a feature, the images and their points left out."""
     development, specification = images.development, images.specification
+    pooled: bool | str = development.pooled
+    if pooled and pooling(activation.name) != "mean":
+        pooled = pooling(activation.name)
     sharing = "one for all images" if identity.get("noise_shared") else "per image, from its content"
     return {
         "format": FORMAT,
@@ -148,7 +151,7 @@ def _key(
         "activation": activation.name,
         "timestep": timestep,
         "noise": {"seed": noise_seed, "sharing": sharing},
-        "points": {"per_image": int(development.points.shape[1]), "pooled": development.pooled},
+        "points": {"per_image": int(development.points.shape[1]), "pooled": pooled},
         "max_channels": specification.max_channels,
         "fit": {"images": specification.fit_images, "seed": specification.seed},
     }

@@ -124,6 +124,5 @@ class ReferenceProbe(Probe):
 
 
 def _features(features: SelectionFeatures, image: int, answers: Answers) -> torch.Tensor:
-    """At the places of an image's answers; their mean where one answer holds for the whole image."""
-    found = features.of_image(image, answers.points)
-    return found.mean(0, keepdim=True) if answers.pooled else found
+    """At the places of an image's answers; pooled where one answer holds for the whole image."""
+    return features.pooled(image, answers.points) if answers.pooled else features.of_image(image, answers.points)
