@@ -109,7 +109,7 @@ def test_a_selection_is_scored_with_intervals_by_group(tiny_pipeline: Path, tmp_
                 file.rename(file.with_name(f"clip{number // 3}_{number}.png"))
         stems = [f"clip{number // 3}_{number}" for number in range(tiny.IMAGES)]
         (data / "split.json").write_text(json.dumps({"train": stems[:3], "validation": stems[3:9], "test": stems[9:]}))
-        values[name] = specification(tiny_pipeline, data, study={"name": name})
+        values[name] = specification(tiny_pipeline, data, study={"name": name, "trials": 2})
         values[name]["data"] = {
             "kind": "folder",
             "images": str(data / "images"),

@@ -92,8 +92,8 @@ def test_points_on_and_beyond_the_edge_repeat_it() -> None:
     assert sample_map(feature_map, corners).flatten().tolist() == [0, 1, 2, 3]
 
 
-def test_an_image_is_pooled_by_the_mean_and_attention_maps_by_the_largest() -> None:
+def test_an_image_is_pooled_by_the_mean_and_attention_maps_by_the_spread() -> None:
     features = torch.tensor([[[1.0, -1.0], [2.0, -3.0], [6.0, -2.0]]])
     assert pool(features, "up-level0-repeat0-res-out").tolist() == [[3.0, -2.0]]
     for name in ("up-level0-repeat0-vit-block0-self-map", "up-cross-map", "block7-map", "single3-map"):
-        assert pool(features, name).tolist() == [[6.0, -1.0]]
+        torch.testing.assert_close(pool(features, name), torch.tensor([[14 / 3, 2 / 3]]).sqrt())
