@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from diffsift.spaces import Selection
@@ -24,6 +25,7 @@ class Mirror:
 
     Args:
         space: of the study.
+        directions: of its objectives, the score first.
 
     Attributes:
         scores: of all finished selections.
@@ -31,9 +33,9 @@ class Mirror:
         best: the highest score.
     """
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: SearchSpace, directions: Sequence[StudyDirection]) -> None:
         self._space = space
-        self._study = optuna.create_study(storage=InMemoryStorage(), direction="maximize")
+        self._study = optuna.create_study(storage=InMemoryStorage(), directions=directions)
         self._pending: dict[Selection, int] = {}
         self.scores: dict[Selection, float] = {}
         self.finished = 0

@@ -62,10 +62,11 @@ class Placed:
 
     def products(self, other: Placed) -> Float[np.ndarray, "selections others"]:
         """<P_S, P_T> with every one of the others."""
-        return sum(
+        found = sum(
             self.squares[:, member, None] * other.inner.T[self.positions[:, member]]
             for member in range(self.positions.shape[1])
-        )  # type: ignore[return-value]
+        )
+        return np.asarray(found)
 
 
 @dataclass(frozen=True)
