@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,21 @@ import tiny
 import yaml
 from typer.testing import CliRunner
 
+from diffsift.backbones import PipelineBackbone
 from diffsift.cli import app
-from diffsift.errors import StudyError
+from diffsift.errors import SpecificationError, StudyError
 from diffsift.job import select
+from diffsift.objectives import Bank, make_objective
+from diffsift.objectives.datasets import DigitScenes
 from diffsift.objectives.metrics import RatioMetric
+from diffsift.picking import pick
 from diffsift.scoring import score_file
 from diffsift.search.confirmation import decide_weights
 from diffsift.spaces import Candidate, Selection
+from diffsift.stored import stored_specification
+from diffsift.tracking import Ledger, open_database
+from diffsift.workers import join
+from diffsift.workspace import Workspace
 
 SCENES = {"kind": "digit-scenes", "train": 12, "validation": 8, "test": 8}
 OTHER = {"kind": "digit-scenes", "train": 14, "validation": 0, "test": 9, "seed": 5}
@@ -70,6 +79,41 @@ def test_a_selection_is_scored_on_both_data_sets(searched: tuple[Path, str], pro
         again = score_file(folder / "both.json", probe=probe, split="test", say=lambda line: None, **options)
         assert again.images == 8 + 9
         assert again.value == pytest.approx(before, rel=1e-4)
+
+
+def test_a_worker_scores_on_both_data_sets_without_model_and_images(
+    searched: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Workspace.at(shutil.copytree(searched[0] / "workspace", tmp_path / "workspace"))
+    monkeypatch.setattr(DigitScenes, "split", None)
+    monkeypatch.setattr(PipelineBackbone, "__init__", None)
+    specification = stored_specification("both", place)
+    with Ledger(open_database(place.study_url)) as ledger:
+        before = ledger.evaluations("both")
+        ledger.set_runtime("both", specification.with_runtime(trials=8).model_dump(mode="json"))
+    join("both", workspace=place.folder, progress=False, say=lambda line: None)
+    with Ledger(open_database(place.study_url)) as ledger:
+        after = ledger.evaluations("both")
+    assert len(after) == 8
+    assert {len(entry.fold_scores) for entry in after} == {len(before[0].fold_scores)} == {1 + 3}
+    bank = Bank.reopened(place.shared("both"), place.bank, specification.bank, noise_seed=0, batch_size=1)
+    parts = (specification.data_sets, specification.task, specification.bank, specification.probe)
+    probe = make_objective(*parts).probe(bank)
+    assert [probe.score(entry.selection).value for entry in after] == [entry.score for entry in after]
+
+
+def test_data_that_are_in_python_alone_keep_a_study_to_one_process(tiny_pipeline: Path, tmp_path: Path) -> None:
+    values = specification(tiny_pipeline, tmp_path, further_data={"other": {"kind": "python"}}, study={"workers": 2})
+    with pytest.raises(SpecificationError, match=r"study\.workers must be 1 with data from Python, but got 2"):
+        select(values, workspace=tmp_path, out=tmp_path / "both.json", progress=False)
+
+
+def test_a_pick_says_how_both_data_sets_are_scored(searched: tuple[Path, str], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"workspace": searched[0] / "workspace", "progress": False, "say": lambda line: None}
+    found = pick("both", channels=10_000, out=tmp_path / "picked.json", **options)
+    about = json.loads(found.file.read_text())["about"]
+    assert about["validation_score"] == {"metric": "mean IoU, mean over 2 data sets", "value": found.record.score}
+    assert "then the mean over 2 data sets" in about["protocol"]
 
 
 def test_a_study_keeps_its_data_sets(searched: tuple[Path, str], tiny_pipeline: Path) -> None:

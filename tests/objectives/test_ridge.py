@@ -22,7 +22,7 @@ from diffsift.objectives import (
     TaskSpecification,
 )
 from diffsift.objectives.metrics import Accuracy, confusion, mean_iou
-from diffsift.objectives.probes import PENALTIES, ClassReadout
+from diffsift.objectives.probes import PENALTIES, ClassReadout, fast_probe
 from diffsift.objectives.probes._folds import parts_of
 from diffsift.objectives.specification import FolderSpecification
 from diffsift.spaces import Candidate, Selection, activation_named, block_scale, catalogue
@@ -228,12 +228,13 @@ def test_folds_hold_every_image_out_once(bank: Bank) -> None:
     assert len(score.folds) == 3
 
 
+@pytest.mark.parametrize("kind", ["ridge", "knn"])
 def test_the_error_of_sampling_is_that_of_binomial_counts(
-    tiny_data: Path, tiny_backbone: PipelineBackbone, tmp_path: Path
+    tiny_data: Path, tiny_backbone: PipelineBackbone, tmp_path: Path, kind: str
 ) -> None:
     """Locations drawn uniformly, scored by accuracy: hits are binomial in each image, which weighs as its pixels."""
     held_out = filled(tiny_data, tiny_backbone, tmp_path, (0.6, 0.0, 0.4), balance=0.0)
-    probe = RidgeProbe(held_out, ProbeSpecification(), ClassReadout(Accuracy()))
+    probe = fast_probe(held_out, ProbeSpecification.model_validate({"kind": kind}), ClassReadout(Accuracy()))
     counts = probe.held_out(SELECTIONS[1])
     pixels = counts.sum((1, 2))
     share = np.trace(counts, axis1=1, axis2=2) / pixels

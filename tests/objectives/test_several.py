@@ -32,6 +32,7 @@ from diffsift.objectives.metrics import (
     pack_groups,
     pack_results,
 )
+from diffsift.objectives.similarity import _places_of, similarity
 from diffsift.objectives.specification import DigitScenesSpecification, FolderSpecification
 from diffsift.spaces import Candidate, Selection, activation_named, block_scale, catalogue, sample_map
 from diffsift.specification import Specification
@@ -162,6 +163,32 @@ def test_a_selection_scores_the_mean_of_a_probe_per_data_set(
     assert len(probe.groups) == len(held_out) == 8 + 7
     heads = probe.fit(SELECTION).heads
     assert [len(head.intercept) for head in heads] == [11, 3]
+
+
+TASKS = [TaskSpecification(), CorrespondenceSpecification(kind="correspondence", resolution=5)]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=["segmentation", "correspondence"])
+def test_other_processes_reopen_the_data_sets_with_their_groups(
+    tiny_data: Path, tmp_path: Path, tiny_backbone: PipelineBackbone, task: Any
+) -> None:
+    objective = objective_of(tiny_data, None if task.kind == "segmentation" else task)
+    bank = bank_of(tmp_path / "bank", objective, tiny_backbone)
+    bank.share(tmp_path / "shared", [A, B])
+    reopened = Bank.reopened(tmp_path / "shared", tmp_path / "bank", BANK, noise_seed=0, batch_size=1)
+    probe, again = objective.probe(bank), objective.probe(reopened)
+    assert again.score(SELECTION) == probe.score(SELECTION)
+    assert again.groups == probe.groups == reopened.development.held_out_groups
+    assert len(again.groups) == len(again.held_out(SELECTION))
+    assert list(reopened.development.groups) == list(bank.development.groups)
+    assert np.array_equal(similarity(reopened, [A, B]), similarity(bank, [A, B]))
+
+
+def test_similarity_looks_at_every_data_set(tiny_data: Path, tmp_path: Path, tiny_backbone: PipelineBackbone) -> None:
+    bank = bank_of(tmp_path, objective_of(tiny_data), tiny_backbone)
+    images, _ = _places_of(bank, 32)  # places of four images
+    assert bank.development.part[images].tolist() == [0, 0, 1, 1]
+    assert bank.development.training[images].all()
 
 
 def test_correspondence_of_images_with_other_numbers_of_keypoints(
