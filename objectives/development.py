@@ -58,7 +58,7 @@ class DevelopmentSet:
         weights: pixels that each point stands for (the inverse of its expected count); 1 each for a regular grid.
         fold: per image, the fold in which it is held out; `ALWAYS_FIT` for images that are only fit on.
         training: per image, whether statistics may be fit on it.
-        groups: per image, what is resampled together for intervals.
+        groups: per image, what it must not be torn apart from: resampled together, and in one fold.
         class_names: by class id.
         identity: JSON that names the content: equal exactly when everything above is equal.
         matching: what correspondence needs besides; None for other tasks.
@@ -74,7 +74,7 @@ class DevelopmentSet:
     weights: Float32[np.ndarray, "images points"]
     fold: Int[np.ndarray, "images"]
     training: Bool[np.ndarray, "images"]
-    groups: Sequence[str]
+    groups: tuple[str, ...]
     class_names: tuple[str, ...]
     identity: dict[str, Any]
     matching: Matching | None = None
@@ -172,7 +172,7 @@ def development_set(
         weights=drawn.weights,
         fold=fold,
         training=np.arange(len(samples)) < len(train),
-        groups=drawn.groups,
+        groups=tuple(drawn.groups),
         class_names=dataset.class_names,
         identity={"data": dataset.identity(), "locations": drawn.identity},
         matching=drawn.matching,

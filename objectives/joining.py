@@ -39,7 +39,7 @@ def joined(parts: Mapping[str, DevelopmentSet]) -> DevelopmentSet:
         weights=np.concatenate([part.weights for part in sets]),
         fold=np.concatenate([part.fold for part in sets]),
         training=np.concatenate([part.training for part in sets]),
-        groups=[f"{name}: {group}" for name, part in parts.items() for group in part.groups],
+        groups=tuple(f"{name}: {group}" for name, part in parts.items() for group in part.groups),
         class_names=(),
         identity={"data sets": {name: part.identity for name, part in parts.items()}},
         matching=_joined_matching([part.matching for part in sets if part.matching is not None], starts),

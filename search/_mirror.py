@@ -25,7 +25,7 @@ class Mirror:
 
     Args:
         space: of the study.
-        directions: of its objectives, the score first.
+        directions: of its objectives; the first is the score.
 
     Attributes:
         scores: of all finished selections.
@@ -35,7 +35,7 @@ class Mirror:
 
     def __init__(self, space: SearchSpace, directions: Sequence[StudyDirection]) -> None:
         self._space = space
-        self._study = optuna.create_study(storage=InMemoryStorage(), directions=directions)
+        self._study = optuna.create_study(storage=InMemoryStorage(), directions=list(directions))
         self._pending: dict[Selection, int] = {}
         self.scores: dict[Selection, float] = {}
         self.finished = 0

@@ -68,7 +68,7 @@ def part_of(development: DevelopmentSet, images: Sequence[int]) -> DevelopmentSe
         development,
         samples=[development.samples[image] for image in chosen],
         **{name: getattr(development, name)[chosen] for name in ("points", "labels", "weights", "fold", "training")},
-        groups=[development.groups[image] for image in chosen],
+        groups=tuple(development.groups[image] for image in chosen),
         identity={"images": chosen},
     )
 

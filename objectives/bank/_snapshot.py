@@ -111,7 +111,7 @@ def _about(development: DevelopmentSet) -> dict[str, Any]:
     """What of a development set is not an array, as JSON."""
     return {
         "class_names": development.class_names,
-        "groups": list(development.groups),
+        "groups": development.groups,
         "identity": development.identity,
         "pooled": development.pooled,
         "grid": None if development.matching is None else development.matching.grid,
@@ -127,7 +127,7 @@ def _development(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, 
     own: dict[str, Any] = {name: arrays[f"{prefix}{name}"] for name in _ARRAYS}
     return DevelopmentSet(
         samples=NoSamples(len(own["points"])),
-        groups=about["groups"],
+        groups=tuple(about["groups"]),
         class_names=tuple(about["class_names"]),
         identity=about["identity"],
         **own,

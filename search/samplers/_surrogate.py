@@ -50,8 +50,9 @@ class Placed:
     @classmethod
     def at(cls, positions: Array, squares: Array, similarity: Float[np.ndarray, "pool pool"]) -> Placed:
         """From members; the similarity is symmetric, with 1 on its diagonal."""
-        inner = sum(squares[:, member, None] * similarity[positions[:, member]] for member in range(squares.shape[1]))
-        inner = np.asarray(inner, dtype=np.float64)
+        inner = np.zeros((len(positions), len(similarity)))
+        for member in range(positions.shape[1]):
+            inner += squares[:, member, None] * similarity[positions[:, member]]
         norm = np.sqrt(np.einsum("sm,sm->s", squares, np.take_along_axis(inner, positions, 1)))
         return cls(positions, squares, inner, norm, (squares > 0).sum(1) / positions.shape[1])
 
@@ -62,11 +63,10 @@ class Placed:
 
     def products(self, other: Placed) -> Float[np.ndarray, "selections others"]:
         """<P_S, P_T> with every one of the others."""
-        found = sum(
-            self.squares[:, member, None] * other.inner.T[self.positions[:, member]]
-            for member in range(self.positions.shape[1])
-        )
-        return np.asarray(found)
+        found = np.zeros((len(self.norm), len(other.norm)))
+        for member in range(self.positions.shape[1]):
+            found += self.squares[:, member, None] * other.inner.T[self.positions[:, member]]
+        return found
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ def test_other_processes_reopen_the_data_sets_with_their_groups(
     assert again.score(SELECTION) == probe.score(SELECTION)
     assert again.groups == probe.groups == reopened.development.held_out_groups
     assert len(again.groups) == len(again.held_out(SELECTION))
-    assert list(reopened.development.groups) == list(bank.development.groups)
+    assert reopened.development.groups == bank.development.groups
     assert np.array_equal(similarity(reopened, [A, B]), similarity(bank, [A, B]))
 
 
