@@ -35,6 +35,7 @@ class Backbone(ABC):
         train_timesteps: number of noise levels; a timestep is in [0, train_timesteps - 1].
         resize: how images are brought to `image_size`.
         noise_seeds: noise draws that features are averaged over.
+        noise_shared: whether all images get the same noise, instead of one each from their content.
         declared: activations that the backbone declares itself; empty where they are read off the module tree.
     """
 
@@ -44,6 +45,7 @@ class Backbone(ABC):
     train_timesteps: int
     resize: Resize = "stretch"
     noise_seeds: int = 1
+    noise_shared: bool = False
     declared: tuple[Activation, ...] = ()
     _most_together: int | None = None
 
@@ -96,8 +98,9 @@ class Backbone(ABC):
     ) -> Iterator[tuple[int, dict[str, Float[Tensor, "batch channels rows columns"]]]]:
         """Yield (timestep, feature maps by activation name), a pass of the denoiser per noise draw, as deep as needed.
 
-        The noise of an image is drawn from its content and `seed` alone and is the same at every timestep, so an image
-        gives the same features at any place in any batch. When memory runs out, fewer images run together from then on.
+        The noise of an image is drawn from its content (unless all share one) and `seed` alone and is the same at every
+        timestep, so an image gives the same features at any place in any batch. When memory runs out, fewer images run
+        together from then on.
 
         Args:
             images: RGB in [0, 1], of any size and, in a list, of any sizes; brought to `image_size` as `resize` says.
@@ -115,7 +118,7 @@ class Backbone(ABC):
             return
         fitted, boxes = fit(images, self.image_size, self.resize, self.device)
         clean = torch.cat(self._in_parts(len(fitted), lambda part: self.encode(fitted[part])))
-        noise = [noise_of(fitted, tuple(clean.shape[1:]), seed, draw).to(clean) for draw in range(self.noise_seeds)]
+        noise = [self._noise(fitted, tuple(clean.shape[1:]), seed, draw).to(clean) for draw in range(self.noise_seeds)]
         for timestep, activations in wanted.items():
 
             def maps(part: slice, t: int = timestep, entries: Sequence[Activation] = activations) -> dict[str, Tensor]:
@@ -146,6 +149,11 @@ class Backbone(ABC):
                 value = _averaged(activation, found)
                 total[activation.name] = total[activation.name] + value if activation.name in total else value
         return total if len(draws) == 1 else {name: value / len(draws) for name, value in total.items()}
+
+    def _noise(self, images: Tensor, shape: tuple[int, ...], seed: int, draw: int) -> Tensor:
+        if self.noise_shared:
+            return shared_noise(shape, seed, draw).expand(len(images), *shape)
+        return noise_of(images, shape, seed, draw)
 
     def _in_parts(self, count: int, run: Callable[[slice], Any]) -> list[Any]:
         """`run` on parts of a batch: the whole, or what memory holds."""
@@ -193,13 +201,19 @@ def noise_of(
     images: Float[Tensor, "batch 3 height width"], shape: tuple[int, ...], seed: int, draw: int = 0
 ) -> Float[Tensor, "..."]:
     """Standard normal noise of `shape` for each image, drawn on the CPU from its 8-bit content, `seed` and `draw`."""
-    draws = []
-    for image in (images * 255).round().to("cpu", torch.uint8).contiguous():
-        salt, person = seed.to_bytes(8, "little"), draw.to_bytes(8, "little")
-        digest = hashlib.blake2b(image.numpy().tobytes(), digest_size=7, salt=salt, person=person).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
-        draws.append(torch.randn(shape, generator=generator))
-    return torch.stack(draws)
+    contents = (images * 255).round().to("cpu", torch.uint8).contiguous()
+    return torch.stack([_normal(image.numpy().tobytes(), shape, seed, draw) for image in contents])
+
+
+def shared_noise(shape: tuple[int, ...], seed: int, draw: int = 0) -> Float[Tensor, "..."]:
+    """Standard normal noise of `shape` for any image, drawn on the CPU from `seed` and `draw`."""
+    return _normal(b"", shape, seed, draw)
+
+
+def _normal(content: bytes, shape: tuple[int, ...], seed: int, draw: int) -> Tensor:
+    salt, person = seed.to_bytes(8, "little"), draw.to_bytes(8, "little")
+    digest = hashlib.blake2b(content, digest_size=7, salt=salt, person=person).digest()
+    return torch.randn(shape, generator=torch.Generator().manual_seed(int.from_bytes(digest, "little")))
 
 
 def digest_of(*modules: nn.Module) -> str:

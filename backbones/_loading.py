@@ -68,6 +68,7 @@ def load(model: ModelSpecification, *, name: str = "main") -> PipelineBackbone:
         prompt=model.prompt,
         resize=model.resize,
         noise_seeds=model.noise_seeds,
+        noise_shared=model.noise_shared,
         offload=device if model.offload else None,
     )
 

@@ -38,6 +38,7 @@ class PipelineBackbone(Backbone):
         prompt: one prompt for all images; empty by default, so that no label leaks into the features.
         resize: how images are brought to `image_size`: ``stretch`` or ``pad``.
         noise_seeds: noise draws that features are averaged over.
+        noise_shared: whether all images get the same noise.
         offload: device to which accelerate brings each layer's weights when it runs, from the CPU's memory.
 
     Raises:
@@ -54,9 +55,10 @@ class PipelineBackbone(Backbone):
         prompt: str = "",
         resize: Resize = "stretch",
         noise_seeds: int = 1,
+        noise_shared: bool = False,
         offload: torch.device | None = None,
     ) -> None:
-        self.resize, self.noise_seeds = resize, noise_seeds
+        self.resize, self.noise_seeds, self.noise_shared = resize, noise_seeds, noise_shared
         self.name, self.source, self.prompt = name, source, prompt
         refuse_other_media(pipeline, source)
         self.denoiser = self._own_denoiser = _denoiser(pipeline, source)
@@ -188,6 +190,8 @@ class PipelineBackbone(Backbone):
         known: dict[str, Any] = {"denoiser": self._digest or digest_of(self.denoiser)}
         if self.noise_seeds > 1:
             known["noise_seeds"] = self.noise_seeds
+        if self.noise_shared:
+            known["noise_shared"] = True
         if self._vae is not None:
             known |= {"vae": self._vae_digest, "vae_mode": "mode of the posterior"}
         return {

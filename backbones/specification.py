@@ -31,6 +31,7 @@ class ModelSpecification(BaseModel):
     batch_size: int = Field(16, ge=1, le=1024, description="images that run through the model together")
     noise_seed: int = Field(0, ge=0, lt=2**63, description="seed of the noise added to images")
     noise_seeds: int = Field(1, ge=1, le=64, description="noise draws that features are averaged over; passes multiply")
+    noise_shared: bool = Field(False, description="one noise for all images, instead of one for each from its pixels")
     lora: str | None = Field(None, description="LoRA weights to add: hub id, folder or .safetensors file")
     lora_scale: float = Field(1.0, description="how strongly LoRA weights are added")
     offload: bool = Field(

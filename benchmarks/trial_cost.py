@@ -203,7 +203,9 @@ def _search_planted(options: argparse.Namespace, folder: str) -> None:
 def _windows(clock: Clock) -> list[dict[str, Any]]:
     """Milliseconds by window and part."""
     last = len(clock.trials)
-    windows = {"around 1,000": slice(800, 1200), f"last 200 of {last:,}": slice(last - 200, last)}
+    windows = {f"last 200 of {last:,}": slice(max(0, last - 200), last)}
+    if last >= 1200:
+        windows = {"around 1,000": slice(800, 1200), **windows}
     rows = []
     for window, trials in windows.items():
         for part in (*PARTS, "total", OVERHEAD):

@@ -93,7 +93,7 @@ def select(
             maximised=prepared.objective.metric.maximised,
             protocol=str(prepared.objective.protocol),
             model=" + ".join(model.id for model in specification.models.values()),
-            data=_data_words(specification),
+            data="; ".join(map(_data_words, specification.data_sets.values())),
             decisions=_recorded(prepared),
             pool_size=len(study.space.pool),
             trials=tuple(records),
@@ -216,7 +216,9 @@ def _search(
     records = study.records()
     best = study.best()
     distinct = len({record.selection for record in records})
-    say(f"search      {distinct} distinct selections, best on validation {best.score:.4f}: {best.selection}")
+    error = prepared.probe.sampling_error(best.selection)
+    sampled = "" if error is None else f" (sampled locations: standard error {error:.4f})"
+    say(f"search      {distinct} distinct selections, best on validation {best.score:.4f}{sampled}: {best.selection}")
     return study, log, records
 
 
@@ -345,18 +347,17 @@ def _recorded(prepared: Prepared) -> tuple[ActivationDecision, ...]:
 def _data_input(prepared: Prepared) -> dict[str, Any]:
     """The development set as MLflow names a data set: by name, digest and where it comes from."""
     identity = prepared.bank.development.identity
-    data = prepared.specification.data
+    data = prepared.specification.data_sets.values()
     return {
-        "name": data.kind,
+        "name": " + ".join(entry.kind for entry in data),
         "digest": _digest(identity),
-        "source": _data_place(data),
+        "source": " + ".join(map(_data_place, data)),
         "context": "development",
         "images": len(prepared.bank.development.samples),
     }
 
 
-def _data_words(specification: Specification) -> str:
-    data = specification.data
+def _data_words(data: Any) -> str:
     if data.kind == "digit-scenes":
         return f"digit scenes (built in): {data.train} training, {data.validation} validation, {data.test} test scenes"
     if data.kind == "python":

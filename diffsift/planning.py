@@ -77,7 +77,8 @@ def plan(specification: Specification, *, workspace: str | Path | None = None, s
         seconds=seconds,
         bytes=most,
         free=shutil.disk_usage(place.folder).free,
-        memory=max(captured, min(_PROBE_MEMORY, 2 * most)),  # a probe keeps features in float32
+        # Each data set's probe keeps features in float32.
+        memory=max(captured, min(_PROBE_MEMORY * len(specification.data_sets), 2 * most)),
     )
 
 

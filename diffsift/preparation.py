@@ -14,10 +14,11 @@ from torch import Tensor
 from diffsift.backbones import Activation, LatentControl, PipelineBackbone, PixelControl, load
 from diffsift.errors import SpecificationError
 from diffsift.measuring import MEASURED_IMAGES, measured_once
-from diffsift.objectives import Bank, Objective, Probe, objective_named
+from diffsift.objectives import Bank, Objective, Probe, make_objective
 from diffsift.objectives.bank import image_tensors, prompts_of
 from diffsift.objectives.development import DevelopmentSet
 from diffsift.objectives.reference import reference_kinds
+from diffsift.protocols import departures
 from diffsift.search.space import require_operations
 from diffsift.spaces import (
     Candidate,
@@ -134,8 +135,10 @@ class Prepared:
 
 def prepare(specification: Specification, place: Workspace, progress: bool, say: Say) -> Prepared:
     """Load models and data; everything that can be refused is refused here, before long work."""
-    make = objective_named(specification.task.kind)
-    objective: Objective = make(specification.data, specification.task, specification.bank, specification.probe)
+    objective = make_objective(specification.data_sets, specification.task, specification.bank, specification.probe)
+    if specification.protocol is not None:
+        differing = departures(specification.protocol, specification.model_dump(mode="json"))
+        say(f"protocol    {specification.protocol}{', but ' if differing else ''}{'; '.join(differing)}")
     development = objective.load()
     for note in development.notes:
         say(f"data        {note}")
@@ -260,8 +263,8 @@ def _source(
 
 
 def _unlabelled(development: DevelopmentSet) -> list[Tensor]:
-    """The first training images, as many as measuring needs."""
-    training = np.flatnonzero(development.training)[:MEASURED_IMAGES]
+    """The first training images, of each data set alike, as many as measuring needs."""
+    training = development.in_turn(np.flatnonzero(development.training))[:MEASURED_IMAGES]
     return image_tensors([development.samples[int(index)].image for index in training])
 
 

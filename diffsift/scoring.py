@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 
 from diffsift.backbones import Activation, Backbone, ModelSpecification, load, resolve_device
 from diffsift.errors import SelectionError, SpecificationError
-from diffsift.objectives import Bank, Contender, DevelopmentSet, Objective, objective_named
+from diffsift.objectives import Bank, Contender, DevelopmentSet, Objective, make_objective
 from diffsift.objectives.metrics import Interval
 from diffsift.objectives.reference import reference_kinds, reference_probe
 from diffsift.spaces import Shelf, catalogue
@@ -25,7 +25,7 @@ from diffsift.workspace import Workspace
 
 @dataclass(frozen=True)
 class SelectionScore:
-    """A score with its 95 % bootstrap interval over images.
+    """A score with its 95 % bootstrap interval over images, or groups of them.
 
     Attributes:
         value: in the metric's own unit and direction.
@@ -92,8 +92,7 @@ def score_file(
     if probe not in (fast, "reference", *reference_kinds(specification.task.kind)):
         kinds = ", ".join((fast, "reference", *reference_kinds(specification.task.kind)))
         raise SpecificationError(f"the probe of {specification.task.kind} must be one of {kinds}, but got {probe!r}.")
-    make = objective_named(specification.task.kind)
-    objective: Objective = make(specification.data, specification.task, specification.bank, specification.probe)
+    objective = make_objective(specification.data_sets, specification.task, specification.bank, specification.probe)
     development = objective.load()
     shelf = Shelf()
     for backbone, model in file.models.items():
@@ -103,9 +102,9 @@ def score_file(
             ledger.open_test_split(name, [f"{file.path.name} by the {probe} probe"])
             say(f"test split  opened {len(ledger.openings(name))} times in study {name}; choose nothing by this score")
     if probe == fast:
-        results = _fast(file, objective, development, shelf, specification, place, split, progress)
+        results, groups = _fast(file, objective, development, shelf, specification, place, split, progress)
     else:
-        results = reference_probe(
+        reference = reference_probe(
             probe,
             specification.task,
             objective,
@@ -118,10 +117,12 @@ def score_file(
             seed=specification.study.seed,
             device=resolve_device(device),
             progress=progress,
-        ).held_out(file.selection)
+        )
+        results, groups = reference.held_out(file.selection), reference.groups
     metric = objective.metric
     chosen = reference_kinds(specification.task.kind)[0] if probe == "reference" else probe
-    return SelectionScore(metric.value(results), metric.interval(results), metric.name, chosen, split, len(results))
+    interval = metric.interval(results, groups=groups)
+    return SelectionScore(metric.value(results), interval, metric.name, chosen, split, len(results))
 
 
 def _verified(file: SelectionFile, name: str, model: ModelSpecification) -> Backbone:
@@ -139,8 +140,8 @@ def _fast(
     place: Workspace,
     split: str,
     progress: bool,
-) -> np.ndarray:
-    """Results by the search's own probe: from the bank, or at full resolution on the test split."""
+) -> tuple[np.ndarray, Sequence[str] | None]:
+    """Results by the search's own probe, with their groups: from the bank, or in full on the test split."""
     seed, batch = file.noise_seed, specification.model.batch_size
     bank = Bank(
         place.bank,
@@ -160,7 +161,7 @@ def _fast(
         bank.fill(shelf[name], wanted)
     probe = objective.probe(bank)
     if split == "validation":
-        return probe.held_out(file.selection)
+        return probe.held_out(file.selection), probe.groups
     contender = Contender(
         "selection",
         file.selection,
@@ -168,4 +169,4 @@ def _fast(
         {candidate: bank[candidate].standardiser for candidate in file.selection.candidates},
     )
     result = objective.test([contender], shelf, noise_seed=seed, batch_size=batch, progress=progress)
-    return result.results["selection"]
+    return result.results["selection"], result.groups

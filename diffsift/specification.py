@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from diffsift.backbones.specification import ModelSpecification
 from diffsift.errors import SpecificationError, did_you_mean
@@ -21,16 +21,20 @@ from diffsift.objectives.specification import (
     TaskSpecification,
     task_model,
 )
+from diffsift.protocols import with_protocol
 from diffsift.search.specification import StudySpecification
 from diffsift.spaces.specification import FilterSpecification, LimitsSpecification
 from diffsift.tracking.specification import TrackingSpecification
 
 __all__ = ["Specification", "load_specification"]
 
-BackboneName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.-]{0,29}$")]
-"""What a further model goes by in candidates."""
+ShortName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.-]{0,29}$")]
+"""What a further model goes by in candidates, and a further data set in tables."""
 
-_RESERVED = ("main", "pixels", "latents", "random")
+MAIN = "main"
+"""What the model and the data set go by that stand beside no others, or before them."""
+
+_RESERVED = (MAIN, "pixels", "latents", "random")
 _SHARED = ("device", "batch_size", "noise_seed")
 """Fields of `model` that hold for all models."""
 
@@ -53,11 +57,17 @@ class Specification(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    protocol: Literal["ddpm-segmentation", "dift", "probe3d"] | None = Field(
+        None, description="a protocol of the literature that sets fields which are not given"
+    )
     model: ModelSpecification
-    further_models: dict[BackboneName, ModelSpecification] = Field(
+    further_models: dict[ShortName, ModelSpecification] = Field(
         default={}, description="other models in the same search, by a short name"
     )
     data: DataSpecification
+    further_data: dict[ShortName, DataSpecification] = Field(
+        default={}, description="other data sets of the same task, by a short name; the score is the mean over all"
+    )
     task: AnyTaskSpecification = TaskSpecification()
     timesteps: tuple[Level, ...] = Field(
         (50, 150, 300),
@@ -73,9 +83,12 @@ class Specification(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _share_fields(cls, values: Any) -> Any:
-        """Give further models what holds for all, and refuse what contradicts it."""
-        if not isinstance(values, dict) or not isinstance(values.get("further_models"), dict):
+    def _fill_in(cls, values: Any) -> Any:
+        """Set what a protocol sets, give further models what holds for all, and refuse what contradicts either."""
+        if not isinstance(values, dict):
+            return values
+        values = with_protocol(values)
+        if not isinstance(values.get("further_models"), dict):
             return values
         main = values.get("model")
         given = main if isinstance(main, dict) else {}
@@ -94,10 +107,22 @@ class Specification(BaseModel):
             completed[name] = model
         return {**values, "further_models": completed}
 
+    @field_validator("further_data")
+    @classmethod
+    def _data_have_names(cls, data: dict[str, Any]) -> dict[str, Any]:
+        if MAIN in data:
+            raise ValueError(f"must not use the name {MAIN}, which is that of data")
+        return data
+
+    @property
+    def data_sets(self) -> dict[str, DataSpecification]:
+        """All data sets by name; the first is ``main``."""
+        return {MAIN: self.data, **self.further_data}
+
     @property
     def models(self) -> dict[str, ModelSpecification]:
         """All models by the name of their backbone; the first is ``main``."""
-        return {"main": self.model, **self.further_models}
+        return {MAIN: self.model, **self.further_models}
 
     @classmethod
     def parse(cls, values: Any, *, source: str = "specification") -> Specification:
@@ -170,14 +195,20 @@ def load_specification(path: str | Path) -> Specification:
 
 def _with_resolved_paths(specification: Specification, base: Path) -> Specification:
     update: dict[str, Any] = {}
-    paths = {name: value for name, value in specification.data if isinstance(value, Path)}
-    resolved = {name: base / path.expanduser() for name, path in paths.items()}
-    update["data"] = specification.data.model_copy(update=resolved)
+    update["data"] = _with_resolved_data(specification.data, base)
+    update["further_data"] = {
+        name: _with_resolved_data(data, base) for name, data in specification.further_data.items()
+    }
     update["model"] = _with_resolved_model(specification.model, base)
     update["further_models"] = {
         name: _with_resolved_model(model, base) for name, model in specification.further_models.items()
     }
     return specification.model_copy(update=update)
+
+
+def _with_resolved_data(data: DataSpecification, base: Path) -> DataSpecification:
+    paths = {name: base / value.expanduser() for name, value in data if isinstance(value, Path)}
+    return data.model_copy(update=paths)
 
 
 def _with_resolved_model(model: ModelSpecification, base: Path) -> ModelSpecification:
@@ -202,7 +233,10 @@ def _explain(entry: Any, values: dict[str, Any]) -> str:
     tags = set(_DATA_KINDS)
     loc = entry["loc"]
     loc = (loc[0], *loc[2:]) if loc[:1] == ("task",) else loc  # the tag of the task's union
-    path = [str(part) for part in loc if part not in tags]
+    if loc[:1] == ("further_data",):
+        path = [str(part) for number, part in enumerate(loc) if number != 2 or part not in tags]
+    else:
+        path = [str(part) for part in loc if part not in tags]
     name = ".".join(path)
     if entry["type"] == "extra_forbidden":
         return f"{name} is not a field{did_you_mean(path[-1], _fields_at(path[:-1], values))}"
@@ -250,6 +284,8 @@ def _fields_at(path: list[str], values: dict[str, Any]) -> list[str]:
         return list(Specification.model_fields)
     if path == ["data"]:
         return list(_DATA_KINDS[values["data"]["kind"]].model_fields)
+    if path[0] == "further_data":
+        return list(_DATA_KINDS[values["further_data"][path[1]]["kind"]].model_fields)
     if path[0] == "further_models":
         return list(ModelSpecification.model_fields)
     if path == ["task"]:

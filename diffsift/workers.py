@@ -17,7 +17,7 @@ from typing import IO
 from threadpoolctl import threadpool_limits
 
 from diffsift.errors import SpecificationError, StudyError
-from diffsift.objectives import Bank, Objective, objective_named
+from diffsift.objectives import Bank, make_objective
 from diffsift.objectives.similarity import similarity
 from diffsift.preparation import Say
 from diffsift.search import ENCODINGS, SearchSpace, SearchStudy
@@ -61,10 +61,9 @@ def join(
     """
     place = Workspace.at(workspace)
     specification = stored_specification(study, place, storage)
-    if specification.data.kind == "python":
+    if _only_here(specification):
         raise SpecificationError(_ONLY_HERE)
-    make = objective_named(specification.task.kind)
-    objective: Objective = make(specification.data, specification.task, specification.bank, specification.probe)
+    objective = make_objective(specification.data_sets, specification.task, specification.bank, specification.probe)
     bank = Bank.reopened(
         place.shared(study),
         place.bank,
@@ -126,10 +125,14 @@ def refuse_workers(specification: Specification) -> None:
     Raises:
         SpecificationError: `study.workers` is above 1 and the data are in Python.
     """
-    if specification.study.workers > 1 and specification.data.kind == "python":
+    if specification.study.workers > 1 and _only_here(specification):
         raise SpecificationError(
             f"study.workers must be 1 with data from Python, but got {specification.study.workers}: {_ONLY_HERE}"
         )
+
+
+def _only_here(specification: Specification) -> bool:
+    return any(data.kind == "python" for data in specification.data_sets.values())
 
 
 _ONLY_HERE = (

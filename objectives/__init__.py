@@ -6,6 +6,7 @@ from .development import DevelopmentSet
 from .probes import Head, NeighbourProbe, Probe, RidgeHead, RidgeProbe, Score
 from .registry import known_tasks, objective_named, register_objective
 from .segmentation import SegmentationObjective
+from .several import SeveralObjective, make_objective
 from .specification import (
     AnyTaskSpecification,
     BankSpecification,
@@ -37,9 +38,11 @@ __all__ = [
     "RidgeProbe",
     "Score",
     "SegmentationObjective",
+    "SeveralObjective",
     "TaskSpecification",
     "TestResult",
     "known_tasks",
+    "make_objective",
     "objective_named",
     "register_objective",
 ]

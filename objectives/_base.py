@@ -14,11 +14,11 @@ import numpy as np
 from diffsift.errors import SpecificationError
 from diffsift.spaces import Candidate, Selection, Shelf, Standardiser
 
-from .bank import Bank
+from .bank import BankView
 from .datasets import Dataset, Sample
 from .development import DevelopmentSet
 from .metrics import Metric
-from .probes import Head, Probe
+from .probes import Fitted, Probe
 
 Array = np.ndarray[Any, Any]
 
@@ -32,7 +32,7 @@ class Contender:
 
     name: str
     selection: Selection
-    head: Head | None
+    head: Fitted
     standardisers: Mapping[Candidate, Standardiser]
 
 
@@ -82,7 +82,7 @@ class Protocol:
     def __str__(self) -> str:
         return (
             f"{self.metric}, {self.averaging}; search: {self.search}, {self.sampling}; final table: "
-            f"{self.resolution} of the {self.split} split; 95 % percentile bootstrap intervals over images"
+            f"{self.resolution} of the {self.split} split; 95 % percentile bootstrap intervals over images or groups"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class Answers:
     Attributes:
         points: (x, y) in [0, 1] of every place that counts.
         targets: class ids or values: one per point, or one for the whole image.
-        pooled: whether the mean of the features over the points answers for the whole image.
+        pooled: whether one feature, pooled over the points, answers for the whole image.
         counted: where the points are pixels of a map: (height, width), True at each of them, row by row; else None.
     """
 
@@ -137,7 +137,7 @@ class Objective(ABC):
         """
 
     @abstractmethod
-    def probe(self, bank: Bank) -> Probe:
+    def probe(self, bank: BankView) -> Probe:
         """The probe that scores selections on the bank."""
 
     @abstractmethod
@@ -177,8 +177,3 @@ class Objective(ABC):
 def data_digest(dataset: Dataset) -> str:
     """Of a data set's identity: equal for equal content."""
     return hashlib.sha256(json.dumps(dataset.identity(), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def groups_of(samples: Sequence[str]) -> tuple[str, ...] | None:
-    """Groups to resample together, or None where every image is a group of its own."""
-    return tuple(samples) if len(set(samples)) < len(samples) else None

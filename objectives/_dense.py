@@ -37,8 +37,8 @@ def batches(
 
 def head_of(contender: Contender) -> Head:
     """The contender's fitted head."""
-    if contender.head is None:
-        raise ValueError(f"{contender.name} must have a fitted head, but has none.")
+    if not isinstance(contender.head, Head):
+        raise ValueError(f"{contender.name} must have a fitted head, but has {contender.head}.")
     return contender.head
 
 

@@ -1,4 +1,4 @@
-"""A class for every image, from features averaged over a regular grid of locations."""
+"""A class for every image, from features pooled over a regular grid of locations."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from diffsift.spaces import Shelf, sample_map
+from diffsift.spaces import Shelf, pool, sample_map
 
-from ._base import SHOWN, Answers, Array, Contender, Objective, Protocol, TestResult, data_digest, groups_of
+from ._base import SHOWN, Answers, Array, Contender, Objective, Protocol, TestResult, data_digest
 from ._dense import batches, captured, head_of, needed_by
 from ._opening import check_splits, open_dataset, searched_on
-from .bank import Bank
+from .bank import BankView
 from .datasets import Dataset, Sample
 from .development import DevelopmentSet, development_set, pooling_side
 from .locations import grid_points
@@ -22,7 +22,7 @@ from .specification import BankSpecification, ClassificationSpecification, DataS
 
 
 class ClassificationObjective(Objective):
-    """Image classification with a ridge probe on one-hot classes, of features averaged over each image."""
+    """Image classification from features pooled over each image; see `pool`."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class ClassificationObjective(Objective):
             metric=f"{self.metric.name} over {len(self.class_names)} classes",
             averaging="from counts over the whole split",
             resolution="all images",
-            sampling=(f"features averaged over a regular grid of {side} x {side} places; {self._probe}"),
+            sampling=f"features pooled over a regular grid of {side} x {side} places; {self._probe}",
             data=data_digest(self._dataset),
             search=searched_on(self._dataset, self._task.folds),
         )
@@ -57,7 +57,7 @@ class ClassificationObjective(Objective):
         check_splits(self._dataset)
         return development_set(self._dataset, self._bank, folds=self._task.folds)
 
-    def probe(self, bank: Bank) -> Probe:
+    def probe(self, bank: BankView) -> Probe:
         return fast_probe(bank, self._probe, ClassReadout(self.metric))
 
     def test(
@@ -72,11 +72,12 @@ class ClassificationObjective(Objective):
             groups.extend(sample.group for sample in batch)
             sums = {c.name: torch.from_numpy(head_of(c).intercept).repeat(len(batch), 1) for c in contenders}
             for candidate, feature_map in captured(batch, needed_by(contenders), shelf, noise_seed):
-                pooled = sample_map(feature_map, grid.expand(len(batch), -1, -1)).mean(1)
+                sampled = sample_map(feature_map, grid.expand(len(batch), -1, -1))
                 for contender in contenders:
                     if candidate in contender.standardisers:
                         weights = torch.from_numpy(head_of(contender).weights[candidate])
-                        sums[contender.name] += contender.standardisers[candidate].apply(pooled) @ weights
+                        standardised = contender.standardisers[candidate].apply(sampled)
+                        sums[contender.name] += pool(standardised, candidate.activation) @ weights
             truth = np.array([int(sample.label) for sample in batch])
             for contender in contenders:
                 scores = head_of(contender).outputs(sums[contender.name].numpy())
@@ -86,7 +87,7 @@ class ClassificationObjective(Objective):
         results = {name: np.concatenate(entries) for name, entries in counts.items()}
         reported = (Accuracy(), BalancedAccuracy())
         measures = {name: {m.name: m.value(entries) for m in reported} for name, entries in results.items()}
-        return TestResult(results, measures, shown, {}, groups_of(groups))
+        return TestResult(results, measures, shown, {}, tuple(groups))
 
     def answers(self, sample: Sample) -> Answers:
         return Answers(grid_points(pooling_side(self._bank)), np.array([int(sample.label)]), pooled=True)

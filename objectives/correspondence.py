@@ -13,10 +13,10 @@ from tqdm import tqdm
 from diffsift.errors import DataError, SpecificationError
 from diffsift.spaces import Shelf, block_scale, sample_map
 
-from ._base import SHOWN, Array, Contender, Objective, Protocol, TestResult, data_digest, groups_of
+from ._base import SHOWN, Array, Contender, Objective, Protocol, TestResult, data_digest
 from ._dense import captured, needed_by
 from ._opening import check_splits, open_dataset
-from .bank import Bank
+from .bank import BankView
 from .datasets import Dataset, Sample
 from .development import DevelopmentSet, development_set, keypoints_of
 from .locations import grid_points
@@ -81,7 +81,7 @@ class CorrespondenceObjective(Objective):
             )
         return found
 
-    def probe(self, bank: Bank) -> MatchingProbe:
+    def probe(self, bank: BankView) -> MatchingProbe:
         return MatchingProbe(bank, self._task)
 
     def test(
@@ -117,7 +117,7 @@ class CorrespondenceObjective(Objective):
         if self._task.average == "image":
             results = {name: by_pair(entries) for name, entries in results.items()}
         measures = {name: _measures(entries) for name, entries in found.items()}
-        return TestResult(results, measures, shown, {}, groups_of(groups))
+        return TestResult(results, measures, shown, {}, tuple(groups))
 
     def _counted(self, target: Sample, predicted: Array, truth: Array, threshold: float, by: str) -> Array | None:
         """(correct, counted); None by box where there is none, which is refused where the box is what is asked for."""

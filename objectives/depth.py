@@ -8,10 +8,10 @@ import numpy as np
 
 from diffsift.spaces import Shelf
 
-from ._base import SHOWN, Answers, Array, Contender, Objective, Protocol, TestResult, data_digest, groups_of
+from ._base import SHOWN, Answers, Array, Contender, Objective, Protocol, TestResult, data_digest
 from ._dense import batches, dense_outputs
 from ._opening import check_splits, open_dataset, searched_on
-from .bank import Bank
+from .bank import BankView
 from .datasets import Dataset, Sample
 from .development import DevelopmentSet, development_set
 from .locations import all_locations
@@ -60,7 +60,7 @@ class DepthObjective(Objective):
         check_splits(self._dataset)
         return development_set(self._dataset, self._bank, folds=self._task.folds)
 
-    def probe(self, bank: Bank) -> Probe:
+    def probe(self, bank: BankView) -> Probe:
         return fast_probe(bank, self._probe, self._readout)
 
     def test(
@@ -85,7 +85,7 @@ class DepthObjective(Objective):
         chosen = aligned if self._aligned else plain
         results = {name: per_image(entries, self._task.score) for name, entries in chosen.items()}
         measures = {name: _means(plain[name], "") | _means(aligned[name], " aligned") for name in plain}
-        return TestResult(results, measures, shown, predictions, groups_of(groups))
+        return TestResult(results, measures, shown, predictions, tuple(groups))
 
     def answers(self, sample: Sample) -> Answers:
         known = np.isfinite(sample.label)

@@ -13,6 +13,7 @@ from diffsift.errors import DataError
 
 from .datasets import Dataset, Sample
 from .locations import grid_points, sample_locations, sample_values
+from .metrics import pack_groups
 from .specification import BankSpecification
 
 ALWAYS_FIT = -1
@@ -62,7 +63,9 @@ class DevelopmentSet:
         identity: JSON that names the content: equal exactly when everything above is equal.
         matching: what correspondence needs besides; None for other tasks.
         notes: what a user should know of the data, in words.
-        pooled: whether the mean of an image's features over its points is all that is used of them.
+        pooled: whether one feature of an image, pooled over its points, is all that is used of them.
+        parts: where several data sets are joined, the development set of each, in the order of their images. Then
+            answers are in the parts alone, and `labels` holds none.
     """
 
     samples: LazySamples
@@ -77,10 +80,24 @@ class DevelopmentSet:
     matching: Matching | None = None
     pooled: bool = False
     notes: tuple[str, ...] = ()
+    parts: tuple[DevelopmentSet, ...] = ()
+
+    @property
+    def part(self) -> Int[np.ndarray, "images"]:
+        """Per image, the position of its data set among `parts`; 0 where there is one data set."""
+        sizes = [len(part.samples) for part in self.parts] or [len(self.samples)]
+        return np.repeat(np.arange(len(sizes)), sizes)
+
+    def in_turn(self, images: Int[np.ndarray, "some"]) -> Int[np.ndarray, "some"]:
+        """Images in their order, but so that data sets take turns: of the first few, each gives equally many."""
+        part, rank = self.part[images], np.zeros(len(images), dtype=np.int64)
+        for number in np.unique(part):
+            rank[part == number] = np.arange((part == number).sum())
+        return images[np.lexsort((part, rank))]
 
     @property
     def rows(self) -> int:
-        """Features per image: one per point, or one in all where they are averaged."""
+        """Features per image: one per point, or one in all where they are pooled."""
         return 1 if self.pooled else int(self.points.shape[1])
 
     @property
@@ -91,6 +108,8 @@ class DevelopmentSet:
     @property
     def held_out_groups(self) -> tuple[str, ...]:
         """The group of each entry that a probe holds out: of images fold after fold, of pairs that of the source."""
+        if self.parts:
+            return pack_groups([part.held_out_groups for part in self.parts])
         if self.matching is not None:
             return tuple(self.groups[int(source)] for source in self.matching.pairs[:, 0])
         return tuple(self.groups[int(image)] for fold in self.folds for image in np.flatnonzero(self.fold == fold))

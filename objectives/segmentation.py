@@ -8,10 +8,10 @@ import numpy as np
 
 from diffsift.spaces import Shelf
 
-from ._base import SHOWN, Answers, Array, Contender, Objective, Protocol, TestResult, data_digest, groups_of
+from ._base import SHOWN, Answers, Array, Contender, Objective, Protocol, TestResult, data_digest
 from ._dense import batches, dense_outputs
 from ._opening import check_splits, open_dataset, searched_on
-from .bank import Bank
+from .bank import BankView
 from .datasets import Dataset, Sample
 from .development import DevelopmentSet, development_set
 from .locations import all_locations
@@ -58,7 +58,7 @@ class SegmentationObjective(Objective):
         check_splits(self._dataset)
         return development_set(self._dataset, self._bank, folds=self._task.folds)
 
-    def probe(self, bank: Bank) -> Probe:
+    def probe(self, bank: BankView) -> Probe:
         return fast_probe(bank, self._probe)
 
     def test(
@@ -79,7 +79,7 @@ class SegmentationObjective(Objective):
                         predictions[name].append(predicted)
         results = {name: np.stack(entries) for name, entries in counts.items()}
         measures = {name: self._measures(entries.sum(0)) for name, entries in results.items()}
-        return TestResult(results, measures, shown, predictions, groups_of(groups))
+        return TestResult(results, measures, shown, predictions, tuple(groups))
 
     def answers(self, sample: Sample) -> Answers:
         found = all_locations(sample.label)

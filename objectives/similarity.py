@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
 from diffsift.spaces import Candidate
@@ -41,13 +41,18 @@ def similarity(bank: Bank, pool: Sequence[Candidate]) -> Float[np.ndarray, "pool
 
 
 def _places_of(bank: Bank, places: int) -> tuple[np.ndarray, np.ndarray]:
-    """Training images and rows of their features, evenly spread: about so many places in all."""
-    training = np.flatnonzero(bank.development.training)
-    rows = bank.development.rows
-    images = min(len(training), max(places // min(rows, 8), 1))
+    """Training images of each data set, and rows of their features, evenly spread: about so many places in all."""
+    training, part, rows = bank.development.training, bank.development.part, bank.development.rows
+    sets = [np.flatnonzero(training & (part == number)) for number in np.unique(part)]
+    images = min(int(training.sum()), max(places // min(rows, 8), 1))
     each = max(1, min(rows, places // images))
-    chosen = training[np.unique(np.linspace(0, len(training) - 1, images).astype(int))]
-    return chosen, np.unique(np.linspace(0, rows - 1, each).astype(int))
+    chosen = np.concatenate([_spread(entries, max(1, images // len(sets))) for entries in sets])
+    return chosen, _spread(np.arange(rows), each)
+
+
+def _spread(entries: Int[np.ndarray, "entries"], count: int) -> Int[np.ndarray, "some"]:
+    """So many of them at most, evenly spread from the first to the last."""
+    return np.asarray(entries[np.unique(np.linspace(0, len(entries) - 1, min(count, len(entries))).astype(int))])
 
 
 def _hat(features: Float[np.ndarray, "images rows channels"]) -> Float[np.ndarray, "half"]:

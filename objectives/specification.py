@@ -86,7 +86,7 @@ class DepthSpecification(_Task):
 
 
 class ClassificationSpecification(_Task):
-    """A class per image, from the mean of features over a regular grid of locations."""
+    """A class per image, from features pooled over a regular grid: their mean, or of attention maps their spread."""
 
     kind: Literal["classification"]
     score: Literal["accuracy", "balanced-accuracy"] = Field("accuracy", description="what is optimised")

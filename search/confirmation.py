@@ -29,12 +29,12 @@ def decide_weights(probe: Probe, found: Selection) -> tuple[Selection, str]:
     """The found selection, at equal weights where its weights gain nothing that can be told from noise.
 
     In a ridge probe a weight only rescales one block's penalty, so weights often matter little; the gain is the paired
-    difference over held-out images.
+    difference over held-out images, or groups of them.
     """
     equal = Selection.of(found.candidates)
     if equal == found:
         return found, "equal weights, as found"
-    gain = probe.metric.gain(probe.held_out(found), probe.held_out(equal))
+    gain = probe.metric.gain(probe.held_out(found), probe.held_out(equal), groups=probe.groups)
     measured = f"{gain.difference:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] over equal weights on validation"
     if gain.low > 0:
         return found, f"weights kept: {measured}"

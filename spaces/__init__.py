@@ -3,7 +3,7 @@
 from ._unet import is_unet
 from .catalogue import activation_named, catalogue, in_scope, read_activations, with_operations
 from .filters import Decision, NamePatternFilter, PropertyFilter, StructuralFilter, apply_filters, rules_for
-from .fusion import Standardiser, block_scale, resample_map, sample_map
+from .fusion import Standardiser, block_scale, pool, pooling, resample_map, sample_map
 from .measured import MeasuredFilter, capacity
 from .properties import Properties, measure_properties
 from .rules import PAPER_SELECTIONS, older_practice, paper_choice
@@ -38,6 +38,8 @@ __all__ = [
     "measure_properties",
     "older_practice",
     "paper_choice",
+    "pool",
+    "pooling",
     "read_activations",
     "resample_map",
     "rules_for",

@@ -14,6 +14,7 @@ does not matter whether they come before or after sampling.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -76,6 +77,25 @@ class Standardiser:
 def block_scale(weight: float, raw_channels: int) -> float:
     """The factor of a standardised block in the fused feature."""
     return float(weight / raw_channels**0.5)
+
+
+def pool(features: Float[Tensor, "batch places channels"], activation: str) -> Float[Tensor, "batch channels"]:
+    """One feature for an image from standardised features at its places: their mean; of attention maps, their spread.
+
+    A channel of an attention map is a place or a word that is attended to, and what a place attends to sums to 1: the
+    mean over places hides whether some places attend to it strongly. The standard deviation over places shows that, and
+    keeps its meaning under a projection, whose components have no sign of their own.
+
+    Args:
+        features: standardised, and projected where the candidate is.
+        activation: by name.
+    """
+    return features.std(1, correction=0) if pooling(activation) == "spread" else features.mean(1)
+
+
+def pooling(activation: str) -> Literal["mean", "spread"]:
+    """How an activation is pooled, by its name: those of attention maps end in ``-map`` in every network."""
+    return "spread" if activation.endswith("-map") else "mean"
 
 
 def sample_map(

@@ -138,7 +138,7 @@ def real_parts() -> dict[str, type[BaseModel]]:
 
 
 def test_specification_page_has_every_part() -> None:
-    assert set(documented_fields()) == set(real_parts()) | {"timesteps", "further_models"}
+    assert set(documented_fields()) == set(real_parts()) | {"timesteps", "further_models", "further_data", "protocol"}
 
 
 @pytest.mark.parametrize("part", sorted(real_parts()))

@@ -19,6 +19,7 @@ from diffsift.spaces import (
     activation_named,
     block_scale,
     catalogue,
+    pool,
     resample_map,
     sample_map,
 )
@@ -130,6 +131,20 @@ class FeatureExtractor(nn.Module):
         """The fused feature at points (x, y) in [0, 1]; 0 and 1 are the outer edges of the image."""
         _check_images(images)
         return torch.cat([sample_map(block, points.to(block.device)) for block in self._blocks(images, prompts)], dim=2)
+
+    @torch.inference_mode()
+    def pooled(
+        self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str] | None = None, *, side: int = 8
+    ) -> Float[Tensor, "batch channels"]:
+        """One feature for each image, as classification pools it: over a regular grid of ``side x side`` places.
+
+        `side` squared is the largest square up to the search's ``bank.pixels_per_image``: 8 for its default of 64.
+        """
+        _check_images(images)
+        found = []
+        for candidate, block in zip(self.selection.candidates, self._blocks(images, prompts), strict=True):
+            found.append(pool(resample_map(block, (side, side)).flatten(2).transpose(1, 2), candidate.activation))
+        return torch.cat(found, dim=1)
 
     def _blocks(self, images: Tensor, prompts: Sequence[str] | None) -> list[Float[Tensor, "batch kept rows columns"]]:
         if self.own_prompts != (prompts is not None) or (prompts is not None and len(prompts) != len(images)):

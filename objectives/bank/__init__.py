@@ -18,12 +18,15 @@ from ._bank import Bank
 from ._entry import FORMAT
 from ._images import image_tensors, prompts_of
 from ._inventory import Removal, StoredEntry, clean, inventory, removals
+from ._part import BankPart, BankView
 from ._place import Entry
 from ._records import Features
 
 __all__ = [
     "FORMAT",
     "Bank",
+    "BankPart",
+    "BankView",
     "Entry",
     "Features",
     "Removal",

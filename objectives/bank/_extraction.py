@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffsift.backbones import Activation, Backbone
-from diffsift.spaces import Candidate, Standardiser, sample_map
+from diffsift.spaces import Candidate, Standardiser, pool, sample_map
 
 from ._entry import fitted, new_description
 from ._images import ImageSet, image_tensors, prompts_of
@@ -86,7 +86,7 @@ class Extraction:
                 if place.description is not None and place.description.statistics is not None:
                     place.raw().delete()  # where a process was killed before it did
                     standardiser = place.folder.standardiser(place.description)
-                    write = partial(self._keep, place.records(standardiser), standardiser)
+                    write = partial(self._keep, place, place.records(standardiser), standardiser)
                     sinks.append(_Sink(place, place.missing, write))
             self._stream(backbone, sinks, progress)
 
@@ -151,7 +151,7 @@ class Extraction:
             together = max(1, _FIT_MEMORY // (features.nbytes // len(images)))
             for start in range(0, len(images), together):
                 part = slice(start, start + together)
-                self._keep(records, found, images[part], torch.from_numpy(np.array(features[part])))
+                self._keep(place, records, found, images[part], torch.from_numpy(np.array(features[part])))
         # From here on the entry has statistics, and others read its records.
         place.description = place.folder.settle(place.description, found)
         del features
@@ -161,11 +161,13 @@ class Extraction:
         # Values that are not finite are for the fit to find.
         records.write(self._images.of(images), images, sampled.numpy(), only_finite=False)
 
-    def _keep(self, records: Records, standardiser: Standardiser, images: list[int], sampled: Tensor) -> None:
-        standardised = standardiser.apply(sampled)
-        pooled = self._images.development.pooled
-        features = (standardised.mean(1, keepdim=True) if pooled else standardised).to(torch.float16)
-        records.write(self._images.of(images), images, features.numpy())
+    def _keep(
+        self, place: Place, records: Records, standardiser: Standardiser, images: list[int], sampled: Tensor
+    ) -> None:
+        features = standardiser.apply(sampled)
+        if self._images.development.pooled:
+            features = pool(features, place.activation.name)[:, None]
+        records.write(self._images.of(images), images, features.to(torch.float16).numpy())
 
 
 def fit_memory(images: int, points: int, channels: int, max_channels: int) -> int:

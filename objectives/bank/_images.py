@@ -71,7 +71,20 @@ class ImageSet:
         """Digests in hexadecimal of the images that statistics of a new entry are fit on, in the order of the set."""
         training = np.flatnonzero(self.development.training)
         order = np.random.default_rng([self.specification.seed, 1]).permutation(training)
+        order = self.development.in_turn(order)
         return tuple(self.digests[image].hex() for image in np.sort(order[: self.specification.fit_images]))
+
+    def represented_by(self, fit: Sequence[str]) -> bool:
+        """Whether statistics that are fit on these images may be used here.
+
+        They may where all are training images, and where of each data set there are at least half as many as a new fit
+        would take.
+        """
+        if not self.training.issuperset(fit):
+            return False
+        part = self.development.part
+        least = np.bincount(part[self.positions(self.fresh_fit)], minlength=part[-1] + 1)
+        return bool((2 * np.bincount(part[self.positions(fit)], minlength=part[-1] + 1) >= least).all())
 
     @cached_property
     def distinct(self) -> list[int]:

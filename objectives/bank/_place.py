@@ -11,7 +11,7 @@ import numpy as np
 
 from diffsift.backbones import Activation
 from diffsift.errors import BankError
-from diffsift.spaces import Candidate, Standardiser
+from diffsift.spaces import Candidate, Standardiser, pooling
 
 from ..development import DevelopmentSet
 from ._entry import FORMAT, DamagedEntryError, Description, EntryFolder, entry_name, family_of, not_finite
@@ -145,8 +145,7 @@ def stored_entry(candidate: Candidate, path: Path, development: DevelopmentSet, 
 def _usable(folder: Path, names: Sequence[str], images: ImageSet) -> EntryFolder | None:
     """The oldest entry whose statistics may be used for this data set.
 
-    They may where all images they are fit on are training images here too, and where these are at least half as many
-    as a new fit would take. So entries outlive that images are added, and a data set finds the same ones each time.
+    See `ImageSet.represented_by`. So entries outlive that images are added, and a data set finds the same each time.
     """
     found = []
     for name in names:
@@ -155,9 +154,7 @@ def _usable(folder: Path, names: Sequence[str], images: ImageSet) -> EntryFolder
             description = entry.describe()
         except DamagedEntryError:
             continue
-        if description is None or not images.training.issuperset(description.fit):
-            continue
-        if 2 * len(description.fit) >= len(images.fresh_fit):
+        if description is not None and images.represented_by(description.fit):
             found.append((description.created, name, entry))
     return min(found)[2] if found else None
 
@@ -167,13 +164,17 @@ def _key(
 ) -> dict[str, Any]:
     """Everything that shapes a feature, the images and their points left out."""
     development, specification = images.development, images.specification
+    pooled: bool | str = development.pooled
+    if pooled and pooling(activation.name) != "mean":
+        pooled = pooling(activation.name)
+    sharing = "one for all images" if identity.get("noise_shared") else "per image, from its content"
     return {
         "format": FORMAT,
         "backbone": identity,
         "activation": activation.name,
         "timestep": timestep,
-        "noise": {"seed": noise_seed, "sharing": "per image, from its content"},
-        "points": {"per_image": int(development.points.shape[1]), "pooled": development.pooled},
+        "noise": {"seed": noise_seed, "sharing": sharing},
+        "points": {"per_image": int(development.points.shape[1]), "pooled": pooled},
         "max_channels": specification.max_channels,
         "fit": {"images": specification.fit_images, "seed": specification.seed},
     }

@@ -64,6 +64,10 @@ class Features:
             picked = self._stored[slots]
         return np.asarray(picked[(slice(None), *rest)])
 
+    def part(self, start: int, end: int) -> Features:
+        """Those of some images."""
+        return Features(self._stored, self._slots[start:end])
+
     def astype(self, dtype: DTypeLike) -> np.ndarray[Any, Any]:
         """All of it in memory."""
         return np.asarray(self[:].astype(dtype))

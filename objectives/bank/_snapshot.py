@@ -23,7 +23,7 @@ from diffsift.spaces import Candidate
 from ..datasets import Sample
 from ..development import DevelopmentSet, Matching
 
-FORMAT = 1
+FORMAT = 2
 _ARRAYS = ("points", "labels", "weights", "fold", "training")
 _MATCHING = ("pairs", "rows", "sizes", "boxes")
 
@@ -58,18 +58,13 @@ def write_snapshot(
     Raises:
         BankError: it cannot be written.
     """
-    arrays = {name: np.ascontiguousarray(getattr(development, name)) for name in _ARRAYS}
+    arrays = _arrays(development, "")
     arrays["digests"] = np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), -1)
-    about: dict[str, Any] = {
+    about = {
         "format": FORMAT,
-        "class_names": development.class_names,
-        "identity": development.identity,
-        "pooled": development.pooled,
+        "development": _about(development),
         "entries": [[*_fields(candidate), folder] for candidate, folder in folders.items()],
     }
-    if development.matching is not None:
-        about["grid"] = development.matching.grid
-        arrays |= {f"matching.{name}": np.ascontiguousarray(getattr(development.matching, name)) for name in _MATCHING}
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,21 +89,52 @@ def read_snapshot(path: Path) -> Snapshot:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if about["format"] != FORMAT:
             _refuse(path, f"its format is {about['format']}, not {FORMAT}")
-        matching = None
-        if "grid" in about:
-            matching = Matching(grid=about["grid"], **{name: arrays[f"matching.{name}"] for name in _MATCHING})
-        development = DevelopmentSet(
-            samples=NoSamples(len(arrays["points"])),
-            **{name: arrays[name] for name in _ARRAYS},
-            class_names=tuple(about["class_names"]),
-            identity=about["identity"],
-            matching=matching,
-            pooled=about["pooled"],
-        )
+        development = _development(about["development"], arrays, "")
         folders = {Candidate(*fields): folder for *fields, folder in about["entries"]}
         return Snapshot(development, [row.tobytes() for row in arrays["digests"]], folders)
     except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
         _refuse(path, str(error))
+
+
+def _arrays(development: DevelopmentSet, prefix: str) -> dict[str, np.ndarray[Any, Any]]:
+    """Those of a development set, and of its parts under their number."""
+    found = {f"{prefix}{name}": np.ascontiguousarray(getattr(development, name)) for name in _ARRAYS}
+    if development.matching is not None:
+        for name in _MATCHING:
+            found[f"{prefix}matching.{name}"] = np.ascontiguousarray(getattr(development.matching, name))
+    for number, part in enumerate(development.parts):
+        found |= _arrays(part, f"{prefix}{number}.")
+    return found
+
+
+def _about(development: DevelopmentSet) -> dict[str, Any]:
+    """What of a development set is not an array, as JSON."""
+    return {
+        "class_names": development.class_names,
+        "groups": development.groups,
+        "identity": development.identity,
+        "pooled": development.pooled,
+        "grid": None if development.matching is None else development.matching.grid,
+        "parts": [_about(part) for part in development.parts],
+    }
+
+
+def _development(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]], prefix: str) -> DevelopmentSet:
+    """The inverse of `_arrays` and `_about`, without images."""
+    matching = None
+    if about["grid"] is not None:
+        matching = Matching(grid=about["grid"], **{name: arrays[f"{prefix}matching.{name}"] for name in _MATCHING})
+    own: dict[str, Any] = {name: arrays[f"{prefix}{name}"] for name in _ARRAYS}
+    return DevelopmentSet(
+        samples=NoSamples(len(own["points"])),
+        groups=tuple(about["groups"]),
+        class_names=tuple(about["class_names"]),
+        identity=about["identity"],
+        **own,
+        matching=matching,
+        pooled=about["pooled"],
+        parts=tuple(_development(part, arrays, f"{prefix}{number}.") for number, part in enumerate(about["parts"])),
+    )
 
 
 def _fields(candidate: Candidate) -> tuple[str, str, int]:

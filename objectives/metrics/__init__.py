@@ -13,6 +13,7 @@ from ._confusion import (
 )
 from ._correspondence import by_pair, correct_keypoints
 from ._depth import DEPTH_MEASURES, align_scale_and_shift, depth_measures, per_image
+from ._several import MeanOverDataSets, pack_groups, pack_results, unpack_results
 
 __all__ = [
     "DEPTH_MEASURES",
@@ -21,6 +22,7 @@ __all__ = [
     "Difference",
     "Interval",
     "MeanIou",
+    "MeanOverDataSets",
     "Metric",
     "RatioMetric",
     "align_scale_and_shift",
@@ -30,7 +32,10 @@ __all__ = [
     "correct_keypoints",
     "depth_measures",
     "mean_iou",
+    "pack_groups",
+    "pack_results",
     "per_class_iou",
     "per_image",
     "pixel_accuracy",
+    "unpack_results",
 ]

@@ -9,7 +9,8 @@ below follow from f and the s_i alone, so tasks differ in these two only.
 
 Intervals are percentile bootstraps over images (Efron 1979), or over groups of images where images of a group are not
 independent: per resample, as many units as there are are drawn with replacement and their statistics are summed. A
-resample is thus a product of draw counts with the units' statistics.
+resample is thus a product of draw counts with the units' statistics. Where units fall into strata, such as data sets,
+each stratum is resampled by itself.
 """
 
 from __future__ import annotations
@@ -79,6 +80,10 @@ class Metric(ABC):
     def scored(self, statistics: Array) -> Array:
         """Per image, whether it has a point that was scored."""
 
+    def strata(self, units: Array, columns: int) -> list[Array]:
+        """Units that are resampled among themselves; the first `columns` of them are statistics of one score."""
+        return [units]
+
     def check_comparable(self, first: Array, second: Array) -> None:
         """Raise `ValueError` where two results cannot be of the same images and points."""
         if first.shape != second.shape:
@@ -130,7 +135,8 @@ class Metric(ABC):
         """
         statistics = self._not_empty(per_image)
         units = self._units(statistics, groups, statistics.shape[-1])
-        return np.concatenate([self.of_sums(resampled) for resampled in _resample(units, draws, seed)])
+        strata = self.strata(units, statistics.shape[-1])
+        return np.concatenate([self.of_sums(resampled) for resampled in _resample(strata, draws, seed)])
 
     def paired_difference(
         self,
@@ -158,7 +164,7 @@ class Metric(ABC):
         differences = np.concatenate(
             [
                 self.of_sums(resampled[..., :columns]) - self.of_sums(resampled[..., columns:])
-                for resampled in _resample(units, draws, seed)
+                for resampled in _resample(self.strata(units, columns), draws, seed)
             ]
         )
         return Difference(self.value(first) - self.value(second), *_percentiles(differences, level))
@@ -182,9 +188,10 @@ class Metric(ABC):
                     f"there must be one group per image, but got {len(groups)} for {len(statistics)} images."
                 )
             names, number = np.unique(np.asarray(groups), return_inverse=True)
-            summed = np.zeros((len(names), *statistics.shape[1:]))
-            np.add.at(summed, number, statistics)
-            statistics = summed
+            if len(names) < len(groups):
+                summed = np.zeros((len(names), *statistics.shape[1:]))
+                np.add.at(summed, number, statistics)
+                statistics = summed
         kept: Array = statistics[self.scored(statistics[..., :columns])]
         return kept
 
@@ -218,19 +225,24 @@ class RatioMetric(Metric):
             raise ValueError("both must be scored on the same points, but their counts per image differ.")
 
 
-def _resample(units: Array, draws: int, seed: int) -> Iterator[Array]:
-    """Statistics of `draws` resamples, some at a time."""
+def _resample(strata: Sequence[Array], draws: int, seed: int) -> Iterator[Array]:
+    """Statistics of `draws` resamples, some at a time; each has as many units of every stratum as there are."""
     if draws < 1:
         raise ValueError(f"draws must be at least 1, but got {draws}.")
     rng = np.random.default_rng(seed)
-    count = len(units)
-    flat = units.reshape(count, -1)
-    at_once = max(1, _CHUNK // count)
+    at_once = max(1, _CHUNK // max(map(len, strata)))
     for begin in range(0, draws, at_once):
         rows = min(at_once, draws - begin)
-        drawn = rng.integers(count, size=(rows, count)) + np.arange(rows)[:, None] * count
-        how_often = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
-        yield (how_often.astype(np.float64) @ flat).reshape(rows, *units.shape[1:])
+        yield np.sum([_drawn(units, rows, rng) for units in strata], axis=0)
+
+
+def _drawn(units: Array, rows: int, rng: np.random.Generator) -> Array:
+    """Sums over `rows` draws of as many units as there are, with replacement."""
+    count = len(units)
+    drawn = rng.integers(count, size=(rows, count)) + np.arange(rows)[:, None] * count
+    how_often = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
+    sums: Array = (how_often.astype(np.float64) @ units.reshape(count, -1)).reshape(rows, *units.shape[1:])
+    return sums
 
 
 def _percentiles(scores: Float64[np.ndarray, "resamples"], level: float) -> Interval:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from ..bank import Bank
+from ..bank import BankView
 from ..specification import ProbeSpecification
-from ._base import FoldedProbe, Head, Probe, RidgeHead, Score
+from ._base import Fitted, FoldedProbe, Head, HeadPerDataSet, Probe, RidgeHead, Score
 from ._elimination import Elimination
 from ._folds import FoldProbe
 from ._matching import MatchingProbe, nearest_places, pck_metric
 from ._readout import ClassReadout, DepthReadout, Readout
+from ._several import SeveralProbe
 from .knn import NeighbourHead, NeighbourProbe
 from .ridge import PENALTIES, RidgeProbe
 
@@ -17,8 +18,10 @@ __all__ = [
     "ClassReadout",
     "DepthReadout",
     "Elimination",
+    "Fitted",
     "FoldedProbe",
     "Head",
+    "HeadPerDataSet",
     "MatchingProbe",
     "NeighbourHead",
     "NeighbourProbe",
@@ -27,13 +30,14 @@ __all__ = [
     "RidgeHead",
     "RidgeProbe",
     "Score",
+    "SeveralProbe",
     "fast_probe",
     "nearest_places",
     "pck_metric",
 ]
 
 
-def fast_probe(bank: Bank, specification: ProbeSpecification, readout: Readout | None = None) -> FoldProbe:
+def fast_probe(bank: BankView, specification: ProbeSpecification, readout: Readout | None = None) -> FoldProbe:
     """The probe of ``probe.kind``."""
     kinds: dict[str, type[FoldProbe]] = {"ridge": RidgeProbe, "knn": NeighbourProbe}
     return kinds[specification.kind](bank, specification, readout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float32
@@ -14,6 +14,8 @@ from diffsift.spaces import Candidate, Selection
 
 from ..metrics import Metric
 from ._elimination import Elimination
+
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,34 @@ class RidgeHead(Head):
         return sums
 
 
+@dataclass(frozen=True)
+class HeadPerDataSet:
+    """What a probe on several data sets has fit: a head for each, or None where nothing is fit."""
+
+    heads: tuple[Fitted, ...]
+
+
+Fitted: TypeAlias = "Head | HeadPerDataSet | None"
+"""What `Probe.fit` gives; None where nothing is fit."""
+
+
 class Probe(ABC):
-    """Scores selections on a bank."""
+    """Scores selections on a bank.
+
+    Attributes:
+        metric: of the results.
+        groups: per result of `held_out`, what is resampled together for intervals.
+    """
 
     metric: Metric
+    groups: Sequence[str]
 
     @abstractmethod
     def score(self, selection: Selection) -> Score:
         """The selection's score on held-out images."""
 
     @abstractmethod
-    def held_out(self, selection: Selection) -> np.ndarray[Any, Any]:
+    def held_out(self, selection: Selection) -> Array:
         """Results of the metric for each held-out image: what paired comparisons are made from."""
 
     def eliminate(self, pool: Sequence[Candidate], most: int) -> Elimination | None:
@@ -70,8 +89,12 @@ class Probe(ABC):
         """
         return None
 
+    def sampling_error(self, selection: Selection) -> float | None:
+        """Standard error that the score has from sampled locations alone; None where nothing is sampled."""
+        return None
+
     @abstractmethod
-    def fit(self, selection: Selection) -> Head | None:
+    def fit(self, selection: Selection) -> Fitted:
         """The head for the test split, fit on all development images; None where nothing is fit."""
 
 

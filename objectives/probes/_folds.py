@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +15,7 @@ from threadpoolctl import ThreadpoolController
 
 from diffsift.spaces import Selection
 
-from ..bank import Bank, Entry
+from ..bank import BankView, Entry
 from ..development import ALWAYS_FIT, DevelopmentSet, folds_by_group
 from ..specification import ProbeSpecification
 from ._base import FoldedProbe
@@ -33,7 +34,7 @@ def parts_of(development: DevelopmentSet) -> dict[int, Int[np.ndarray, "images"]
     """Images by part: those of a fold together; those that are always fit on in `INNER` parts, numbered below zero."""
     part = np.array(development.fold)
     always = np.flatnonzero(part == ALWAYS_FIT)
-    groups = [development.groups[image] if development.groups else str(image) for image in always]
+    groups = [development.groups[int(image)] for image in always]
     part[always] = -1 - folds_by_group(groups, INNER, seed=0)
     return {int(number): np.flatnonzero(part == number) for number in np.unique(part)}
 
@@ -55,7 +56,7 @@ class FoldProbe(FoldedProbe):
 
     def __init__(
         self,
-        bank: Bank,
+        bank: BankView,
         specification: ProbeSpecification,
         readout: Readout | None = None,
         *,
@@ -65,6 +66,7 @@ class FoldProbe(FoldedProbe):
         self._bank, self._specification = bank, specification
         self._readout = readout or ClassReadout()
         self.metric = self._readout.metric
+        self.groups = development.held_out_groups
         self._images = parts_of(development)
         emphasis = development.weights.astype(np.float64) ** (1.0 - specification.balance)
         self._emphasis = (emphasis / emphasis.mean()).astype(np.float32)
@@ -75,13 +77,33 @@ class FoldProbe(FoldedProbe):
     def _outputs(self, selection: Selection) -> Iterator[Float32[np.ndarray, "rows outputs"]]:
         """Outputs at the rows of each fold, fold after fold, of what is fit on all other parts."""
 
-    def _by_fold(self, selection: Selection) -> list[Array]:
+    def sampling_error(self, selection: Selection, *, draws: int = 100, seed: int = 0) -> float | None:
+        """Standard error of the score as an estimate of that of the same heads at all pixels of the same images.
+
+        A bootstrap over the locations of each image, which were drawn independently. None for pooled features.
+        """
         development = self._bank.development
+        if development.pooled:
+            return None
         with self._threads(selection):
-            return [
-                self._readout.results(development, self._images[fold], outputs)
-                for fold, outputs in zip(development.folds, self._outputs(selection), strict=True)
-            ]
+            folds = list(self._outputs(selection))
+        rng, count, values = np.random.default_rng(seed), int(development.weights.shape[1]), []
+        for _ in range(draws):
+            how_often = rng.multinomial(count, np.full(count, 1 / count), size=len(development.weights))
+            resampled = replace(development, weights=development.weights * how_often.astype(np.float32))
+            values.append(self.metric.value(np.concatenate(self._results(resampled, folds))))
+        return float(np.std(values, ddof=1))
+
+    def _by_fold(self, selection: Selection) -> list[Array]:
+        with self._threads(selection):
+            return self._results(self._bank.development, self._outputs(selection))
+
+    def _results(self, development: DevelopmentSet, outputs: Iterable[Array]) -> list[Array]:
+        """Per fold, the results of its images."""
+        return [
+            self._readout.results(development, self._images[fold], found)
+            for fold, found in zip(development.folds, outputs, strict=True)
+        ]
 
     def _threads(self, selection: Selection) -> AbstractContextManager[Any]:
         """One thread for the small products of a trial, which more would slow down; no limit for wide selections."""

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from diffsift.errors import DataError
 from diffsift.spaces import Candidate, Selection, block_scale
 
-from ..bank import Bank
+from ..bank import BankView
 from ..metrics import Metric, RatioMetric, by_pair, correct_keypoints
 from ..specification import CorrespondenceSpecification
 from ._base import Head, Probe, Score
@@ -60,7 +60,7 @@ class MatchingProbe(Probe):
         memory: bytes of inner products that are kept.
     """
 
-    def __init__(self, bank: Bank, task: CorrespondenceSpecification, *, memory: int = 1_000_000_000) -> None:
+    def __init__(self, bank: BankView, task: CorrespondenceSpecification, *, memory: int = 1_000_000_000) -> None:
         found = bank.development.matching
         if found is None or not len(found.pairs):
             raise DataError("correspondence needs at least one pair to search on, but the development set has none.")
@@ -68,6 +68,7 @@ class MatchingProbe(Probe):
         self.metric = pck_metric(task)
         self._kept: OrderedDict[Candidate, tuple[Array, Array]] = OrderedDict()
         source, target = found.pairs.T
+        self.groups = bank.development.held_out_groups
         labels = bank.development.labels
         rows = found.rows[source]
         self._truth = np.take_along_axis(labels[target], rows.clip(0)[..., None], axis=1).astype(np.float64)

@@ -13,7 +13,8 @@ from diffsift.spaces import Candidate, Shelf, Standardiser
 
 from .._base import Objective
 from ..development import DevelopmentSet, JoinedSamples, LazySamples
-from ..probes import Probe
+from ..probes import Probe, SeveralProbe
+from ..several import SeveralObjective
 from ..specification import AnyTaskSpecification, CorrespondenceSpecification
 from ._conv import ConvolutionalProbe
 from ._heads import LinearHead, LogisticHead, MlpEnsembleHead, ReferenceHead
@@ -78,6 +79,19 @@ def reference_probe(
     Raises:
         SpecificationError: the task has no such probe.
     """
+    if isinstance(objective, SeveralObjective):
+        options: dict[str, Any] = {
+            "on_test": on_test,
+            "noise_seed": noise_seed,
+            "batch_size": batch_size,
+            "seed": seed,
+            "device": device,
+            "progress": progress,
+        }
+        parts = zip(objective.objectives.values(), development.parts, strict=True)
+        return SeveralProbe(
+            [reference_probe(kind, task, one, part, shelf, statistics, **options) for one, part in parts]
+        )
     kinds = reference_kinds(task.kind)
     chosen = kinds[0] if kind == "reference" else kind
     if chosen not in kinds:
@@ -86,8 +100,10 @@ def reference_probe(
         )
     count = len(development.samples)
     samples: LazySamples = development.samples
+    groups = list(development.groups)
     if on_test:
         samples = JoinedSamples(development.samples, objective.dataset.split("test"))
+        groups += [samples[index].group for index in range(count, len(samples))]
     maps = FeatureMaps(samples, shelf, statistics, noise_seed=noise_seed, batch_size=batch_size, progress=progress)
     if isinstance(task, CorrespondenceSpecification):
         pairs = _pairs(objective, development, count if on_test else None)
@@ -100,7 +116,12 @@ def reference_probe(
         objective.metric,
         [Fold(np.arange(count), np.arange(count, len(samples)))] if on_test else _folds(development),
     )
-    drawn: dict[str, Any] = {"classes": len(objective.class_names), "seed": seed, "device": device}
+    drawn: dict[str, Any] = {
+        "groups": groups,
+        "classes": len(objective.class_names),
+        "seed": seed,
+        "device": device,
+    }
     if chosen == CONVOLUTIONAL:
         return ConvolutionalProbe(*shared, **drawn)
     return PlacesProbe(_HEADS[chosen], *shared, **drawn)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from diffsift.spaces import Candidate, Selection, Shelf, Standardiser, block_scale, sample_map
+from diffsift.spaces import Candidate, Selection, Shelf, Standardiser, block_scale, pool, sample_map
 
 from .._dense import captured
 from ..datasets import Sample
@@ -93,7 +93,7 @@ class SelectionFeatures:
     def __init__(self, selection: Selection, maps: MapsOf) -> None:
         self.channels = sum(maps[candidate].shape[-1] for candidate in selection.candidates)
         self._blocks = [
-            (maps[candidate], block_scale(weight, maps[candidate].shape[-1]) * self.channels**0.5)
+            (candidate, maps[candidate], block_scale(weight, maps[candidate].shape[-1]) * self.channels**0.5)
             for candidate, weight in selection.members
         ]
 
@@ -101,16 +101,21 @@ class SelectionFeatures:
         self, images: Int[np.ndarray, "places"], points: Float[np.ndarray, "places 2"]
     ) -> Float[Tensor, "places channels"]:
         """Features at places, each (x, y) in [0, 1] of an image of its own: the four cells around it, bilinearly."""
-        return torch.cat([factor * _gathered(maps, images, points) for maps, factor in self._blocks], dim=1)
+        return torch.cat([factor * _gathered(maps, images, points) for _, maps, factor in self._blocks], dim=1)
 
     def of_image(self, image: int, points: Float[np.ndarray, "places 2"]) -> Float[Tensor, "places channels"]:
         """Features at places of one image; faster than `at` for many of them."""
+        return torch.cat([block for _, block in self._blocks_of(image, points)], dim=1)
+
+    def pooled(self, image: int, points: Float[np.ndarray, "places 2"]) -> Float[Tensor, "1 channels"]:
+        """One feature of an image, pooled over places."""
+        blocks = self._blocks_of(image, points)
+        return torch.cat([pool(block[None], candidate.activation) for candidate, block in blocks], dim=1)
+
+    def _blocks_of(self, image: int, points: np.ndarray) -> Iterator[tuple[Candidate, Tensor]]:
         at = torch.from_numpy(points).float()[None]
-        parts = [
-            factor * sample_map(maps[image : image + 1].float().permute(0, 3, 1, 2), at)[0]
-            for maps, factor in self._blocks
-        ]
-        return torch.cat(parts, dim=1)
+        for candidate, maps, factor in self._blocks:
+            yield candidate, factor * sample_map(maps[image : image + 1].float().permute(0, 3, 1, 2), at)[0]
 
     def window(
         self, image: int, shape: tuple[int, int], rows: tuple[int, int], columns: tuple[int, int]

@@ -47,6 +47,7 @@ class ExactMatchingProbe(Probe):
         self._sizes = {image: sample.image.shape[:2] for image, sample in loaded.items()}
         self._boxes = {image: sample.box for image, sample in loaded.items()}
         self._pairs = tuple(pairs)
+        self.groups = [loaded[source].group for source, _ in pairs]
 
     def score(self, selection: Selection) -> Score:
         value = self.metric.value(self.held_out(selection))

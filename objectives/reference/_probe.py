@@ -42,6 +42,7 @@ class ReferenceProbe(FoldedProbe):
         result: the metric's result of an image from its answers and the outputs there.
         metric: of the results.
         folds: which images are fit on and which are scored.
+        groups: of all images, by position.
         classes: how many; 0 for values.
         seed: of what the head draws.
         device: that networks are trained on.
@@ -55,6 +56,7 @@ class ReferenceProbe(FoldedProbe):
         metric: Metric,
         folds: Sequence[Fold],
         *,
+        groups: Sequence[str],
         classes: int,
         seed: int = 0,
         device: str | torch.device = "cpu",
@@ -62,6 +64,7 @@ class ReferenceProbe(FoldedProbe):
         self.metric = metric
         self._maps, self._result, self._folds = maps, result, tuple(folds)
         self._classes, self._seed, self._device = classes, seed, torch.device(device)
+        self.groups = [groups[int(image)] for fold in folds for image in fold.held_out]
         used = np.unique(np.concatenate([np.concatenate([fold.fit, fold.held_out]) for fold in folds]))
         self._answers = {int(image): answers(int(image)) for image in used}
 
@@ -127,6 +130,5 @@ class PlacesProbe(ReferenceProbe):
 
 
 def _features(features: SelectionFeatures, image: int, answers: Answers) -> torch.Tensor:
-    """At the places of an image's answers; their mean where one answer holds for the whole image."""
-    found = features.of_image(image, answers.points)
-    return found.mean(0, keepdim=True) if answers.pooled else found
+    """At the places of an image's answers; pooled where one answer holds for the whole image."""
+    return features.pooled(image, answers.points) if answers.pooled else features.of_image(image, answers.points)

@@ -166,3 +166,18 @@ def test_the_control_encodes_prompts_that_the_model_never_met(backbone: Pipeline
 def test_one_prompt_for_each_image(backbone: PipelineBackbone, images: Tensor) -> None:
     with pytest.raises(ModelError, match="prompts must be one for each of 2 images, but got 3"):
         features(backbone, images[:2], prompts=["a"] * 3)
+
+
+def test_noise_is_shared_by_all_images(backbone: PipelineBackbone, images: Tensor) -> None:
+    """Twice the same image but for a pixel: its own noise differs, the shared one does not."""
+    changed = images[:1].clone()
+    changed[0, :, 0, 0] = 1 - changed[0, :, 0, 0].round()
+    pair = torch.cat([images[:1], changed])
+    own, before = features(backbone, pair), backbone.identity()
+    backbone.noise_shared = True
+    shared = features(backbone, pair)
+    assert (shared[0] - shared[1]).abs().mean() < 0.5 * (own[0] - own[1]).abs().mean()
+    assert torch.allclose(shared[1:], features(backbone, changed), atol=1e-5)
+    assert backbone.identity() != before
+    backbone.noise_seeds = 2
+    assert not torch.allclose(features(backbone, changed), shared[1:], atol=1e-3)

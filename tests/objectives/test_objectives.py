@@ -114,7 +114,7 @@ def test_matches_are_those_of_the_fused_cosine(tmp_path: Path, tiny_backbone: Pi
 )
 def test_every_entry_that_is_held_out_has_its_group(tmp_path: Path, tiny_backbone: PipelineBackbone, task: Any) -> None:
     objective, bank = made(task, tmp_path, tiny_backbone)
-    development = replace(bank.development, groups=[f"group{number}" for number in range(20)])
+    development = replace(bank.development, groups=tuple(f"group{number}" for number in range(20)))
     groups, entries = development.held_out_groups, objective.probe(bank).held_out(SELECTION)
     assert len(groups) == len(entries)
     if development.matching is None:

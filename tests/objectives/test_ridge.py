@@ -21,8 +21,8 @@ from diffsift.objectives import (
     SegmentationObjective,
     TaskSpecification,
 )
-from diffsift.objectives.metrics import confusion, mean_iou
-from diffsift.objectives.probes import PENALTIES
+from diffsift.objectives.metrics import Accuracy, confusion, mean_iou
+from diffsift.objectives.probes import PENALTIES, ClassReadout, fast_probe
 from diffsift.objectives.probes._folds import parts_of
 from diffsift.objectives.specification import FolderSpecification
 from diffsift.spaces import Candidate, Selection, activation_named, block_scale, catalogue
@@ -39,8 +39,14 @@ SELECTIONS = [
 ]
 
 
-def filled(data: Path, backbone: PipelineBackbone, folder: Path, fractions: tuple[float, float, float]) -> Bank:
-    bank = BankSpecification(pixels_per_image=40, max_channels=12, fit_images=4)
+def filled(
+    data: Path,
+    backbone: PipelineBackbone,
+    folder: Path,
+    fractions: tuple[float, float, float],
+    balance: float = 0.5,
+) -> Bank:
+    bank = BankSpecification(pixels_per_image=40, max_channels=12, fit_images=4, balance=balance)
     specification = FolderSpecification(
         kind="folder", images=data / "images", labels=data / "labels", classes=tiny.CLASSES, fractions=fractions
     )
@@ -220,6 +226,21 @@ def test_folds_hold_every_image_out_once(bank: Bank) -> None:
     score = RidgeProbe(bank, ProbeSpecification()).score(SELECTIONS[0])
     assert mean_iou(counts.sum(0)) == pytest.approx(score.value)
     assert len(score.folds) == 3
+
+
+@pytest.mark.parametrize("kind", ["ridge", "knn"])
+def test_the_error_of_sampling_is_that_of_binomial_counts(
+    tiny_data: Path, tiny_backbone: PipelineBackbone, tmp_path: Path, kind: str
+) -> None:
+    """Locations drawn uniformly, scored by accuracy: hits are binomial in each image, which weighs as its pixels."""
+    held_out = filled(tiny_data, tiny_backbone, tmp_path, (0.6, 0.0, 0.4), balance=0.0)
+    probe = fast_probe(held_out, ProbeSpecification.model_validate({"kind": kind}), ClassReadout(Accuracy()))
+    counts = probe.held_out(SELECTIONS[1])
+    pixels = counts.sum((1, 2))
+    share = np.trace(counts, axis1=1, axis2=2) / pixels
+    expected = np.sqrt((pixels**2 * share * (1 - share) / 40).sum()) / pixels.sum()
+    assert probe.sampling_error(SELECTIONS[1], draws=2000) == pytest.approx(expected, rel=0.08)
+    assert probe.sampling_error(SELECTIONS[1]) == probe.sampling_error(SELECTIONS[1])
 
 
 def test_memory_does_not_change_the_numbers(bank: Bank) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffsift.spaces import Standardiser, block_scale, resample_map, sample_map
+from diffsift.spaces import Standardiser, block_scale, pool, resample_map, sample_map
 
 
 def raw(samples: int = 400, channels: int = 6) -> Tensor:
@@ -90,3 +90,10 @@ def test_points_on_and_beyond_the_edge_repeat_it() -> None:
     feature_map = torch.arange(4.0).reshape(1, 1, 2, 2)
     corners = torch.tensor([[[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]])
     assert sample_map(feature_map, corners).flatten().tolist() == [0, 1, 2, 3]
+
+
+def test_an_image_is_pooled_by_the_mean_and_attention_maps_by_the_spread() -> None:
+    features = torch.tensor([[[1.0, -1.0], [2.0, -3.0], [6.0, -2.0]]])
+    assert pool(features, "up-level0-repeat0-res-out").tolist() == [[3.0, -2.0]]
+    for name in ("up-level0-repeat0-vit-block0-self-map", "up-cross-map", "block7-map", "single3-map"):
+        torch.testing.assert_close(pool(features, name), torch.tensor([[14 / 3, 2 / 3]]).sqrt())
