@@ -14,6 +14,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtr
+from threadpoolctl import ThreadpoolController
 
 from diffsift.spaces import WEIGHT_STEP, Candidate, Selection, declared_similarity
 
@@ -80,6 +81,7 @@ class SiftSampler(BaseSampler):
         self._finished: dict[Selection, float] = {}
         self._read: dict[int, Selection] = {}  # by trial number: finished trials do not change
         self._known = _Known(space.pool, space.limits.activations)
+        self._pools = ThreadpoolController()  # made once: to look for thread pools takes milliseconds
         self.stage_of: dict[int, str] = {}
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -126,7 +128,9 @@ class SiftSampler(BaseSampler):
         self._known.learn(history)
         if self._known.count % _WINDOW == 0 and self._known.starts_afresh(self._known.count // _WINDOW):
             return self._anything(history, pending, rng), "restart"
-        return self._expected_best(history, pending, rng) or (self._anything(history, pending, rng), "drawn")
+        with self._pools.limit(limits=1):  # more threads make products this small slower
+            found = self._expected_best(history, pending, rng)
+        return found or (self._anything(history, pending, rng), "drawn")
 
     def _expected_best(
         self, history: History, pending: frozenset[Selection], rng: np.random.Generator
