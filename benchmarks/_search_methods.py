@@ -125,6 +125,8 @@ def greedy(cell: Cell, meter: Meter, seed: int) -> None:
 def sequential(cell: Cell, meter: Meter, seed: int) -> None:
     """scikit-learn's `SequentialFeatureSelector` on the same probe; a feature is a candidate."""
 
+    order = _shuffled(cell, seed)
+
     class Probe(BaseEstimator):
         def __sklearn_tags__(self) -> Tags:
             tags = super().__sklearn_tags__()
@@ -135,7 +137,7 @@ def sequential(cell: Cell, meter: Meter, seed: int) -> None:
             return self
 
         def score(self, X: Array, y: Any = None) -> float:  # noqa: N803
-            return meter.score(Selection.of([cell.pool[int(column)] for column in X[0]]))
+            return meter.score(Selection.of([order[int(column)] for column in X[0]]))
 
     columns = np.tile(np.arange(len(cell.pool), dtype=float), (2, 1))
     rows = np.arange(2)

@@ -243,14 +243,12 @@ def _draw(done: Sequence[dict[str, Any]], path: Path) -> None:
         if planted:
             panel.axhline(float(np.mean(planted)), color="grey", linestyle=":", linewidth=1)
         panel.set(xscale="log", title=cell)
-        tenth = [np.asarray(line.get_ydata(), dtype=float)[:10] for line in panel.lines[: len(shown)]]
-        panel.set_ylim(
-            bottom=min(float(values[np.isfinite(values)].max(initial=-1e9)) for values in tenth if len(values))
-        )
+        early = [np.asarray(line.get_ydata(), dtype=float)[:20] for line in panel.lines[: len(shown)]]
+        panel.set_ylim(bottom=min(float(np.nanmax(values)) for values in early if np.isfinite(values).any()))
     for panel in panels[len(cells) :]:
         panel.set_axis_off()
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     figure.supxlabel("evaluations")
     figure.supylabel("best validation score, mean over seeds")
     path.parent.mkdir(parents=True, exist_ok=True)
