@@ -114,6 +114,7 @@ def test_a_worker_needs_neither_model_nor_images_and_scores_alike(
         join(task, workspace=place.folder)
 
 
+@pytest.mark.timeout(600)  # every head is trained in earnest
 @pytest.mark.parametrize("task", TASKS)
 def test_a_selection_is_scored_by_every_probe_of_its_task(searched: tuple[Path, dict[str, str]], task: str) -> None:
     folder, _ = searched

@@ -27,7 +27,8 @@ Array = np.ndarray[Any, Any]
 INNER = 3
 """Parts, at most, that what a probe is fit on is divided into where something is chosen within it."""
 
-_SMALL = 1024  # channels
+SMALL = 1024
+"""Channels, at most, of what a search tries: small products, that are kept."""
 
 
 def parts_of(development: DevelopmentSet) -> dict[int, Int[np.ndarray, "images"]]:
@@ -108,7 +109,7 @@ class FoldProbe(FoldedProbe):
     def _threads(self, selection: Selection) -> AbstractContextManager[Any]:
         """One thread for the small products of a trial, which more would slow down; no limit for wide selections."""
         channels = sum(self._bank[candidate].features.shape[-1] for candidate in selection.candidates)
-        limited: AbstractContextManager[Any] = self._pools.limit(limits=1 if channels <= _SMALL else None)
+        limited: AbstractContextManager[Any] = self._pools.limit(limits=1 if channels <= SMALL else None)
         return limited
 
     @cached_property

@@ -23,6 +23,7 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+import scipy.linalg
 from jaxtyping import Float32, Float64
 
 from diffsift.errors import DataError
@@ -31,7 +32,7 @@ from diffsift.spaces import Candidate, Selection, block_scale
 from ..bank import Entry
 from ._base import RidgeHead
 from ._elimination import Elimination, eliminate
-from ._folds import Array, FoldProbe, dealt
+from ._folds import SMALL, Array, FoldProbe, dealt
 from ._moments import Moments
 
 _ROWS = 8192
@@ -90,11 +91,24 @@ class RidgeProbe(FoldProbe):
         for part in parts:
             for number, (entry, scale, span) in enumerate(blocks):
                 first[span] += scale * self._first(entry, part)
-                for other, factor, columns in blocks[number:]:
+                for other, factor, columns in blocks[number:] if channels <= SMALL else ():
                     upper[span, columns] += (scale * factor) * self._second(entry, other, part)
+            if channels > SMALL:
+                upper += self._second_of_all(blocks, part)
         totals = np.sum([self._totals(part) for part in parts], axis=0)
         cross = [scale * np.sum([self._cross(entry, part) for part in parts], axis=0) for entry, scale, _ in blocks]
         return Moments.centered(totals, first, upper.T, np.concatenate(cross))
+
+    def _second_of_all(
+        self, blocks: Sequence[tuple[Entry, float, slice]], part: int
+    ) -> Float32[np.ndarray, "channels channels"]:
+        """X'VX of all blocks side by side, its upper triangle: one product, which is not kept.
+
+        A selection this wide is one of few, and its thousands of pairs would push all others out of memory.
+        """
+        rows = np.sqrt(self._rows(part))
+        stacked = np.concatenate([scale * rows * self._features(entry, part) for entry, scale, _ in blocks], axis=1)
+        return np.asarray(scipy.linalg.blas.ssyrk(1.0, stacked.T))
 
     def _blocks(self, selection: Selection) -> list[tuple[Entry, float, slice]]:
         """Entry, factor in the fused feature, and channels there of each candidate."""

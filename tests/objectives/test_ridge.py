@@ -255,3 +255,16 @@ def test_weights_matter_and_a_global_factor_does_not(bank: Bank) -> None:
     light, heavy = (probe.fit(Selection.of({A: weight, B: 1.0})) for weight in (0.05, 1.0))
     assert not np.allclose(light.weights[A], heavy.weights[A], rtol=0.1)
     assert probe.score(Selection.of({A: 2.0, B: 2.0})) == probe.score(Selection.of([A, B]))
+
+
+def test_wide_selections_are_fit_as_narrow_ones_are(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is too wide to be kept pair by pair is one product: the same scores but for rounding."""
+    specification = ProbeSpecification(balance=0.5, regularisation=1e-2)
+    narrow = RidgeProbe(bank, specification).fit(SELECTIONS[2])
+    monkeypatch.setattr("diffsift.objectives.probes.ridge.SMALL", 8)
+    wide_probe = RidgeProbe(bank, specification)
+    monkeypatch.setattr(wide_probe, "_second", None)
+    wide = wide_probe.fit(SELECTIONS[2])
+    assert wide.intercept == pytest.approx(narrow.intercept, abs=1e-4)
+    for candidate, weights in narrow.weights.items():
+        assert wide.weights[candidate] == pytest.approx(weights, rel=1e-3, abs=1e-4)
