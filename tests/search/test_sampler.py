@@ -63,7 +63,7 @@ def test_similarity_saves_evaluations() -> None:
     assert informed > blind + 0.02
 
 
-def test_identifiable_weights_are_found_within_a_tenth() -> None:
+def test_identifiable_weights_are_found_within_a_tenth_of_the_largest() -> None:
     """As with cosines: the score falls with the angle between a selection's weights and the planted ones."""
     candidates = planted.pool(6)
     wanted = dict(zip(candidates[:3], (1.0, 0.5, 0.3), strict=True))
