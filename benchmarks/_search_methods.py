@@ -145,6 +145,17 @@ def sequential(cell: Cell, meter: Meter, seed: int) -> None:
     SequentialFeatureSelector(Probe(), n_features_to_select=chosen, cv=[(rows, rows)]).fit(columns)
 
 
+def random_subsets(cell: Cell, meter: Meter, seed: int) -> None:
+    """Subsets of the largest size that the limits allow, at equal weights: what Optuna's slots rarely propose."""
+    rng = np.random.default_rng(seed)
+    repeated = 0
+    while repeated < _REPEATS:
+        before = len(meter.curve)
+        drawn = rng.choice(len(cell.pool), cell.limits.activations, replace=False)
+        meter.score(Selection.of([cell.pool[int(position)] for position in drawn]))
+        repeated = 0 if len(meter.curve) > before else repeated + 1
+
+
 def top_singles(cell: Cell, meter: Meter, seed: int) -> None:
     """Single candidates in random order as far as the budget goes, then the best of them together."""
     most = cell.limits.activations
@@ -228,12 +239,14 @@ METHODS: dict[str, Method] = {
     "nsga2": Method(by_sampler("nsga2")),
     "cmaes": Method(by_sampler("cmaes")),
     "random": Method(by_sampler("random")),
+    "random subsets": Method(random_subsets),
     "best singles": Method(top_singles, anytime=False),
     "softmax mixing": Method(mixing, anytime=False),
     "paper's and older rules": Method(fixed(lambda cell: cell.rules)),
     "all of one timestep": Method(fixed(lambda cell: cell.by_timestep), limited=False),
 }
 OPTUNA = ("tpe", "nsga2", "cmaes")
+RANDOM = ("random", "random subsets")
 
 
 def run_method(name: str, cell: Cell, budget: int, seed: int, known: dict[Selection, float]) -> tuple[Meter, float]:
