@@ -41,7 +41,7 @@ class Meter:
             same.
         curve: best score after each evaluation.
         best: (evaluation, selection) of each improvement.
-        probe_seconds: of the scores computed here.
+        probe_seconds: the processor's, of the scores computed here.
     """
 
     cell: Cell
@@ -54,9 +54,9 @@ class Meter:
 
     def score(self, selection: Selection) -> float:
         if selection not in self.known:
-            started = time.perf_counter()
+            started = time.process_time()
             self.known[selection] = self.cell.score(selection)
-            self.probe_seconds.append(time.perf_counter() - started)
+            self.probe_seconds.append(time.process_time() - started)
         value = self.known[selection]
         if selection not in self._asked:
             if len(self.curve) >= self.budget:
@@ -250,14 +250,17 @@ RANDOM = ("random", "random subsets")
 
 
 def run_method(name: str, cell: Cell, budget: int, seed: int, known: dict[Selection, float]) -> tuple[Meter, float]:
-    """Run a method to its end; returns the meter and the seconds that it took beside the probe."""
+    """Run a method to its end; returns the meter and the processor's seconds that it took beside the probe.
+
+    One thread on an idle core takes as long by the clock; on a busy one the clock would measure the others.
+    """
     meter = Meter(cell, budget, known)
-    started = time.perf_counter()
+    started = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         with contextlib.suppress(SpentError):
             METHODS[name].run(cell, meter, seed)
-    return meter, time.perf_counter() - started - sum(meter.probe_seconds)
+    return meter, time.process_time() - started - sum(meter.probe_seconds)
 
 
 def _shuffled(cell: Cell, seed: int) -> list[Candidate]:
