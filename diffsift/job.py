@@ -25,13 +25,10 @@ from diffsift.search.warm_start import earlier_bests
 from diffsift.spaces import Candidate, Selection
 from diffsift.specification import Specification
 from diffsift.stored import CONTENT, stored_specification
-from diffsift.tracking import ActivationDecision, Ledger, MlflowLog, Outcome, TrialRecord, open_database
+from diffsift.tracking import ActivationDecision, Eliminated, Ledger, MlflowLog, Outcome, TrialRecord, open_database
 from diffsift.tracking.report import write_report
 from diffsift.workers import helpers, refuse_workers
 from diffsift.workspace import Workspace
-
-_BEGUN = 60
-"""Evaluations after which warm starts have been tried: a study that is resumed later needs them no more."""
 
 
 @dataclass(frozen=True)
@@ -182,8 +179,8 @@ def _search(
         prepared.warnings.append(note)
         say(f"warm start  {note}")
     warm = [selection for rule in (PAPER, OLDER) for selection in prepared.by_rule(rule)]
-    if specification.study.sampler == "sift" and ledger.evaluated(name) < _BEGUN:
-        warm = [*_left_by_elimination(prepared, space, say), *warm]
+    if specification.study.sampler == "sift":
+        warm = [*_left_by_elimination(prepared, space, ledger, say), *warm]
     study = SearchStudy(
         specification.study.storage or place.study_url,
         specification.study,
@@ -222,17 +219,24 @@ def _search(
     return study, log, records
 
 
-def _left_by_elimination(prepared: Prepared, space: SearchSpace, say: Say) -> list[Selection]:
-    """What backward elimination leaves of the pool, within the limits; nothing where the probe fits nothing."""
-    most = space.limits.activations
-    found = prepared.probe.eliminate(space.pool, most)
-    if found is None or not found.solves:
-        return []
-    left = space.repaired(dict.fromkeys(found.survivors[:most], 1.0))
-    note = f"{found.solves} sets solved on labels, beside the trials; what is left: {left}"
+def _left_by_elimination(prepared: Prepared, space: SearchSpace, ledger: Ledger, say: Say) -> list[Selection]:
+    """What backward elimination leaves of the pool, within the limits; nothing where the probe fits nothing.
+
+    It is done once in a study. The sets that it solves on labels are no trials: the ledger counts them beside those.
+    """
+    name, most = prepared.specification.study.name, space.limits.activations
+    known = ledger.elimination(name)
+    if known is None:
+        found = prepared.probe.eliminate(space.pool, most)
+        if found is None or not found.solves:
+            return []
+        left = space.repaired(dict.fromkeys(found.survivors[:most], 1.0))
+        ledger.record_elimination(name, left, found.solves)
+        known = Eliminated(left, found.solves)
+    note = f"{known.solves} sets solved on labels, beside the trials; what is left: {known.selection}"
     say(f"elimination {note}")
     prepared.warnings.append(f"backward elimination: {note}")
-    return [left]
+    return [known.selection]
 
 
 def _checked_pool(prepared: Prepared, say: Say) -> list[Candidate]:

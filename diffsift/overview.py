@@ -66,14 +66,16 @@ def print_status(workspace: Path | None, storage: str | None) -> None:
     place = Workspace.at(workspace)
     place.require_studies(storage)
     with Ledger(open_database(storage or place.study_url)) as ledger:
-        table = Table("study", "evaluated", "asked", "best on validation", "selection", "verdict")
+        columns = ("study", "evaluated", "solved by elimination", "asked", "best on validation", "selection", "verdict")
+        table = Table(*columns)
         for row in ledger.studies():
             evaluations = ledger.evaluations(row.name)
             best = max(evaluations, key=lambda entry: entry.score, default=None)
-            outcome = ledger.outcome(row.name)
+            eliminated, outcome = ledger.elimination(row.name), ledger.outcome(row.name)
             table.add_row(
                 row.name,
                 str(len(evaluations)),
+                "" if eliminated is None else str(eliminated.solves),
                 str(row.runtime["study"]["trials"]),
                 "" if best is None else f"{best.score:.4f}",
                 "" if best is None else str(best.selection),

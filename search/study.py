@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -67,7 +69,8 @@ class SearchStudy:
     ) -> None:
         self.specification, self.space, self._ledger = specification, space, ledger
         self.warm_starts, self.similarity, self.stream = list(warm_starts), similarity, stream
-        self._storage = get_storage(open_storage(url))
+        self._database = open_storage(url)
+        self._storage = get_storage(self._database)
         self._study = optuna.create_study(
             storage=self._storage,
             study_name=specification.name,
@@ -144,7 +147,7 @@ class SearchStudy:
         """
         ends = None if timeout is None else time.monotonic() + timeout
         try:
-            with self._ledger.claims(self.name) as claims:
+            with _settled_garbage(), self._ledger.claims(self.name) as claims:
                 run = Run(self, probe, claims, trials, after_step, company)
                 there = min(run.distinct, trials)
                 with tqdm(total=trials, initial=there, desc="search", unit="trial", disable=not progress) as bar:
@@ -169,7 +172,9 @@ class SearchStudy:
 
     def write(self, trial: FrozenTrial) -> FrozenTrial:
         """Write a finished trial, whole or not at all; returns it with the number it got."""
-        identifier = self._storage.create_new_trial(self._study_id, template_trial=trial)
+        # Its parameters in one go, not each by itself before the next is looked up.
+        with self._database.scoped_session.no_autoflush:
+            identifier = self._storage.create_new_trial(self._study_id, template_trial=trial)
         return self._storage.get_trial(identifier)
 
     def values(self, evaluation: Evaluation) -> list[float]:
@@ -249,6 +254,17 @@ class SearchStudy:
     def evaluated(self) -> int:
         """How many the ledger holds."""
         return self._ledger.evaluated(self.name)
+
+
+@contextlib.contextmanager
+def _settled_garbage() -> Iterator[None]:
+    """Spare Python's collector what is there already: looking through it takes a fifth of a trial's time, otherwise."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _hand_over(records: Sequence[TrialRecord], log: MlflowLog, after_step: Callable[[str], None]) -> None:

@@ -11,6 +11,7 @@ import tiny
 
 import diffsift
 from diffsift.errors import SpecificationError, StudyError
+from diffsift.objectives import RidgeProbe
 from diffsift.picking import finished_selections, front_of, pick
 from diffsift.tracking import Ledger, open_database
 from diffsift.tracking.selection_file import read_selection
@@ -102,6 +103,31 @@ def test_a_search_may_start_from_another(
     best = sorted(first.outcome.trials, key=lambda trial: -trial.score)[0]
     assert result.outcome.trials[0].selection == best.selection
     assert result.outcome.trials[0].proposed_by == "warm start"
+
+
+def test_the_pool_is_eliminated_once_and_the_ledger_counts_it(
+    tiny_pipeline: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = tiny.specification(tiny_pipeline, tiny_data, study={"trials": 3})
+    said: list[str] = []
+    files: dict[str, Any] = {"workspace": tmp_path, "out": tmp_path / "x.json", "progress": False, "say": said.append}
+    solve, solved = RidgeProbe.eliminate, []
+
+    def eliminate(probe: RidgeProbe, pool: Any, most: int) -> Any:
+        solved.append(solve(probe, pool, most))
+        return solved[-1]
+
+    monkeypatch.setattr(RidgeProbe, "eliminate", eliminate)
+    first = diffsift.select(values, **files)
+    again = diffsift.resume("tiny", trials=5, **files)
+    with Ledger(open_database(Workspace.at(tmp_path).study_url)) as ledger:
+        known = ledger.elimination("tiny")
+    assert len(solved) == 1
+    assert known is not None
+    assert known.solves == solved[0].solves > 0
+    assert first.outcome.trials[0].selection == known.selection
+    assert again.outcome.trials[:3] == first.outcome.trials
+    assert sum(line.startswith(f"elimination {known.solves} sets solved on labels") for line in said) == 2
 
 
 def test_a_slow_probe_that_the_task_does_not_have_is_refused(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._sqlite import tune_sqlite
     from .claims import Claim, Claims
-    from .ledger import Evaluation, Ledger, Opening, StudyRow, open_database
+    from .ledger import Eliminated, Evaluation, Ledger, Opening, StudyRow, open_database
     from .mlflow_log import MlflowLog, serve
     from .records import ActivationDecision, ChosenShare, Confirmed, Cost, FinalRow, Outcome, TrialRecord
     from .report import ActivationPicture, PredictionPicture, ReportPictures, write_report
@@ -24,6 +24,7 @@ __all__ = [
     "Claims",
     "Confirmed",
     "Cost",
+    "Eliminated",
     "Evaluation",
     "FinalRow",
     "Ledger",
@@ -48,6 +49,7 @@ _HOMES = {
     "Claims": "claims",
     "Confirmed": "records",
     "Cost": "records",
+    "Eliminated": "ledger",
     "Evaluation": "ledger",
     "FinalRow": "records",
     "Ledger": "ledger",

@@ -70,8 +70,8 @@ def _prepare(engine: Engine) -> None:
 def _migrate(session: Session) -> None:
     """Bring an older schema up to ours, one version after the other.
 
-    From 1 to 2: the table of claims was added, which is there by now (`_create_tables`). All else reads as it was
-    written, so the number is what changes; an older diffsift refuses the database from then on.
+    From 1 to 2: the tables of claims and eliminations were added, which are there by now (`_create_tables`). All else
+    reads as it was written, so the number is what changes; an older diffsift refuses the database from then on.
     """
     found = session.scalars(select(VersionTable.schema)).all()
     if not found:

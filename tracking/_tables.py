@@ -1,7 +1,7 @@
 """The ledger's tables. They share a database with Optuna's, so all names start with ``diffsift_``.
 
 A change to these tables needs a new `SCHEMA` and a migration from the one before, in `_database`. Schema 2 added
-`ClaimTable`.
+`ClaimTable` and `EliminationTable`.
 """
 
 from __future__ import annotations
@@ -50,6 +50,16 @@ class EvaluationTable(Base):
     fold_scores: Mapped[list[float]] = mapped_column(JSON)
     channels: Mapped[int]
     seconds: Mapped[float] = mapped_column(Float(53))
+    created: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=utc_now)
+
+
+class EliminationTable(Base):
+    """What backward elimination left of a study's pool; its solves are looks at labels beside the evaluations."""
+
+    __tablename__ = "diffsift_elimination"
+    study_id: Mapped[int] = mapped_column(ForeignKey("diffsift_study.id"), primary_key=True)
+    selection: Mapped[list[Any]] = mapped_column(JSON)
+    solves: Mapped[int]
     created: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=utc_now)
 
 

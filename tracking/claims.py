@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Self
 
-from sqlalchemy import ColumnElement, Engine, delete, func, select
+from sqlalchemy import ColumnElement, Engine, and_, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -138,26 +138,28 @@ class Claims:
 
         The insert holds SQLite's write lock; databases that let several write at once are held up by the study's row.
         """
-        session.execute(select(StudyTable.id).where(StudyTable.id == self._study_id).with_for_update())
+        if session.get_bind().dialect.name != "sqlite":
+            session.execute(select(StudyTable.id).where(StudyTable.id == self._study_id).with_for_update())
         self._delete_told(session)
-        row = ClaimTable(
-            study_id=self._study_id,
-            selection_key=selection.key,
-            selection=selection.to_json(),
-            token=self._token,
-            **vars(self._process),
+        session.execute(
+            insert(ClaimTable).values(
+                study_id=self._study_id,
+                selection_key=selection.key,
+                selection=selection.to_json(),
+                token=self._token,
+                **vars(self._process),
+            )
         )
-        session.add(row)
-        session.flush()
         scored = EvaluationTable.study_id == self._study_id
         evaluations = session.scalar(select(func.count()).select_from(EvaluationTable).where(scored)) or 0
-        query = select(ClaimTable.selection_key, ClaimTable.token).where(self._in_study)
-        claimed = {held.selection_key: held.token for held in session.execute(query)}
-        among = select(EvaluationTable.selection_key).where(scored, EvaluationTable.selection_key.in_(claimed))
-        done = set(session.scalars(among))
-        company = set(claimed.values()) != {self._token}
-        if selection.key not in done and evaluations + len(claimed.keys() - done) > limit:
-            session.delete(row)
+        same = and_(scored, EvaluationTable.selection_key == ClaimTable.selection_key)
+        known = EvaluationTable.selection_key.is_not(None)
+        query = select(ClaimTable.selection_key, ClaimTable.token, known).outerjoin(EvaluationTable, same)
+        claimed = session.execute(query.where(self._in_study)).all()
+        done = {key for key, _, is_scored in claimed if is_scored}
+        company = any(token != self._token for _, token, _ in claimed)
+        if selection.key not in done and evaluations + len(claimed) - len(done) > limit:
+            session.execute(delete(ClaimTable).where(self._in_study, ClaimTable.selection_key == selection.key))
             return Asked(Answer.FULL, False, evaluations, company)
         return Asked(Answer.OURS, selection.key in done, evaluations, company)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from sqlalchemy import Engine, delete, func, select
+from sqlalchemy import Engine, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -23,6 +23,7 @@ from ._process import Process
 from ._tables import (
     ClaimTable,
     DecisionTable,
+    EliminationTable,
     EvaluationTable,
     LockTable,
     OpeningTable,
@@ -32,7 +33,7 @@ from ._tables import (
 from .claims import Claims
 from .records import ActivationDecision
 
-__all__ = ["Evaluation", "Ledger", "Opening", "StudyRow", "open_database"]
+__all__ = ["Eliminated", "Evaluation", "Ledger", "Opening", "StudyRow", "open_database"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,14 @@ class Evaluation:
     fold_scores: tuple[float, ...]
     channels: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class Eliminated:
+    """What backward elimination left of a study's pool, and how many sets were solved on labels for that."""
+
+    selection: Selection
+    solves: int
 
 
 @dataclass(frozen=True)
@@ -171,8 +180,8 @@ class Ledger:
             raise StudyError(f"scores must be finite, but {selection} got {score} with folds {list(fold_scores)}.")
         try:
             with transaction(self._engine) as session:
-                session.add(
-                    EvaluationTable(
+                session.execute(
+                    insert(EvaluationTable).values(
                         study_id=self._study_id(session, study),
                         selection_key=selection.key,
                         selection=selection.to_json(),
@@ -209,6 +218,18 @@ class Ledger:
         with transaction(self._engine) as session:
             counted = select(func.count()).select_from(EvaluationTable)
             return session.scalar(counted.where(EvaluationTable.study_id == self._study_id(session, study))) or 0
+
+    def record_elimination(self, study: str, left: Selection, solves: int) -> None:
+        """Remember what backward elimination left and what it cost: it is done once in a study."""
+        with transaction(self._engine) as session:
+            identifier = self._study_id(session, study)
+            session.merge(EliminationTable(study_id=identifier, selection=left.to_json(), solves=solves))
+
+    def elimination(self, study: str) -> Eliminated | None:
+        """What backward elimination left, or None where there was none."""
+        with transaction(self._engine) as session:
+            row = session.get(EliminationTable, self._study_id(session, study))
+        return None if row is None else Eliminated(Selection.from_json(row.selection), row.solves)
 
     # Decisions, openings, outcome
 

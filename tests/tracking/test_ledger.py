@@ -94,6 +94,17 @@ def test_a_score_must_be_finite(ledger: Ledger) -> None:
         ledger.record_evaluation("horses", SELECTION, float("nan"), [0.1], 1, 0.1)
 
 
+def test_what_elimination_cost_is_remembered(ledger: Ledger) -> None:
+    assert ledger.elimination("horses") is None
+    ledger.record_elimination("horses", SELECTION, 57)
+    found = ledger.elimination("horses")
+    assert found is not None
+    assert (found.selection, found.solves) == (SELECTION, 57)
+    assert ledger.evaluated("horses") == 0
+    with pytest.raises(StudyError, match="there is no study 'horse'"):
+        ledger.elimination("horse")
+
+
 def test_decisions_openings_and_outcome(ledger: Ledger) -> None:
     ledger.record_decisions("horses", [DECISION, DECISION])
     ledger.record_decisions("horses", [DECISION])
