@@ -9,12 +9,13 @@ from .activation import Activation
 from .capture import Capture, as_map, grid_size
 from .operations import operation_shares
 from .placing import place
-from .specification import ModelSpecification
+from .specification import JointSpecification, ModelSpecification, owner_of
 
 __all__ = [
     "Activation",
     "Backbone",
     "Capture",
+    "JointSpecification",
     "LatentControl",
     "ModelSpecification",
     "PipelineBackbone",
@@ -24,6 +25,7 @@ __all__ = [
     "load",
     "load_structure",
     "operation_shares",
+    "owner_of",
     "place",
     "resolve_device",
     "resolve_dtype",

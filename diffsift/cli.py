@@ -150,7 +150,8 @@ def search(
         loaded = load_specification(specification).with_runtime(trials=trials, timeout=timeout, workers=workers)
         if dry_run:
             expected = plan(loaded, workspace=workspace, say=_say)
-            typer.echo(f"dry run     {expected.describe(loaded.study.trials)}")
+            first, *further = expected.describe(loaded.study.trials)
+            typer.echo("\n            ".join([f"dry run     {first}", *further]))
             return
         with _resumable():
             _show(select(loaded, workspace=workspace, out=out, say=_say), workspace)
@@ -247,7 +248,7 @@ def pick(
         typer.echo(f"picked      {record.selection}")
         typer.echo(
             f"            {record.score:.4f} on validation, {record.channels} channels, passes: "
-            f"{record.selection.passes}{share}; not confirmed, the test split stays sealed"
+            f"{record.passes}{share}; not confirmed, the test split stays sealed"
         )
         typer.echo(f"selection   {found.file}  (with {found.file.stem}.safetensors)")
 

@@ -186,4 +186,12 @@ def _space(ledger: Ledger, specification: Specification, bank: Bank) -> SearchSp
         )
     channels = {candidate: bank[candidate].standardiser.channels for candidate in pool}
     encoding = ENCODINGS[specification.study.sampler]
-    return SearchSpace(pool, channels, specification.limits, operations, encoding=encoding)
+    return SearchSpace(
+        pool,
+        channels,
+        specification.limits,
+        operations,
+        draws=specification.noise_draws,
+        variants=specification.variant_of,
+        encoding=encoding,
+    )

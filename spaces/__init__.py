@@ -7,7 +7,7 @@ from .fusion import Standardiser, block_scale, pool, pooling, resample_map, samp
 from .measured import MeasuredFilter, capacity
 from .properties import Properties, measure_properties
 from .rules import PAPER_SELECTIONS, older_practice, paper_choice
-from .selection import WEIGHT_STEP, Candidate, Selection
+from .selection import WEIGHT_STEP, Candidate, Selection, passes_per_image
 from .shelf import Shelf
 from .similarity import declared_similarity
 from .specification import FilterSpecification, LimitsSpecification
@@ -38,6 +38,7 @@ __all__ = [
     "measure_properties",
     "older_practice",
     "paper_choice",
+    "passes_per_image",
     "pool",
     "pooling",
     "read_activations",
