@@ -60,6 +60,18 @@ def owner_of(name: str, models: Mapping[str, ModelSpecification]) -> str:
     return next(other for other, model in models.items() if model.loaded() == models[name].loaded())
 
 
+def differences(variant: ModelSpecification, given: ModelSpecification) -> str:
+    """In what a variant of a model is run otherwise than the model as it is given, in words."""
+    parts = []
+    if variant.prompt != given.prompt:
+        parts.append(f"prompt {variant.prompt!r}")
+    if variant.image_size is not None and variant.image_size != given.image_size:
+        parts.append(f"{variant.image_size[0]} x {variant.image_size[1]} px")
+    if variant.noise_seeds != given.noise_seeds:
+        parts.append(f"{variant.noise_seeds} noise draw{'' if variant.noise_seeds == 1 else 's'}")
+    return ", ".join(parts)
+
+
 class JointSpecification(BaseModel):
     """Values beside the model's own that a search may choose; each combination is a backbone of its own."""
 
@@ -93,16 +105,16 @@ class JointSpecification(BaseModel):
         prompts = [("", model.prompt), *((f"-prompt{number}", text) for number, text in enumerate(self.prompts, 1))]
         sizes = [("", model.image_size), *((f"-{size[0]}x{size[1]}", size) for size in self.image_sizes)]
         draws = [("", model.noise_seeds), *((f"-{count}noise", count) for count in self.noise_seeds)]
-        combinations = list(product(prompts, sizes, draws))
-        if len(combinations) > MOST_VARIANTS:
-            counts = f"{len(prompts)} prompts x {len(sizes)} image sizes x {len(draws)} numbers of noise draws"
+        count = len(prompts) * len(sizes) * len(draws)
+        if count > MOST_VARIANTS:
             raise ValueError(
-                f"joint must make at most {MOST_VARIANTS} combinations with the model's own values, but {counts} are "
-                f"{len(combinations)}: take fewer values, or try one kind in a study of its own first"
+                f"joint must make at most {MOST_VARIANTS} combinations with the model's own values, but {len(prompts)} "
+                f"prompts x {len(sizes)} image sizes x {len(draws)} numbers of noise draws are {count}: take fewer "
+                "values, or vary one thing first, in a study of its own"
             )
         return {
-            f"{name}{prompt[0]}{size[0]}{count[0]}": model.model_copy(
-                update={"prompt": prompt[1], "image_size": size[1], "noise_seeds": count[1]}
+            f"{name}{prompt[0]}{size[0]}{seeds[0]}": model.model_copy(
+                update={"prompt": prompt[1], "image_size": size[1], "noise_seeds": seeds[1]}
             )
-            for prompt, size, count in combinations[1:]
+            for prompt, size, seeds in list(product(prompts, sizes, draws))[1:]
         }

@@ -150,8 +150,7 @@ def search(
         loaded = load_specification(specification).with_runtime(trials=trials, timeout=timeout, workers=workers)
         if dry_run:
             expected = plan(loaded, workspace=workspace, say=_say)
-            first, *further = expected.describe(loaded.study.trials)
-            typer.echo("\n            ".join([f"dry run     {first}", *further]))
+            typer.echo(f"dry run     {expected.describe(loaded.study.trials)}")
             return
         with _resumable():
             _show(select(loaded, workspace=workspace, out=out, say=_say), workspace)

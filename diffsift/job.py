@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffsift import __version__
-from diffsift.backbones import ModelSpecification, resolve_device, resolve_dtype
+from diffsift.backbones import ModelSpecification, differences, resolve_device, resolve_dtype
 from diffsift.errors import SpecificationError
 from diffsift.finish import finish
 from diffsift.objectives import TestResult
@@ -93,7 +93,7 @@ def select(
             metric=prepared.objective.metric.name,
             maximised=prepared.objective.metric.maximised,
             protocol=str(prepared.objective.protocol),
-            model=" + ".join(model.id for model in (specification.model, *specification.further_models.values())),
+            model=_model_words(specification, end.found),
             data="; ".join(map(_data_words, specification.data_sets.values())),
             decisions=_recorded(prepared),
             pool_size=len(study.space.pool),
@@ -370,6 +370,15 @@ def _data_input(prepared: Prepared) -> dict[str, Any]:
         "context": "development",
         "images": len(prepared.bank.development.samples),
     }
+
+
+def _model_words(specification: Specification, found: Selection) -> str:
+    """The models of a study, and what variants the selection found is of."""
+    models = " + ".join(model.id for model in (specification.model, *specification.further_models.values()))
+    used = {candidate.backbone for candidate in found.candidates}
+    variants = {name: model for name, model in specification.variants.items() if name in used}
+    words = [f"{name}: {differences(model, specification.model)}" for name, model in variants.items()]
+    return "; ".join([models, *words])
 
 
 def _data_words(data: Any) -> str:

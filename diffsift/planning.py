@@ -45,8 +45,8 @@ class Plan:
     free: int
     memory: int
 
-    def describe(self, trials: int) -> list[str]:
-        """Lines for people: all together; where there are variants of the model, each by itself and beside the rest."""
+    def describe(self, trials: int) -> str:
+        """A line for people; where there are variants of the model, one more for each, and one for their total."""
         whole = (
             f"{self.candidates} candidates; {self.passes} passes ({self.images} images), about "
             f"{duration(self.seconds)}; bank at most {self.bytes / 1e6:.0f} MB of {self.free / 1e9:.0f} GB free; "
@@ -54,8 +54,8 @@ class Plan:
             "second each"
         )
         if not any(price.about for price in self.models):
-            return [whole]
-        return [whole, *price_lines(self.models), joint_words(self.models)]
+            return whole
+        return "\n            ".join([whole, *price_lines(self.models), joint_words(self.models)])
 
 
 def plan(specification: Specification, *, workspace: str | Path | None = None, say: Say = print) -> Plan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import Any, cast
 import numpy as np
 from torch import Tensor
 
-from diffsift.backbones import Activation, LatentControl, PipelineBackbone, PixelControl
+from diffsift.backbones import Activation, LatentControl, PipelineBackbone, PixelControl, differences
 from diffsift.errors import SpecificationError
-from diffsift.measuring import MEASURED_IMAGES, measured_once
+from diffsift.measuring import MEASURED_IMAGES, SEEDS, measured_once
 from diffsift.objectives import Bank, Objective, Probe, make_objective
 from diffsift.objectives.bank import image_tensors, prompts_of
 from diffsift.objectives.development import DevelopmentSet
@@ -28,6 +28,7 @@ from diffsift.spaces import (
     Shelf,
     apply_filters,
     catalogue,
+    in_passes_of,
     older_practice,
     paper_choice,
     rules_for,
@@ -147,7 +148,7 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
     timesteps = tuple(shelf[MAIN].timestep_of(level) for level in specification.timesteps)
     if len(set(timesteps)) < len(timesteps):
         raise SpecificationError(f"timesteps must differ, but {list(specification.timesteps)} are {list(timesteps)}.")
-    _check_joint(specification, shelf, development)
+    _check_joint(specification, shelf, development, say)
     sources = {
         name: _source(name, specification, timesteps, shelf, development, place, progress, say)
         for name in specification.models
@@ -183,7 +184,7 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
     return prepared
 
 
-def _check_joint(specification: Specification, shelf: Shelf, development: DevelopmentSet) -> None:
+def _check_joint(specification: Specification, shelf: Shelf, development: DevelopmentSet, say: Say) -> None:
     """Make the variants of the model, and refuse those that are none or that it cannot be run as.
 
     Raises:
@@ -203,6 +204,11 @@ def _check_joint(specification: Specification, shelf: Shelf, development: Develo
             )
     for name in specification.variants:
         _ = shelf[name]
+    if specification.variants and rules_for(catalogue(main), specification.filters) == "measured":
+        images = min(MEASURED_IMAGES, int(development.training.sum()))
+        draws = sum(model.noise_seeds for model in specification.variants.values())
+        passes = images * len(specification.timesteps) * len(SEEDS) * draws
+        say(f"joint       properties of variants of the model are measured first: {passes} passes at most")
 
 
 def _check_operations(specification: Specification, sources: Mapping[str, Source]) -> None:
@@ -268,20 +274,30 @@ def _source(
     decisions = apply_filters(known, specification.filters, measured)
     height, width = backbone.image_size
     called = "" if name == MAIN else f"{name}: "
-    say(
-        f"backbone    {called}{specification.models[name].id}: {type(backbone.denoiser).__name__}, {height} x {width} "
-        f"px, {sum(p.numel() for p in backbone.denoiser.parameters()) / 1e6:.1f} M parameters, on {backbone.device}"
-    )
+    if name in specification.variants:
+        say(f"backbone    {called}the same with {differences(specification.models[name], specification.model)}")
+    else:
+        say(
+            f"backbone    {called}{specification.models[name].id}: {type(backbone.denoiser).__name__}, {height} x "
+            f"{width} px, {sum(p.numel() for p in backbone.denoiser.parameters()) / 1e6:.1f} M parameters, on "
+            f"{backbone.device}"
+        )
     say(f"activations {len(known)} found, {sum(decision.kept for decision in decisions)} kept")
     for reason, count in counted(decision.reason for decision in decisions if not decision.kept):
         say(f"            {count:4d} dropped: {reason}")
     return Source(
         name=name,
-        activations={activation.name: activation for activation in known},
+        activations={activation.name: activation for activation in _priced(name, known, specification, shelf)},
         decisions=decisions,
         rules={OLDER: older_practice(known), PAPER: paper_choice(known)},
         identity=backbone.identity(),
     )
+
+
+def _priced(name: str, known: Sequence[Activation], specification: Specification, shelf: Shelf) -> Sequence[Activation]:
+    """With operations in whole passes of a model as it is given, also for its variants: a larger image costs more."""
+    owner = specification.variant_of.get(name)
+    return known if owner is None else in_passes_of(known, shelf[name], shelf[owner])
 
 
 def _unlabelled(development: DevelopmentSet) -> list[Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from diffsift.backbones import ModelSpecification
+from diffsift.backbones import differences
 from diffsift.preparation import Prepared
 
 
@@ -40,7 +40,7 @@ def prices(prepared: Prepared) -> list[Price]:
     for name, source in prepared.sources.items():
         wanted, model = prepared.wanted(source), specification.models[name]
         runs = prepared.bank.passes(name, source.identity, wanted)
-        about = _about(model, specification.model) if name in specification.variants else ""
+        about = differences(model, specification.model) if name in specification.variants else ""
         found.append(Price(name, about, runs * model.noise_seeds, prepared.bank.estimate(wanted)))
     return found
 
@@ -50,8 +50,7 @@ def joint_words(found: Sequence[Price]) -> str:
     variants = [price for price in found if price.about]
     others = [price for price in found if not price.about]
     return (
-        f"{len(variants)} variants of the model: {_total(variants).words} at most for the bank, "
-        f"beside {_total(others).words} without them"
+        f"{len(variants)} variants of the model: {_total(variants).words} at most; without them {_total(others).words}"
     )
 
 
@@ -70,17 +69,6 @@ def _total(found: Sequence[Price]) -> Price:
         bytes=sum(price.bytes for price in found),
         seconds=sum(known) if len(known) == len(found) else None,
     )
-
-
-def _about(variant: ModelSpecification, given: ModelSpecification) -> str:
-    parts = []
-    if variant.prompt != given.prompt:
-        parts.append(f"prompt {variant.prompt!r}")
-    if variant.image_size is not None and variant.image_size != given.image_size:
-        parts.append(f"{variant.image_size[0]} x {variant.image_size[1]} px")
-    if variant.noise_seeds != given.noise_seeds:
-        parts.append(f"{variant.noise_seeds} noise draws")
-    return ", ".join(parts)
 
 
 def duration(seconds: float) -> str:

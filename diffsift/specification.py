@@ -116,11 +116,15 @@ class Specification(BaseModel):
         return data
 
     @model_validator(mode="after")
-    def _variants_have_names(self) -> Specification:
+    def _parts_agree(self) -> Specification:
         taken = sorted(self.variants.keys() & self.further_models.keys())
         if taken:
+            raise ValueError(f"further_models must not use a name that joint gives, but has {taken[0]!r}")
+        fewest = min(self.noise_draws.values())
+        if self.limits.passes is not None and self.limits.passes < fewest:
             raise ValueError(
-                f"further_models must not use a name that joint gives, but has {taken[0]!r}"
+                f"limits.passes must leave room for every noise draw of a model, each of which is a pass, but is "
+                f"{self.limits.passes}, and no model has fewer than {fewest} (noise_seeds)"
             )
         return self
 

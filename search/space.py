@@ -72,9 +72,9 @@ class SearchSpace:
         if limits.channels is not None:
             narrowest = min(self.channels_of[candidate] for candidate in self.pool)
             said.append(f"limits.channels {limits.channels} (the narrowest has {narrowest} channels)")
-        if limits.passes is not None:
-            fewest = min(self.draws.get(candidate.backbone, 1) for candidate in self.pool)
-            said.append(f"limits.passes {limits.passes} (noise draws make {fewest} of one)")
+        fewest = min(self.draws.get(candidate.backbone, 1) for candidate in self.pool)
+        if limits.passes is not None and limits.passes < fewest:
+            said.append(f"limits.passes {limits.passes} (noise draws make it at least {fewest})")
         if limits.operations is not None:
             first = min(self.cost("operations", [candidate]) for candidate in self.pool)
             said.append(f"limits.operations {limits.operations:g} (the first is reached after {first:.3f} of a pass)")

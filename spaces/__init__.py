@@ -1,7 +1,7 @@
 """What may be chosen: activation catalogue, filters, selections, fusion."""
 
 from ._unet import is_unet
-from .catalogue import activation_named, catalogue, in_scope, read_activations, with_operations
+from .catalogue import activation_named, catalogue, in_passes_of, in_scope, read_activations, with_operations
 from .filters import Decision, NamePatternFilter, PropertyFilter, StructuralFilter, apply_filters, rules_for
 from .fusion import Standardiser, block_scale, pool, pooling, resample_map, sample_map
 from .measured import MeasuredFilter, capacity
@@ -33,6 +33,7 @@ __all__ = [
     "capacity",
     "catalogue",
     "declared_similarity",
+    "in_passes_of",
     "in_scope",
     "is_unet",
     "measure_properties",
