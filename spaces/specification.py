@@ -36,7 +36,7 @@ class LimitsSpecification(BaseModel):
     passes: int | None = Field(
         None,
         ge=1,
-        description="most runs of a model per image, one for each noise draw of each distinct pair of model and timestep; "
+        description="most runs of a model per image, one a noise draw for each distinct pair of model and timestep; "
         "default: no limit",
     )
     operations: float | None = Field(
