@@ -334,10 +334,10 @@ def test_a_dry_run_lists_the_price_of_each_variant(tiny_pipeline: Path, tiny_dat
 
 def test_properties_are_measured_on_each_variant(tiny_pipeline: Path, tiny_data: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    values = small(tiny_pipeline, tiny_data, {"noise_seeds": [2]}, filters={"rules": "measured"})
+    values = small(tiny_pipeline, tiny_data, {"noise_seeds": [2]}, filters={"rules": "measured"}, timesteps=[50])
     study = prepared(values, tmp_path, said)
     assert len(list((tmp_path / "workspace" / "properties").glob("*.json"))) == 2
     training = int(study.bank.development.training.sum())
-    measured = f"properties of variants of the model are measured first: {training * 2 * 4 * 2} passes at most"
+    measured = f"properties of variants of the model are measured first: {training * 4 * 2} passes at most"
     assert any(measured in line for line in said)
     assert all(source.kept for source in study.sources.values())
