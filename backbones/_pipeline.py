@@ -194,7 +194,7 @@ class PipelineBackbone(Backbone):
         denoiser = denoiser.requires_grad_(False).eval()
         denoiser = denoiser if self.dtype == torch.float32 else denoiser.to(self.dtype)
         if self._offload is None:
-            other.denoiser = denoiser.to(self.device)
+            other.denoiser, other._digest = denoiser.to(self.device), None
         else:
             other.denoiser, other._digest = denoiser, self._offloaded(denoiser)
         return other
@@ -210,6 +210,7 @@ class PipelineBackbone(Backbone):
         noise_shared: bool = False,
     ) -> PipelineBackbone:
         """A backbone that shares all networks and is run in another way; the arguments are those of the class."""
+        self._digest = self._digest or digest_of(self.denoiser)  # large networks are hashed once for all
         other = copy.copy(self)
         other.name, other.declared, other._most_together = name, (), None
         other._run_as(image_size, prompt, resize, noise_seeds, noise_shared)

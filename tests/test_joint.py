@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 import diffsift
 from diffsift import FeatureExtractor, Specification
-from diffsift.backbones import ModelSpecification, PipelineBackbone, load
+from diffsift.backbones import ModelSpecification, PipelineBackbone, load, with_random_weights
 from diffsift.cli import app
 from diffsift.errors import DiffsiftError, SpecificationError, StudyError
 from diffsift.picking import front_of
@@ -174,6 +174,7 @@ def test_a_variant_is_what_a_pipeline_of_its_own_would_be(way: dict[str, Any], t
     shared, alone = load(varied, name="main", beside=base), load(varied)
     assert shared.denoiser is base.denoiser
     assert shared.identity() == alone.identity() != base.identity()
+    assert with_random_weights(shared).identity() == with_random_weights(alone).identity() != alone.identity()
     found, expected = activations(shared, images), activations(alone, images)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert any(found[name].shape != before[name].shape or not torch.equal(found[name], before[name]) for name in before)
