@@ -48,7 +48,7 @@ def finish(prepared: Prepared, study: SearchStudy, ledger: Ledger, progress: boo
         *_control_rows(prepared, found),
         *_rule_rows(prepared),
         Row("best single activation", tuple(Selection.of([candidate]) for candidate in study.space.pool)),
-        _everything_row(prepared, study),
+        _everything_row(prepared, study, found),
         Row(FOUND, (found,)),
     ]
     settled = settle(rows, probe)
@@ -153,10 +153,12 @@ def _rule_rows(prepared: Prepared) -> list[Row]:
     return rows
 
 
-def _everything_row(prepared: Prepared, study: SearchStudy) -> Row:
+def _everything_row(prepared: Prepared, study: SearchStudy, found: Selection) -> Row:
+    """All kept activations of the model as it is given, or of a variant that was found, and of all further models."""
     variants = prepared.specification.variants
+    used = {candidate.backbone for candidate in found.candidates}
     alternatives = []
-    for left_out in ({MAIN, *variants} - {chosen} for chosen in (MAIN, *variants)):
+    for left_out in ({MAIN, *variants} - {chosen} for chosen in (MAIN, *variants) if chosen in {MAIN, *used}):
         by_timestep: dict[int, list[Candidate]] = {}
         for candidate in study.space.pool:
             if candidate.backbone not in left_out:

@@ -17,9 +17,9 @@ from diffsift.objectives import TestResult
 from diffsift.objectives.datasets import Dataset
 from diffsift.objectives.similarity import similarity
 from diffsift.pictures import report_pictures
-from diffsift.preparation import OLDER, PAPER, Prepared, Say, prepare
+from diffsift.preparation import OLDER, PAPER, Prepared, Say, prepare, search_space
 from diffsift.pricing import joint_words, prices
-from diffsift.search import ENCODINGS, SearchSpace, SearchStudy, front_costs, pareto_front
+from diffsift.search import SearchSpace, SearchStudy, front_costs, pareto_front
 from diffsift.search.confirmation import FOUND
 from diffsift.search.stability import stability
 from diffsift.search.warm_start import earlier_bests
@@ -168,17 +168,7 @@ def _search(
         f"bank        {bank.size / 1e6:.0f} MB, {len(pool)} candidates at {bank.development.locations} locations of "
         f"{len(bank.development.samples)} images ({'all there already' if not extracted else f'{extracted} extracted'})"
     )
-    channels = {candidate: bank[candidate].standardiser.channels for candidate in pool}
-    encoding = ENCODINGS[specification.study.sampler]
-    space = SearchSpace(
-        pool,
-        channels,
-        specification.limits,
-        prepared.operations(),
-        draws=specification.noise_draws,
-        variants=specification.variant_of,
-        encoding=encoding,
-    )
+    space = search_space(specification, bank, pool, prepared.operations())
     name = specification.study.name
     if ledger.study(name) is None:
         shares = prepared.operations()

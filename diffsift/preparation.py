@@ -19,6 +19,7 @@ from diffsift.objectives.bank import image_tensors, prompts_of
 from diffsift.objectives.development import DevelopmentSet
 from diffsift.objectives.reference import reference_kinds
 from diffsift.protocols import departures
+from diffsift.search import ENCODINGS, SearchSpace
 from diffsift.search.space import require_operations
 from diffsift.spaces import (
     Candidate,
@@ -182,6 +183,28 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
     )
     _check_budget(prepared)
     return prepared
+
+
+def search_space(
+    specification: Specification, bank: Bank, pool: Sequence[Candidate], operations: Mapping[Candidate, float]
+) -> SearchSpace:
+    """The space of a study, the same in each of its processes.
+
+    Args:
+        specification: of the study.
+        bank: that holds the pool.
+        pool: candidates in their frozen order.
+        operations: that each needs, where they are known.
+    """
+    return SearchSpace(
+        pool,
+        {candidate: bank[candidate].standardiser.channels for candidate in pool},
+        specification.limits,
+        operations,
+        draws=specification.noise_draws,
+        variants=specification.variant_of,
+        encoding=ENCODINGS[specification.study.sampler],
+    )
 
 
 def _check_joint(specification: Specification, shelf: Shelf, development: DevelopmentSet, say: Say) -> None:

@@ -66,7 +66,7 @@ def confirm(
 ) -> tuple[list[FinalRow], TestResult]:
     """Open the test split and score all rows on it; the one named `FOUND` is compared with every other.
 
-    `draws` are the noise draws of backbones that run several times for a pass.
+    `draws` are the noise draws that a backbone's features are averaged over, 1 for one not named.
     """
     contenders = [_contender(row.name, selection, bank, probe) for row, selection in rows]
     ledger.open_test_split(study, [row.name for row, _ in rows])

@@ -30,7 +30,7 @@ class SearchSpace:
         channels: fused channels of each candidate.
         limits: most activations, channels, passes and operations of a selection.
         operations: share of a whole pass that each candidate needs, where it is known.
-        draws: noise draws of backbones that run several times a pass's worth; all others run once.
+        draws: noise draws that a backbone's features are averaged over, each of them a pass; 1 for one not named.
         variants: backbones that are another one run in another way, with the name of that one.
         encoding: of selections as parameters.
 
