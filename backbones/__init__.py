@@ -7,23 +7,27 @@ from ._pipeline import PipelineBackbone
 from ._structure import unet_pass
 from .activation import Activation
 from .capture import Capture, as_map, grid_size
-from .operations import operation_shares
+from .operations import operation_shares, operations_of
 from .placing import place
-from .specification import ModelSpecification
+from .specification import JointSpecification, ModelSpecification, differences, owner_of
 
 __all__ = [
     "Activation",
     "Backbone",
     "Capture",
+    "JointSpecification",
     "LatentControl",
     "ModelSpecification",
     "PipelineBackbone",
     "PixelControl",
     "as_map",
+    "differences",
     "grid_size",
     "load",
     "load_structure",
     "operation_shares",
+    "operations_of",
+    "owner_of",
     "place",
     "resolve_device",
     "resolve_dtype",

@@ -30,12 +30,26 @@ from .specification import ModelSpecification
 _DENOISERS = ("unet", "transformer")
 
 
-def load(model: ModelSpecification, *, name: str = "main") -> PipelineBackbone:
+def load(model: ModelSpecification, *, name: str = "main", beside: PipelineBackbone | None = None) -> PipelineBackbone:
     """Load a pipeline and make it a backbone.
+
+    Args:
+        model: which, and how to run it.
+        name: what the backbone goes by within a study.
+        beside: a backbone with the pipeline of this model (`owner_of`), which is shared then instead of loaded again.
 
     Raises:
         ModelError: nothing is found under the id, it is no diffusers pipeline, or is of a kind not supported yet.
     """
+    run: dict[str, Any] = {
+        "image_size": model.image_size,
+        "prompt": model.prompt,
+        "resize": model.resize,
+        "noise_seeds": model.noise_seeds,
+        "noise_shared": model.noise_shared,
+    }
+    if beside is not None:
+        return beside.varied(name=name, **run)
     _check_local_folder(model.id)
     device = resolve_device(model.device)
     dtype = resolve_dtype(model.dtype, device)
@@ -60,17 +74,7 @@ def load(model: ModelSpecification, *, name: str = "main") -> PipelineBackbone:
     for part in pipeline.components.values():
         if isinstance(part, nn.Module) and not any(part is denoiser for denoiser in denoisers):
             part.to(device)
-    return PipelineBackbone(
-        pipeline,
-        name=name,
-        source=model.id,
-        image_size=model.image_size,
-        prompt=model.prompt,
-        resize=model.resize,
-        noise_seeds=model.noise_seeds,
-        noise_shared=model.noise_shared,
-        offload=device if model.offload else None,
-    )
+    return PipelineBackbone(pipeline, name=name, source=model.id, offload=device if model.offload else None, **run)
 
 
 def _merge_lora(pipeline: Any, model: ModelSpecification) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Sequence
 from typing import Any, cast
@@ -58,8 +59,7 @@ class PipelineBackbone(Backbone):
         noise_shared: bool = False,
         offload: torch.device | None = None,
     ) -> None:
-        self.resize, self.noise_seeds, self.noise_shared = resize, noise_seeds, noise_shared
-        self.name, self.source, self.prompt = name, source, prompt
+        self.name, self.source = name, source
         refuse_other_media(pipeline, source)
         self.denoiser = self._own_denoiser = _denoiser(pipeline, source)
         for part in pipeline.components.values():
@@ -72,14 +72,23 @@ class PipelineBackbone(Backbone):
         self._schedule = Schedule(pipeline.scheduler, source)
         self.train_timesteps = self._schedule.train_timesteps
         self._factor = _vae_factor(pipeline, self._vae)
-        self.image_size = image_size or self._native_size(pipeline)
-        self._check_size(pipeline)
-        self._pipeline, self._calls = pipeline, dict[str, DenoiserCall]()
-        self._call = self._call_with(prompt)
-        self._told = self._schedule.reading(self._call.told, float(pipeline.scheduler.timesteps[0]), source)
+        self._pipeline = pipeline
+        self._run_as(image_size, prompt, resize, noise_seeds, noise_shared)
         self._text_digest = digest_of(*self._text_encoders())
         # Before any image: encoding may raise the VAE's precision, which makes no other VAE of it.
         self._vae_digest = None if self._vae is None else digest_of(self._vae)
+
+    def _run_as(
+        self, image_size: tuple[int, int] | None, prompt: str, resize: Resize, noise_seeds: int, noise_shared: bool
+    ) -> None:
+        """How the pipeline is run, whatever was loaded."""
+        self.prompt, self.resize, self.noise_seeds, self.noise_shared = prompt, resize, noise_seeds, noise_shared
+        self.image_size = image_size or self._native_size(self._pipeline)
+        self.check_image_size(self.image_size)
+        self._calls = dict[str, DenoiserCall]()
+        self._call = self._call_with(prompt)
+        first = float(self._pipeline.scheduler.timesteps[0])
+        self._told = self._schedule.reading(self._call.told, first, self.source)
 
     def _offloaded(self, denoiser: nn.Module) -> str:
         """Leave a denoiser's weights with accelerate, which brings them layer by layer; returns their digest."""
@@ -108,17 +117,26 @@ class PipelineBackbone(Backbone):
         rows, columns = (size, size) if isinstance(size, int) else size
         return int(rows) * self._factor, int(columns) * self._factor
 
-    def _check_size(self, pipeline: DiffusionPipeline) -> None:
+    @property
+    def takes_text(self) -> bool:
+        """Whether a prompt changes anything."""
+        return "prompt" in inspect.signature(type(self._pipeline).__call__).parameters
+
+    def check_image_size(self, size: tuple[int, int], field: str = "model.image_size") -> None:
+        """Refuse a size, given in `field` of the specification, that the model cannot take.
+
+        Raises:
+            ModelError: it is no multiple of what the network halves.
+        """
         levels = len(self.config.get("block_out_channels") or ()) if self._vae is None else 0
         patch = self.config.get("patch_size") or 1
         patch = patch[-1] if isinstance(patch, list | tuple) else patch
-        packed = 2 if hasattr(pipeline, "_pack_latents") else 1
+        packed = 2 if hasattr(self._pipeline, "_pack_latents") else 1
         # diffusers' own latent pipelines take multiples of 8 only
         step = 2 ** max(levels - 1, 0) if self._vae is None else math.lcm(self._factor * patch * packed, 8)
-        if any(edge % step for edge in self.image_size):
+        if any(edge % step for edge in size):
             raise ModelError(
-                f"model.image_size must be multiples of {step} px for {self.source}, "
-                f"but got {self.image_size[0]} x {self.image_size[1]}."
+                f"{field} must be multiples of {step} px for {self.source}, but got {size[0]} x {size[1]}."
             )
 
     @property
@@ -176,9 +194,26 @@ class PipelineBackbone(Backbone):
         denoiser = denoiser.requires_grad_(False).eval()
         denoiser = denoiser if self.dtype == torch.float32 else denoiser.to(self.dtype)
         if self._offload is None:
-            other.denoiser = denoiser.to(self.device)
+            other.denoiser, other._digest = denoiser.to(self.device), None
         else:
             other.denoiser, other._digest = denoiser, self._offloaded(denoiser)
+        return other
+
+    def varied(
+        self,
+        *,
+        name: str,
+        image_size: tuple[int, int] | None = None,
+        prompt: str = "",
+        resize: Resize = "stretch",
+        noise_seeds: int = 1,
+        noise_shared: bool = False,
+    ) -> PipelineBackbone:
+        """A backbone that shares all networks and is run in another way; the arguments are those of the class."""
+        self._digest = self._digest or digest_of(self.denoiser)  # large networks are hashed once for all
+        other = copy.copy(self)
+        other.name, other.declared, other._most_together = name, (), None
+        other._run_as(image_size, prompt, resize, noise_seeds, noise_shared)
         return other
 
     def fitting(self) -> dict[str, Any]:

@@ -45,6 +45,17 @@ def operation_counter() -> FlopCounterMode:
 
 
 @torch.inference_mode()
+def operations_of(run: Callable[[], Any]) -> int:
+    """Multiply-adds of what `run` runs, with two operations each; 0 where they cannot be counted."""
+    try:
+        with operation_counter() as counter:
+            run()
+    except RuntimeError:  # `operation_shares` warns of it
+        return 0
+    return int(counter.get_total_flops())
+
+
+@torch.inference_mode()
 def operation_shares(
     denoiser: nn.Module, run: Callable[[], Any], activations: Sequence[Activation]
 ) -> dict[str, float]:

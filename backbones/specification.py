@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from itertools import product
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+MOST_VARIANTS = 32
+"""Of a model in one search, the one that is given included."""
+
+ImageSize = tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
+NoiseSeeds = Annotated[int, Field(ge=1, le=64)]
+
+_RUN = ("image_size", "resize", "prompt", "batch_size", "noise_seed", "noise_seeds", "noise_shared")
+"""Fields that say how a pipeline is run, not what is loaded."""
 
 
 class ModelSpecification(BaseModel):
@@ -21,7 +32,7 @@ class ModelSpecification(BaseModel):
         "auto", description="auto: float16 on a GPU, float32 on a CPU"
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    image_size: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] | None = Field(
+    image_size: ImageSize | None = Field(
         None, description="[height, width] in px that images are resized to; default: the model's own size"
     )
     resize: Literal["stretch", "pad"] = Field(
@@ -30,7 +41,7 @@ class ModelSpecification(BaseModel):
     prompt: str = Field("", description="one prompt for all images; empty: no text")
     batch_size: int = Field(16, ge=1, le=1024, description="images that run through the model together")
     noise_seed: int = Field(0, ge=0, lt=2**63, description="seed of the noise added to images")
-    noise_seeds: int = Field(1, ge=1, le=64, description="noise draws that features are averaged over; passes multiply")
+    noise_seeds: NoiseSeeds = Field(1, description="noise draws that features are averaged over; passes multiply")
     noise_shared: bool = Field(False, description="one noise for all images, instead of one for each from its pixels")
     lora: str | None = Field(None, description="LoRA weights to add: hub id, folder or .safetensors file")
     lora_scale: float = Field(1.0, description="how strongly LoRA weights are added")
@@ -38,3 +49,72 @@ class ModelSpecification(BaseModel):
         False, description="keep the denoiser's weights in the CPU's memory, layer by layer on the GPU"
     )
     allow_pickle: bool = Field(False, description="load weights that are not safetensors; they can run code")
+
+    def loaded(self) -> dict[str, Any]:
+        """What is loaded: models that are equal in this can share one pipeline."""
+        return self.model_dump(exclude=set(_RUN))
+
+
+def owner_of(name: str, models: Mapping[str, ModelSpecification]) -> str:
+    """The first of `models` whose pipeline serves the one called `name` too; that one itself where it is the first."""
+    return next(other for other, model in models.items() if model.loaded() == models[name].loaded())
+
+
+def differences(variant: ModelSpecification, given: ModelSpecification) -> str:
+    """In what a variant of a model is run otherwise than the model as it is given, in words."""
+    parts = []
+    if variant.prompt != given.prompt:
+        parts.append(f"prompt {variant.prompt!r}")
+    if variant.image_size is not None and variant.image_size != given.image_size:
+        parts.append(f"{variant.image_size[0]} x {variant.image_size[1]} px")
+    if variant.noise_seeds != given.noise_seeds:
+        parts.append(f"{variant.noise_seeds} noise draw{'' if variant.noise_seeds == 1 else 's'}")
+    return ", ".join(parts)
+
+
+class JointSpecification(BaseModel):
+    """Values beside the model's own that a search may choose; each combination is a backbone of its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompts: tuple[str, ...] = Field((), description="further prompts, each for all images")
+    image_sizes: tuple[ImageSize, ...] = Field((), description="further sizes, [height, width] in px")
+    noise_seeds: tuple[NoiseSeeds, ...] = Field((), description="further numbers of noise draws")
+
+    @field_validator("prompts", "image_sizes", "noise_seeds")
+    @classmethod
+    def _differ(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError("must differ from one another")
+        return values
+
+    def variants(self, name: str, model: ModelSpecification) -> dict[str, ModelSpecification]:
+        """A model run in every further way, by generated names such as ``main-prompt1-96x96-4noise``.
+
+        Args:
+            name: what the model goes by.
+            model: as it is given.
+
+        Raises:
+            ValueError: a value is the model's own, or there are too many combinations.
+        """
+        for field, single in (("prompts", "prompt"), ("image_sizes", "image_size"), ("noise_seeds", "noise_seeds")):
+            own = getattr(model, single)
+            if own in getattr(self, field):
+                raise ValueError(f"joint.{field} must not hold model.{single}, which is tried anyway, but has {own!r}")
+        prompts = [("", model.prompt), *((f"-prompt{number}", text) for number, text in enumerate(self.prompts, 1))]
+        sizes = [("", model.image_size), *((f"-{size[0]}x{size[1]}", size) for size in self.image_sizes)]
+        draws = [("", model.noise_seeds), *((f"-{count}noise", count) for count in self.noise_seeds)]
+        count = len(prompts) * len(sizes) * len(draws)
+        if count > MOST_VARIANTS:
+            raise ValueError(
+                f"joint must make at most {MOST_VARIANTS} combinations with the model's own values, but {len(prompts)} "
+                f"prompts x {len(sizes)} image sizes x {len(draws)} numbers of noise draws are {count}: take fewer "
+                "values, or vary one thing first, in a study of its own"
+            )
+        return {
+            f"{name}{prompt[0]}{size[0]}{seeds[0]}": model.model_copy(
+                update={"prompt": prompt[1], "image_size": size[1], "noise_seeds": seeds[1]}
+            )
+            for prompt, size, seeds in list(product(prompts, sizes, draws))[1:]
+        }

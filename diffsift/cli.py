@@ -247,7 +247,7 @@ def pick(
         typer.echo(f"picked      {record.selection}")
         typer.echo(
             f"            {record.score:.4f} on validation, {record.channels} channels, passes: "
-            f"{record.selection.passes}{share}; not confirmed, the test split stays sealed"
+            f"{record.passes}{share}; not confirmed, the test split stays sealed"
         )
         typer.echo(f"selection   {found.file}  (with {found.file.stem}.safetensors)")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 from diffsift.backbones import (
     Activation,
-    Backbone,
     LatentControl,
     PixelControl,
+    load,
+    owner_of,
     resolve_device,
     with_random_weights,
 )
@@ -20,6 +20,7 @@ from diffsift.search import Row, SearchStudy, confirm
 from diffsift.search.confirmation import FOUND, decide_weights, on_backbones, settle, verdict
 from diffsift.search.shortlist import confirmation_words, confirmed, shortlist
 from diffsift.spaces import Candidate, Selection
+from diffsift.specification import MAIN
 from diffsift.tracking import Confirmed, FinalRow, Ledger
 
 
@@ -47,7 +48,7 @@ def finish(prepared: Prepared, study: SearchStudy, ledger: Ledger, progress: boo
         *_control_rows(prepared, found),
         *_rule_rows(prepared),
         Row("best single activation", tuple(Selection.of([candidate]) for candidate in study.space.pool)),
-        _everything_row(prepared, study),
+        _everything_row(prepared, study, found),
         Row(FOUND, (found,)),
     ]
     settled = settle(rows, probe)
@@ -59,6 +60,7 @@ def finish(prepared: Prepared, study: SearchStudy, ledger: Ledger, progress: boo
         probe,
         prepared.shelf,
         ledger,
+        draws=_draws(prepared),
         noise_seed=prepared.specification.model.noise_seed,
         batch_size=prepared.specification.model.batch_size,
         progress=progress,
@@ -106,11 +108,10 @@ def _control_rows(prepared: Prepared, found: Selection) -> list[Row]:
         entry = shelf[name].declared[0]
         bank.fill(shelf[name], {0: [entry]})
         rows.append(Row(label, (Selection.of([Candidate(name, entry.name, 0)]),)))
-    random = {}
-    for source in {candidate.backbone for candidate in found.candidates}:
-        name = "random" if source == "main" else f"random-{source}"
-        random[source] = name
-        shelf.add(name, partial(_with_random_weights, prepared, source, name), beside=source)
+    used = sorted({candidate.backbone for candidate in found.candidates})
+    random = {source: _untrained(source) for source in used}
+    for source, name in random.items():
+        _shelve_untrained(prepared, source)
         wanted: dict[int, list[Activation]] = {}
         for candidate in found.candidates:
             if candidate.backbone == source:
@@ -121,25 +122,55 @@ def _control_rows(prepared: Prepared, found: Selection) -> list[Row]:
     return [*rows, Row("random weights", (on_backbones(found, random),), note)]
 
 
-def _with_random_weights(prepared: Prepared, source: str, name: str) -> Backbone:
-    return with_random_weights(prepared.backbone(source), name=name)
+def _untrained(source: str) -> str:
+    """What a model's network with random weights goes by."""
+    return "random" if source == MAIN else f"random-{source}"
+
+
+def _shelve_untrained(prepared: Prepared, source: str) -> None:
+    """Say how the network of a model before training is made; variants of a model share one."""
+    shelf, models = prepared.shelf, prepared.specification.models
+    owner = owner_of(source, models)
+    name = _untrained(owner)
+    shelf.add(name, lambda: with_random_weights(prepared.backbone(owner), name=name), beside=owner)
+    if owner != source:
+        variant = _untrained(source)
+        shelf.add(variant, lambda: load(models[source], name=variant, beside=prepared.backbone(name)), beside=name)
+
+
+def _draws(prepared: Prepared) -> dict[str, int]:
+    """Noise draws of all models, and of their networks before training."""
+    trained = prepared.specification.noise_draws
+    return {**trained, **{_untrained(source): count for source, count in trained.items()}}
 
 
 def _rule_rows(prepared: Prepared) -> list[Row]:
     rows = []
     for rule in (OLDER, PAPER):
-        alternatives = prepared.by_rule(rule)
+        alternatives = prepared.by_rule(rule, prepared.sources.values())
         if alternatives:
-            rows.append(Row(rule, tuple(alternatives), "at its best timestep on validation"))
+            rows.append(Row(rule, tuple(alternatives), f"at its {_best_place(prepared)} on validation"))
     return rows
 
 
-def _everything_row(prepared: Prepared, study: SearchStudy) -> Row:
-    by_timestep: dict[int, list[Candidate]] = {}
-    for candidate in study.space.pool:
-        by_timestep.setdefault(candidate.timestep, []).append(candidate)
+def _everything_row(prepared: Prepared, study: SearchStudy, found: Selection) -> Row:
+    """All kept activations of the model as it is given, or of a variant that was found, and of all further models."""
+    variants = prepared.specification.variants
+    used = {candidate.backbone for candidate in found.candidates}
+    alternatives = []
+    for left_out in ({MAIN, *variants} - {chosen} for chosen in (MAIN, *variants) if chosen in {MAIN, *used}):
+        by_timestep: dict[int, list[Candidate]] = {}
+        for candidate in study.space.pool:
+            if candidate.backbone not in left_out:
+                by_timestep.setdefault(candidate.timestep, []).append(candidate)
+        alternatives += [Selection.of(members) for members in by_timestep.values()]
     return Row(
         "all kept, one timestep",
-        tuple(Selection.of(members) for members in by_timestep.values()),
-        "every kept activation, at the best timestep on validation",
+        tuple(alternatives),
+        f"every kept activation, at the {_best_place(prepared)} on validation",
     )
+
+
+def _best_place(prepared: Prepared) -> str:
+    joint = bool(prepared.specification.variants)
+    return "best timestep and variant of the model" if joint else "best timestep"

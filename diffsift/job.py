@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from diffsift import __version__
-from diffsift.backbones import resolve_device, resolve_dtype
+from diffsift.backbones import ModelSpecification, differences, resolve_device, resolve_dtype
 from diffsift.errors import SpecificationError
 from diffsift.finish import finish
 from diffsift.objectives import TestResult
 from diffsift.objectives.datasets import Dataset
 from diffsift.objectives.similarity import similarity
 from diffsift.pictures import report_pictures
-from diffsift.preparation import OLDER, PAPER, Prepared, Say, prepare
-from diffsift.search import ENCODINGS, SearchSpace, SearchStudy, front_costs, pareto_front
+from diffsift.preparation import OLDER, PAPER, Prepared, Say, prepare, search_space
+from diffsift.pricing import joint_words, prices
+from diffsift.search import SearchSpace, SearchStudy, front_costs, pareto_front
 from diffsift.search.confirmation import FOUND
 from diffsift.search.stability import stability
 from diffsift.search.warm_start import earlier_bests
@@ -89,7 +90,7 @@ def select(
             metric=prepared.objective.metric.name,
             maximised=prepared.objective.metric.maximised,
             protocol=str(prepared.objective.protocol),
-            model=" + ".join(model.id for model in specification.models.values()),
+            model=_model_words(specification, end.found),
             data="; ".join(map(_data_words, specification.data_sets.values())),
             decisions=_recorded(prepared),
             pool_size=len(study.space.pool),
@@ -154,6 +155,8 @@ def _search(
     prepared: Prepared, place: Workspace, ledger: Ledger, progress: bool, say: Say
 ) -> tuple[SearchStudy, MlflowLog | None, list[TrialRecord]]:
     specification, bank = prepared.specification, prepared.bank
+    if specification.variants:
+        say(f"joint       {joint_words(prices(prepared))}")
     extracted = sum(
         bank.fill(prepared.backbone(source.name), prepared.wanted(source)) for source in prepared.sources.values()
     )
@@ -162,9 +165,7 @@ def _search(
         f"bank        {bank.size / 1e6:.0f} MB, {len(pool)} candidates at {bank.development.locations} locations of "
         f"{len(bank.development.samples)} images ({'all there already' if not extracted else f'{extracted} extracted'})"
     )
-    channels = {candidate: bank[candidate].standardiser.channels for candidate in pool}
-    encoding = ENCODINGS[specification.study.sampler]
-    space = SearchSpace(pool, channels, specification.limits, prepared.operations(), encoding=encoding)
+    space = search_space(specification, bank, pool, prepared.operations())
     name = specification.study.name
     if ledger.study(name) is None:
         shares = prepared.operations()
@@ -178,7 +179,9 @@ def _search(
     for note in notes:
         prepared.warnings.append(note)
         say(f"warm start  {note}")
-    warm = [selection for rule in (PAPER, OLDER) for selection in prepared.by_rule(rule)]
+    # The model as it is given: what a rule chooses in dozens of variants would take the place of the search.
+    as_given = [source for name, source in prepared.sources.items() if name not in specification.variants]
+    warm = [selection for rule in (PAPER, OLDER) for selection in prepared.by_rule(rule, as_given)]
     if specification.study.sampler == "sift":
         warm = [*_left_by_elimination(prepared, space, ledger, say), *warm]
     study = SearchStudy(
@@ -278,11 +281,13 @@ def _write(prepared: Prepared, outcome: Outcome, result: TestResult, selection_f
 
 def _with_fixed_dtype(specification: Specification) -> Specification:
     """With ``dtype: auto`` resolved, so that a study that is resumed on another device keeps its precision."""
-    fixed = {}
-    for name, model in specification.models.items():
+
+    def fixed(model: ModelSpecification) -> ModelSpecification:
         dtype = str(resolve_dtype(model.dtype, resolve_device(model.device))).removeprefix("torch.")
-        fixed[name] = model.model_copy(update={"dtype": dtype})
-    return specification.model_copy(update={"model": fixed.pop("main"), "further_models": fixed})
+        return model.model_copy(update={"dtype": dtype})
+
+    further = {name: fixed(model) for name, model in specification.further_models.items()}
+    return specification.model_copy(update={"model": fixed(specification.model), "further_models": further})
 
 
 def _open_ledger(specification: Specification, place: Workspace) -> Ledger:
@@ -359,6 +364,15 @@ def _data_input(prepared: Prepared) -> dict[str, Any]:
         "context": "development",
         "images": len(prepared.bank.development.samples),
     }
+
+
+def _model_words(specification: Specification, found: Selection) -> str:
+    """The models of a study, and what variants the selection found is of."""
+    models = " + ".join(model.id for model in (specification.model, *specification.further_models.values()))
+    used = {candidate.backbone for candidate in found.candidates}
+    variants = {name: model for name, model in specification.variants.items() if name in used}
+    words = [f"{name}: {differences(model, specification.model)}" for name, model in variants.items()]
+    return "; ".join([models, *words])
 
 
 def _data_words(data: Any) -> str:

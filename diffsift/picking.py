@@ -41,6 +41,7 @@ def finished_selections(study: str, place: Workspace, storage: str | None = None
         evaluations = ledger.evaluations(study)
     if row is None or not evaluations:
         raise StudyError(f"study {study!r} must have scored a selection, but has not: resume it.")
+    draws = specification.noise_draws
     return tuple(
         TrialRecord(
             uid=entry.selection.key,
@@ -51,7 +52,8 @@ def finished_selections(study: str, place: Workspace, storage: str | None = None
             channels=entry.channels,
             seconds=entry.seconds,
             proposed_by="",
-            operations=operations_per_image(entry.selection.candidates, row.operations),
+            operations=operations_per_image(entry.selection.candidates, row.operations, draws),
+            draws=draws,
         )
         for number, entry in enumerate(evaluations)
     )
@@ -159,6 +161,6 @@ def print_front(study: str, *, workspace: str | Path | None = None, storage: str
     table.add_column("selection")
     for record in front_of(study, workspace=workspace, storage=storage):
         share = "" if record.operations is None else f"{record.operations:.2f}"
-        cells = (f"{record.score:.4f}", str(record.channels), str(record.selection.passes), share)
+        cells = (f"{record.score:.4f}", str(record.channels), str(record.passes), share)
         table.add_row(*cells, str(record.selection))
     Console().print(table)

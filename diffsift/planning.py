@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diffsift.objectives.bank import image_tensors, prompts_of
 from diffsift.preparation import Prepared, Say, Source, prepare
+from diffsift.pricing import Price, duration, joint_words, price_lines, prices
 from diffsift.spaces import Decision
 from diffsift.specification import Specification
 from diffsift.workspace import Workspace
@@ -22,6 +23,7 @@ class Plan:
     """What a search will cost, known before it starts.
 
     Attributes:
+        models: what each costs, in the order of the study.
         decisions: of the filters, one per activation.
         candidates: in the pool.
         images: development images, each run once per timestep.
@@ -33,6 +35,7 @@ class Plan:
         memory: bytes beyond the model, at most: captured activations and the fit of a projection, or the probe.
     """
 
+    models: tuple[Price, ...]
     decisions: tuple[Decision, ...]
     candidates: int
     images: int
@@ -43,13 +46,16 @@ class Plan:
     memory: int
 
     def describe(self, trials: int) -> str:
-        """One line for people."""
-        return (
+        """A line for people; where there are variants of the model, one more for each, and one for their total."""
+        whole = (
             f"{self.candidates} candidates; {self.passes} passes ({self.images} images), about "
-            f"{_duration(self.seconds)}; bank at most {self.bytes / 1e6:.0f} MB of {self.free / 1e9:.0f} GB free; "
+            f"{duration(self.seconds)}; bank at most {self.bytes / 1e6:.0f} MB of {self.free / 1e9:.0f} GB free; "
             f"memory at most {self.memory / 1e9:.2f} GB beyond the model; then {trials} trials, some hundredths of a "
             "second each"
         )
+        if not any(price.about for price in self.models):
+            return whole
+        return "\n            ".join([whole, *price_lines(self.models), joint_words(self.models)])
 
 
 def plan(specification: Specification, *, workspace: str | Path | None = None, say: Say = print) -> Plan:
@@ -60,21 +66,20 @@ def plan(specification: Specification, *, workspace: str | Path | None = None, s
     """
     place = Workspace.at(workspace)
     prepared = prepare(specification, place, False, say)
-    bank, passes, seconds, most, captured = prepared.bank, 0, 0.0, 0, 0
-    for name, source in prepared.sources.items():
-        wanted = prepared.wanted(source)
-        runs = bank.passes(source.name, source.identity, wanted)
+    bank, found, captured = prepared.bank, list[Price](), 0
+    for price in prices(prepared):
+        source = prepared.sources[price.name]
         took, held = _measured(prepared, source)
-        passes += runs * specification.models[name].noise_seeds
-        seconds += runs * took
-        most += bank.estimate(wanted)
-        captured = max(captured, held + bank.fit_memory(wanted))
+        found.append(replace(price, seconds=price.passes * took / specification.models[price.name].noise_seeds))
+        captured = max(captured, held + bank.fit_memory(prepared.wanted(source)))
+    most = sum(price.bytes for price in found)
     return Plan(
+        models=tuple(found),
         decisions=tuple(decision for source in prepared.sources.values() for decision in source.decisions),
         candidates=sum(len(source.kept) for source in prepared.sources.values()) * len(specification.timesteps),
         images=len(bank.development.samples),
-        passes=passes,
-        seconds=seconds,
+        passes=sum(price.passes for price in found),
+        seconds=sum(price.seconds or 0.0 for price in found),
         bytes=most,
         free=shutil.disk_usage(place.folder).free,
         # Each data set's probe keeps features in float32.
@@ -96,9 +101,3 @@ def _measured(prepared: Prepared, source: Source) -> tuple[float, int]:
             held = 2 * sum(feature_map.numel() * 4 for feature_map in maps.values())
         seconds.append(time.perf_counter() - started)
     return min(seconds) / len(batch), held
-
-
-def _duration(seconds: float) -> str:
-    if seconds >= 3600:
-        return f"{seconds / 3600:.1f} hours"
-    return f"{seconds / 60:.0f} minutes ({seconds / 3600:.2f} hours)" if seconds >= 90 else f"{seconds:.0f} s"

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
 
-from diffsift.backbones import Activation, LatentControl, PipelineBackbone, PixelControl, load
+from diffsift.backbones import Activation, LatentControl, PipelineBackbone, PixelControl, differences
 from diffsift.errors import SpecificationError
-from diffsift.measuring import MEASURED_IMAGES, measured_once
+from diffsift.measuring import MEASURED_IMAGES, SEEDS, measured_once
 from diffsift.objectives import Bank, Objective, Probe, make_objective
 from diffsift.objectives.bank import image_tensors, prompts_of
 from diffsift.objectives.development import DevelopmentSet
 from diffsift.objectives.reference import reference_kinds
 from diffsift.protocols import departures
+from diffsift.search import ENCODINGS, SearchSpace
 from diffsift.search.space import require_operations
 from diffsift.spaces import (
     Candidate,
@@ -28,11 +29,12 @@ from diffsift.spaces import (
     Shelf,
     apply_filters,
     catalogue,
+    in_passes_of,
     older_practice,
     paper_choice,
     rules_for,
 )
-from diffsift.specification import Specification
+from diffsift.specification import MAIN, Specification
 from diffsift.tracking.selection_file import save_selection
 from diffsift.workspace import Workspace
 
@@ -122,10 +124,10 @@ class Prepared:
             about=about,
         )
 
-    def by_rule(self, rule: str) -> list[Selection]:
-        """What a rule chooses, for each model and timestep where all of it is in the bank."""
+    def by_rule(self, rule: str, sources: Iterable[Source]) -> list[Selection]:
+        """What a rule chooses, for each of some models and each timestep where all of it is in the bank."""
         found = []
-        for source in self.sources.values():
+        for source in sources:
             for timestep in self.timesteps:
                 members = [Candidate(source.name, name, timestep) for name in source.rules[rule]]
                 if members and all(candidate in self.bank for candidate in members):
@@ -143,11 +145,11 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
     for note in development.notes:
         say(f"data        {note}")
     shelf = Shelf()
-    for name, model in specification.models.items():
-        shelf.add(name, partial(load, model, name=name))
-    timesteps = tuple(shelf["main"].timestep_of(level) for level in specification.timesteps)
+    shelf.add_models(specification.models)
+    timesteps = tuple(shelf[MAIN].timestep_of(level) for level in specification.timesteps)
     if len(set(timesteps)) < len(timesteps):
         raise SpecificationError(f"timesteps must differ, but {list(specification.timesteps)} are {list(timesteps)}.")
+    _check_joint(specification, shelf, development, say)
     sources = {
         name: _source(name, specification, timesteps, shelf, development, place, progress, say)
         for name in specification.models
@@ -183,6 +185,55 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
     return prepared
 
 
+def search_space(
+    specification: Specification, bank: Bank, pool: Sequence[Candidate], operations: Mapping[Candidate, float]
+) -> SearchSpace:
+    """The space of a study, the same in each of its processes.
+
+    Args:
+        specification: of the study.
+        bank: that holds the pool.
+        pool: candidates in their frozen order.
+        operations: that each needs, where they are known.
+    """
+    return SearchSpace(
+        pool,
+        {candidate: bank[candidate].standardiser.channels for candidate in pool},
+        specification.limits,
+        operations,
+        draws=specification.noise_draws,
+        variants=specification.variant_of,
+        encoding=ENCODINGS[specification.study.sampler],
+    )
+
+
+def _check_joint(specification: Specification, shelf: Shelf, development: DevelopmentSet, say: Say) -> None:
+    """Make the variants of the model, and refuse those that are none or that it cannot be run as.
+
+    Raises:
+        SpecificationError: a value changes nothing.
+        ModelError: an image size is none of the model's.
+    """
+    joint, main = specification.joint, cast("PipelineBackbone", shelf[MAIN])
+    if joint.prompts and not main.takes_text:
+        raise SpecificationError(f"joint.prompts must be left out for {main.source}, because it takes no text.")
+    if joint.prompts and prompts_of([development.samples[0]]) is not None:
+        raise SpecificationError("joint.prompts must be left out, because the data has a prompt for each image.")
+    for size in joint.image_sizes:
+        main.check_image_size(size, "joint.image_sizes")
+        if size == main.image_size:
+            raise SpecificationError(
+                f"joint.image_sizes must not hold the model's own size, which is tried anyway, but has {list(size)}."
+            )
+    for name in specification.variants:
+        _ = shelf[name]
+    if specification.variants and rules_for(catalogue(main), specification.filters) == "measured":
+        images = min(MEASURED_IMAGES, int(development.training.sum()))
+        draws = sum(model.noise_seeds for model in specification.variants.values())
+        passes = images * len(specification.timesteps) * len(SEEDS) * draws
+        say(f"joint       properties of variants of the model are measured first: {passes} passes at most")
+
+
 def _check_operations(specification: Specification, sources: Mapping[str, Source]) -> None:
     """Refuse what needs a count of operations for models that have none."""
     shares = {
@@ -216,7 +267,7 @@ def _check_budget(prepared: Prepared) -> None:
         for activations in prepared.wanted(source).values():
             pool += [entry for entry in activations if entry.name in source.kept]
             baselines += [entry for entry in activations if entry.name not in source.kept]
-    main = prepared.backbone("main")
+    main = prepared.backbone(MAIN)
     baselines += [*PixelControl(main).declared, *LatentControl(main).declared]
     # The selection found on a network with random weights: at most its widest.
     widest = sorted(pool, key=lambda entry: entry.channels)[-prepared.specification.limits.activations :]
@@ -245,21 +296,31 @@ def _source(
         )
     decisions = apply_filters(known, specification.filters, measured)
     height, width = backbone.image_size
-    called = "" if name == "main" else f"{name}: "
-    say(
-        f"backbone    {called}{specification.models[name].id}: {type(backbone.denoiser).__name__}, {height} x {width} "
-        f"px, {sum(p.numel() for p in backbone.denoiser.parameters()) / 1e6:.1f} M parameters, on {backbone.device}"
-    )
+    called = "" if name == MAIN else f"{name}: "
+    if name in specification.variants:
+        say(f"backbone    {called}the same with {differences(specification.models[name], specification.model)}")
+    else:
+        say(
+            f"backbone    {called}{specification.models[name].id}: {type(backbone.denoiser).__name__}, {height} x "
+            f"{width} px, {sum(p.numel() for p in backbone.denoiser.parameters()) / 1e6:.1f} M parameters, on "
+            f"{backbone.device}"
+        )
     say(f"activations {len(known)} found, {sum(decision.kept for decision in decisions)} kept")
     for reason, count in counted(decision.reason for decision in decisions if not decision.kept):
         say(f"            {count:4d} dropped: {reason}")
     return Source(
         name=name,
-        activations={activation.name: activation for activation in known},
+        activations={activation.name: activation for activation in _priced(name, known, specification, shelf)},
         decisions=decisions,
         rules={OLDER: older_practice(known), PAPER: paper_choice(known)},
         identity=backbone.identity(),
     )
+
+
+def _priced(name: str, known: Sequence[Activation], specification: Specification, shelf: Shelf) -> Sequence[Activation]:
+    """With operations in whole passes of a model as it is given, also for its variants: a larger image costs more."""
+    owner = specification.variant_of.get(name)
+    return known if owner is None else in_passes_of(known, shelf[name], shelf[owner])
 
 
 def _unlabelled(development: DevelopmentSet) -> list[Tensor]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from diffsift.backbones import Activation, Backbone, ModelSpecification, load, resolve_device
+from diffsift.backbones import Activation, resolve_device
 from diffsift.errors import SelectionError, SpecificationError
 from diffsift.objectives import Bank, Contender, DevelopmentSet, Objective, make_objective
 from diffsift.objectives.metrics import Interval
@@ -95,8 +94,7 @@ def score_file(
     objective = make_objective(specification.data_sets, specification.task, specification.bank, specification.probe)
     development = objective.load()
     shelf = Shelf()
-    for backbone, model in file.models.items():
-        shelf.add(backbone, partial(_verified, file, backbone, model))
+    shelf.add_models(file.models, check=file.verify)
     if split == "test":
         with Ledger(open_database(storage or specification.study.storage or place.study_url)) as ledger:
             ledger.open_test_split(name, [f"{file.path.name} by the {probe} probe"])
@@ -123,12 +121,6 @@ def score_file(
     chosen = reference_kinds(specification.task.kind)[0] if probe == "reference" else probe
     interval = metric.interval(results, groups=groups)
     return SelectionScore(metric.value(results), interval, metric.name, chosen, split, len(results))
-
-
-def _verified(file: SelectionFile, name: str, model: ModelSpecification) -> Backbone:
-    backbone = load(model, name=name)
-    file.verify(backbone)
-    return backbone
 
 
 def _fast(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
-from diffsift.backbones.specification import ModelSpecification
+from diffsift.backbones.specification import JointSpecification, ModelSpecification
 from diffsift.errors import SpecificationError, did_you_mean
 from diffsift.objectives.datasets import Dataset
 from diffsift.objectives.datasets.specification import PythonSpecification
@@ -64,6 +64,7 @@ class Specification(BaseModel):
     further_models: dict[ShortName, ModelSpecification] = Field(
         default={}, description="other models in the same search, by a short name"
     )
+    joint: JointSpecification = JointSpecification()
     data: DataSpecification
     further_data: dict[ShortName, DataSpecification] = Field(
         default={}, description="other data sets of the same task, by a short name; the score is the mean over all"
@@ -114,6 +115,19 @@ class Specification(BaseModel):
             raise ValueError(f"must not use the name {MAIN}, which is that of data")
         return data
 
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Specification:
+        taken = sorted(self.variants.keys() & self.further_models.keys())
+        if taken:
+            raise ValueError(f"further_models must not use a name that joint gives, but has {taken[0]!r}")
+        fewest = min(self.noise_draws.values())
+        if self.limits.passes is not None and self.limits.passes < fewest:
+            raise ValueError(
+                f"limits.passes must leave room for every noise draw of a model, each of which is a pass, but is "
+                f"{self.limits.passes}, and no model has fewer than {fewest} (noise_seeds)"
+            )
+        return self
+
     @property
     def data_sets(self) -> dict[str, DataSpecification]:
         """All data sets by name; the first is ``main``."""
@@ -121,8 +135,23 @@ class Specification(BaseModel):
 
     @property
     def models(self) -> dict[str, ModelSpecification]:
-        """All models by the name of their backbone; the first is ``main``."""
-        return {MAIN: self.model, **self.further_models}
+        """All models by the name of their backbone; the first is ``main``, and its variants follow it."""
+        return {MAIN: self.model, **self.variants, **self.further_models}
+
+    @property
+    def variants(self) -> dict[str, ModelSpecification]:
+        """What `joint` makes of `model`, by the names of their backbones."""
+        return self.joint.variants(MAIN, self.model)
+
+    @property
+    def variant_of(self) -> dict[str, str]:
+        """The backbone that each variant is one of."""
+        return dict.fromkeys(self.variants, MAIN)
+
+    @property
+    def noise_draws(self) -> dict[str, int]:
+        """How many noise draws each model's features are averaged over: it runs once for each."""
+        return {name: model.noise_seeds for name, model in self.models.items()}
 
     @classmethod
     def parse(cls, values: Any, *, source: str = "specification") -> Specification:

@@ -19,8 +19,8 @@ from threadpoolctl import threadpool_limits
 from diffsift.errors import SpecificationError, StudyError
 from diffsift.objectives import Bank, make_objective
 from diffsift.objectives.similarity import similarity
-from diffsift.preparation import Say
-from diffsift.search import ENCODINGS, SearchSpace, SearchStudy
+from diffsift.preparation import Say, search_space
+from diffsift.search import SearchSpace, SearchStudy
 from diffsift.specification import Specification
 from diffsift.stored import stored_specification
 from diffsift.tracking import Ledger, open_database
@@ -184,6 +184,4 @@ def _space(ledger: Ledger, specification: Specification, bank: Bank) -> SearchSp
             f"all {len(pool)} candidates of study {specification.study.name!r} must be in what its leader wrote down, "
             f"but {len(missing)} are not: 'diffsift resume' writes it anew."
         )
-    channels = {candidate: bank[candidate].standardiser.channels for candidate in pool}
-    encoding = ENCODINGS[specification.study.sampler]
-    return SearchSpace(pool, channels, specification.limits, operations, encoding=encoding)
+    return search_space(specification, bank, pool, operations)

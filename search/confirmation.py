@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from diffsift.objectives import Bank, Contender, Objective, Probe, TestResult
-from diffsift.spaces import Candidate, Selection, Shelf
+from diffsift.spaces import Candidate, Selection, Shelf, passes_per_image
 from diffsift.tracking import FinalRow, Ledger
 
 FOUND = "selection found"
@@ -59,11 +59,15 @@ def confirm(
     shelf: Shelf,
     ledger: Ledger,
     *,
+    draws: Mapping[str, int],
     noise_seed: int,
     batch_size: int,
     progress: bool,
 ) -> tuple[list[FinalRow], TestResult]:
-    """Open the test split and score all rows on it; the one named `FOUND` is compared with every other."""
+    """Open the test split and score all rows on it; the one named `FOUND` is compared with every other.
+
+    `draws` are the noise draws that a backbone's features are averaged over, 1 for one not named.
+    """
     contenders = [_contender(row.name, selection, bank, probe) for row, selection in rows]
     ledger.open_test_split(study, [row.name for row, _ in rows])
     result = objective.test(contenders, shelf, noise_seed=noise_seed, batch_size=batch_size, progress=progress)
@@ -80,7 +84,7 @@ def confirm(
             low=interval.low,
             high=interval.high,
             channels=sum(bank[candidate].standardiser.channels for candidate in selection.candidates),
-            passes=0 if _is_input(selection) else selection.passes,
+            passes=0 if _is_input(selection) else passes_per_image(selection.candidates, draws),
             note=row.note,
         )
         if row.name != FOUND:

@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, Trial
 
 from diffsift.errors import SpecificationError
-from diffsift.spaces import WEIGHT_STEP, Candidate, LimitsSpecification, Selection
+from diffsift.spaces import WEIGHT_STEP, Candidate, LimitsSpecification, Selection, passes_per_image
 
 Encoding = Literal["slots", "keys"]
 _ROUNDING = 1e-9  # sums of shares
@@ -30,6 +30,8 @@ class SearchSpace:
         channels: fused channels of each candidate.
         limits: most activations, channels, passes and operations of a selection.
         operations: share of a whole pass that each candidate needs, where it is known.
+        draws: noise draws that a backbone's features are averaged over, each of them a pass; 1 for one not named.
+        variants: backbones that are another one run in another way, with the name of that one.
         encoding: of selections as parameters.
 
     Raises:
@@ -43,6 +45,8 @@ class SearchSpace:
         limits: LimitsSpecification,
         operations: Mapping[Candidate, float] | None = None,
         *,
+        draws: Mapping[str, int] | None = None,
+        variants: Mapping[str, str] | None = None,
         encoding: Encoding = "slots",
     ) -> None:
         if limits.activations > len(pool):
@@ -51,6 +55,7 @@ class SearchSpace:
                 f"but got {limits.activations}."
             )
         self.channels_of, self.operations_of = dict(channels), dict(operations or {})
+        self.draws, self.variants = dict(draws or {}), dict(variants or {})
         self.limits, self.encoding = limits, encoding
         self.pool = tuple(pool)
         self._index = {candidate: index for index, candidate in enumerate(self.pool)}
@@ -67,8 +72,11 @@ class SearchSpace:
         if limits.channels is not None:
             narrowest = min(self.channels_of[candidate] for candidate in self.pool)
             said.append(f"limits.channels {limits.channels} (the narrowest has {narrowest} channels)")
+        fewest = min(self.draws.get(candidate.backbone, 1) for candidate in self.pool)
+        if limits.passes is not None and limits.passes < fewest:
+            said.append(f"limits.passes {limits.passes} (noise draws make it at least {fewest})")
         if limits.operations is not None:
-            first = min(self.operations_of[candidate] for candidate in self.pool)
+            first = min(self.cost("operations", [candidate]) for candidate in self.pool)
             said.append(f"limits.operations {limits.operations:g} (the first is reached after {first:.3f} of a pass)")
         return f"limits must leave room for one activation, but none is within {' and '.join(said)}."
 
@@ -143,17 +151,21 @@ class SearchSpace:
         """Channels of the fused feature."""
         return sum(self.channels_of[candidate] for candidate in selection.candidates)
 
+    def passes(self, selection: Selection) -> int:
+        """How often a model runs per image."""
+        return passes_per_image(selection.candidates, self.draws)
+
     def operations(self, selection: Selection) -> float | None:
         """Operations per image as a share of a whole pass's; None where a candidate's are not known."""
-        return operations_per_image(selection.candidates, self.operations_of)
+        return operations_per_image(selection.candidates, self.operations_of, self.draws)
 
     def cost(self, name: str, members: Iterable[Candidate]) -> float:
         """Channels, passes or operations of a selection of these; infinite where operations are not known."""
         if name == "channels":
             return float(sum(map(self.channels_of.__getitem__, members)))
         if name == "passes":
-            return float(len({(candidate.backbone, candidate.timestep) for candidate in members}))
-        found = operations_per_image(members, self.operations_of)
+            return float(passes_per_image(members, self.draws))
+        found = operations_per_image(members, self.operations_of, self.draws)
         return float("inf") if found is None else found
 
     def allows(self, members: Mapping[Candidate, float]) -> bool:
@@ -163,13 +175,11 @@ class SearchSpace:
             return False
         if limits.channels is not None and sum(map(self.channels_of.__getitem__, members)) > limits.channels:
             return False
-        if limits.passes is not None:
-            passes = len({(candidate.backbone, candidate.timestep) for candidate in members})
-            if passes > limits.passes:
-                return False
+        if limits.passes is not None and passes_per_image(members, self.draws) > limits.passes:
+            return False
         if limits.operations is None:
             return True
-        operations = operations_per_image(members, self.operations_of)
+        operations = operations_per_image(members, self.operations_of, self.draws)
         return operations is not None and operations <= limits.operations + _ROUNDING
 
     def repaired(self, members: Mapping[Candidate, float]) -> Selection:
@@ -181,8 +191,13 @@ class SearchSpace:
         return Selection.of(kept or {self._narrowest: 1.0})
 
 
-def operations_per_image(candidates: Iterable[Candidate], shares: Mapping[Candidate, float]) -> float | None:
-    """Operations per image of these together: of each pass the share up to its deepest; None where one is not known."""
+def operations_per_image(
+    candidates: Iterable[Candidate], shares: Mapping[Candidate, float], draws: Mapping[str, int]
+) -> float | None:
+    """Operations per image of these together: of each pass the share up to its deepest; None where one is not known.
+
+    A backbone whose features are averaged over several noise `draws` runs so often.
+    """
     deepest: dict[tuple[str, int], float] = {}
     for candidate in candidates:
         share = shares.get(candidate)
@@ -190,7 +205,7 @@ def operations_per_image(candidates: Iterable[Candidate], shares: Mapping[Candid
             return None
         one_pass = (candidate.backbone, candidate.timestep)
         deepest[one_pass] = max(share, deepest.get(one_pass, 0.0))
-    return sum(deepest.values())
+    return sum(share * draws.get(backbone, 1) for (backbone, _), share in deepest.items())
 
 
 def require_operations(field: str, shares: Mapping[str, float | None]) -> None:

@@ -186,7 +186,7 @@ class SearchStudy:
         known = {
             "score": evaluation.score,
             "channels": evaluation.channels,
-            "passes": evaluation.selection.passes,
+            "passes": self.space.passes(evaluation.selection),
             "operations": self.space.operations(evaluation.selection),
         }
         values = [known[name] for name in self.specification.objectives]
@@ -215,6 +215,7 @@ class SearchStudy:
             seconds=known.seconds,
             proposed_by=stage_of(trial),
             operations=self.space.operations(known.selection),
+            draws=self.space.draws,
         )
 
     def score(self, probe: RidgeProbe | Probe, selection: Selection) -> Evaluation:

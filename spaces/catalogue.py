@@ -7,14 +7,15 @@ blocks that hold attention (`_transformer`). Nothing here needs weights: a modul
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import nn
 
-from diffsift.backbones import Activation, Backbone, operation_shares, place
+from diffsift.backbones import Activation, Backbone, operation_shares, operations_of, place
 from diffsift.errors import ModelError, SpecificationError, did_you_mean
 
 from ._transformer import read_transformer
@@ -96,6 +97,28 @@ def _in_paper(entry: Activation, depths: dict[str, int]) -> bool:
 def _completed(backbone: Backbone, activations: tuple[Activation, ...]) -> tuple[Activation, ...]:
     """Declarations with what only passes tell: costs, all of a transformer's, and the attention maps of a U-Net."""
     activations = tuple(entry for entry in activations if not entry.parts)
+    run, grid = _passes(backbone)
+    open_ones = [entry for entry in activations if entry.stage == "blocks" or entry.port == "attention"]
+    placed = place(backbone.denoiser, run, open_ones, grid) if open_ones else ()
+    if len(open_ones) < len(activations):
+        known = {entry.name: entry for entry in placed}
+        placed = tuple(replace(known.get(entry.name, entry), depth=entry.depth) for entry in activations)
+    shares = operation_shares(backbone.denoiser, lambda: run(0), placed)
+    return with_stage_means(with_operations(placed, shares))
+
+
+def in_passes_of(activations: Iterable[Activation], backbone: Backbone, other: Backbone) -> tuple[Activation, ...]:
+    """Activations of a backbone whose `operations` count in whole passes of another one, on one image each."""
+    whole, unit = (operations_of(partial(_passes(entry)[0], 0)) for entry in (backbone, other))
+    ratio = whole / unit if unit else 0.0
+    return tuple(
+        replace(entry, operations=None if entry.operations is None or not ratio else entry.operations * ratio)
+        for entry in activations
+    )
+
+
+def _passes(backbone: Backbone) -> tuple[Callable[[int], None], tuple[int, int]]:
+    """What runs a denoiser once on one of two images, and the grid of their latents."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, 3, *backbone.image_size, generator=generator).to(backbone.device)
     with torch.inference_mode():
@@ -106,14 +129,7 @@ def _completed(backbone: Backbone, activations: tuple[Activation, ...]) -> tuple
         timestep = backbone.train_timesteps // 4
         backbone.denoise(clean[image : image + 1], noise, timestep, backbone.condition(1))
 
-    open_ones = [entry for entry in activations if entry.stage == "blocks" or entry.port == "attention"]
-    grid = (int(clean.shape[-2]), int(clean.shape[-1]))
-    placed = place(backbone.denoiser, run, open_ones, grid) if open_ones else ()
-    if len(open_ones) < len(activations):
-        known = {entry.name: entry for entry in placed}
-        placed = tuple(replace(known.get(entry.name, entry), depth=entry.depth) for entry in activations)
-    shares = operation_shares(backbone.denoiser, lambda: run(0), placed)
-    return with_stage_means(with_operations(placed, shares))
+    return run, (int(clean.shape[-2]), int(clean.shape[-1]))
 
 
 def with_operations(activations: Iterable[Activation], shares: Mapping[str, float]) -> tuple[Activation, ...]:

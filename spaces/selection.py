@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,11 +75,6 @@ class Selection:
         return tuple(candidate for candidate, _ in self.members)
 
     @property
-    def passes(self) -> int:
-        """How often a backbone runs per image: the distinct (backbone, timestep) pairs."""
-        return len({(candidate.backbone, candidate.timestep) for candidate in self.candidates})
-
-    @property
     def key(self) -> str:
         """Sixteen hexadecimal digits that name this selection in databases."""
         return hashlib.sha256(json.dumps(self.to_json()).encode()).hexdigest()[:16]
@@ -123,3 +118,14 @@ class Selection:
         return " + ".join(
             (f"{weight:g} " if weight != 1.0 else "") + str(candidate) for candidate, weight in self.members
         )
+
+
+def passes_per_image(candidates: Iterable[Candidate], draws: Mapping[str, int]) -> int:
+    """How often a backbone runs per image for these: once a distinct (backbone, timestep) pair and noise draw.
+
+    Args:
+        candidates: of a selection.
+        draws: noise draws that a backbone's features are averaged over; 1 for one that is not named.
+    """
+    pairs = {(candidate.backbone, candidate.timestep) for candidate in candidates}
+    return sum(draws.get(backbone, 1) for backbone, _ in pairs)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
+from typing import cast
 
 import psutil
 import torch
 
-from diffsift.backbones import Activation, Backbone
+from diffsift.backbones import Activation, Backbone, ModelSpecification, PipelineBackbone, load, owner_of
 
 from .catalogue import catalogue
 
@@ -34,6 +36,24 @@ class Shelf:
         self._makers[name] = make
         if beside is not None:
             self._companions[name] = beside
+
+    def add_models(
+        self, models: Mapping[str, ModelSpecification], *, check: Callable[[Backbone], None] = lambda backbone: None
+    ) -> None:
+        """Say how models are loaded, by the names of their backbones; those of one pipeline share it.
+
+        `check` is given each backbone when it was loaded.
+        """
+
+        def make(name: str, owner: str) -> Backbone:
+            beside = None if owner == name else cast("PipelineBackbone", self[owner])
+            backbone = load(models[name], name=name, beside=beside)
+            check(backbone)
+            return backbone
+
+        for name in models:
+            owner = owner_of(name, models)
+            self.add(name, partial(make, name, owner), beside=None if owner == name else owner)
 
     def __getitem__(self, name: str) -> Backbone:
         if name not in self._loaded:

@@ -36,7 +36,8 @@ class LimitsSpecification(BaseModel):
     passes: int | None = Field(
         None,
         ge=1,
-        description="most runs of a model per image: distinct pairs of model and timestep; default: no limit",
+        description="most runs of a model per image, one a noise draw for each distinct pair of model and timestep; "
+        "default: no limit",
     )
     operations: float | None = Field(
         None,

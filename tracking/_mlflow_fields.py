@@ -63,7 +63,7 @@ def trial_metrics(record: TrialRecord) -> dict[str, float]:
         "score": float(record.score),
         **folds,
         "channels": float(record.channels),
-        "passes": float(record.selection.passes),
+        "passes": float(record.passes),
         **({} if record.operations is None else {"operations": record.operations}),
         "seconds": float(record.seconds),
     }
@@ -100,7 +100,7 @@ def table_row(record: TrialRecord, *, has_child: bool) -> dict[str, str]:
         "score": repr(float(record.score)),  # the shortest text that reads back as the same number
         "fold_scores": json.dumps([float(score) for score in record.fold_scores]),
         "channels": str(record.channels),
-        "passes": str(record.selection.passes),
+        "passes": str(record.passes),
         "operations": "" if record.operations is None else repr(record.operations),
         "seconds": f"{record.seconds:.4f}",
         "proposed_by": record.proposed_by,
@@ -116,7 +116,7 @@ def front_document(outcome: Outcome) -> dict[str, Any]:
             "trial": record.number,
             "score": float(record.score),
             "channels": record.channels,
-            "passes": record.selection.passes,
+            "passes": record.passes,
             "operations": record.operations,
             "selection": record.selection.to_json(),
         }

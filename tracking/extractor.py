@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diffsift.backbones import Activation, Backbone
+from diffsift.backbones import Activation, Backbone, PipelineBackbone, owner_of
 from diffsift.backbones import load as load_backbone
 from diffsift.errors import SelectionError
 from diffsift.spaces import (
@@ -60,7 +60,8 @@ class FeatureExtractor(nn.Module):
         if strangers:
             raise SelectionError(f"all candidates must be of the backbones {names}, but got {sorted(strangers)}.")
         self.selection, self.noise_seed, self.own_prompts = selection, noise_seed, own_prompts
-        self.denoisers = nn.ModuleList(backbone.denoiser for backbone in backbones)
+        # Variants of a model share its denoiser.
+        self.denoisers = nn.ModuleList(dict.fromkeys(backbone.denoiser for backbone in backbones))
         self._wanted: list[tuple[Backbone, dict[int, list[Activation]]]] = []
         for backbone in backbones:
             known, wanted = catalogue(backbone), dict[int, list[Activation]]()
@@ -80,7 +81,8 @@ class FeatureExtractor(nn.Module):
 
         Args:
             path: of ``selection.json``.
-            model: hub id or folder to load instead of the one in the file (say, after a move), where that is one.
+            model: hub id or folder to load instead of the one in the file (say, after a move), where that is one;
+                variants of one model are.
             device: ``auto``, ``cpu``, ``cuda``, ...
             verify: refuse a model whose weights, scheduler or size are not those the selection was made with.
 
@@ -91,16 +93,21 @@ class FeatureExtractor(nn.Module):
         file = read_selection(path, device=device)
         specifications = dict(file.models)
         if model is not None:
-            if len(specifications) > 1:
+            if len({owner_of(name, specifications) for name in specifications}) > 1:
                 raise SelectionError(f"{path} needs the models {', '.join(specifications)}: one cannot replace them.")
             specifications = {name: given.model_copy(update={"id": model}) for name, given in specifications.items()}
-        backbones = []
+        backbones: dict[str, PipelineBackbone] = {}
         for name, specification in specifications.items():
-            backbones.append(load_backbone(specification, name=name))
+            beside = backbones.get(owner_of(name, specifications))
+            backbones[name] = load_backbone(specification, name=name, beside=beside)
             if verify:
-                file.verify(backbones[-1])
+                file.verify(backbones[name])
         return cls(
-            file.selection, backbones, file.standardisers, noise_seed=file.noise_seed, own_prompts=file.own_prompts
+            file.selection,
+            list(backbones.values()),
+            file.standardisers,
+            noise_seed=file.noise_seed,
+            own_prompts=file.own_prompts,
         )
 
     @torch.inference_mode()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from diffsift.errors import StudyError
-from diffsift.spaces.selection import Selection
+from diffsift.spaces.selection import Selection, passes_per_image
 
 Cost = Literal["channels", "passes", "operations"]
 """What a selection costs besides its score: channels of the fused feature; per image, passes and operations."""
@@ -17,7 +17,8 @@ Cost = Literal["channels", "passes", "operations"]
 class TrialRecord:
     """A finished trial. `uid` is unique over all studies: it names the trial in MLflow.
 
-    `operations` are those per image as a share of a whole pass's; None where they are not known.
+    `operations` are those per image as a share of a whole pass's; None where they are not known. `draws` are the noise
+    draws of backbones that run several times; all others run once.
     """
 
     uid: str
@@ -29,6 +30,12 @@ class TrialRecord:
     seconds: float
     proposed_by: str
     operations: float | None = None
+    draws: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+    @property
+    def passes(self) -> int:
+        """How often a backbone runs per image."""
+        return passes_per_image(self.selection.candidates, self.draws)
 
     def cost(self, name: Cost) -> float:
         """What the selection costs per image.
@@ -42,7 +49,7 @@ class TrialRecord:
                     f"the operations of {self.selection} must be known, but this study did not count them."
                 )
             return self.operations
-        return float(self.channels if name == "channels" else self.selection.passes)
+        return float(self.channels if name == "channels" else self.passes)
 
 
 @dataclass(frozen=True)

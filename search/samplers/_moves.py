@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -69,16 +70,19 @@ class Moves:
     Args:
         pool: candidates by position.
         most: members of a selection at most.
+        variants: backbones that are another one run in another way, with the name of that one; an activation in
+            another variant is a sibling as one at another timestep is.
     """
 
-    def __init__(self, pool: Sequence[Candidate], most: int) -> None:
-        self._pool, self._most = pool, most
+    def __init__(self, pool: Sequence[Candidate], most: int, variants: Mapping[str, str] | None = None) -> None:
+        self._pool, self._most, self._variant_of = pool, most, dict(variants or {})
         by_activation: dict[tuple[str, str], list[int]] = {}
         for position, candidate in enumerate(pool):
-            by_activation.setdefault((candidate.backbone, candidate.activation), []).append(position)
+            by_activation.setdefault((self._model_of(candidate.backbone), candidate.activation), []).append(position)
         self._siblings = {position: group for group in by_activation.values() for position in group}
         self._at = {candidate: position for position, candidate in enumerate(pool)}
         self._timesteps = sorted({candidate.timestep for candidate in pool})
+        self._variants = sorted({*self._variant_of, *self._variant_of.values()})
 
     def around(
         self, parent: Members, offered: Int[np.ndarray, "offered"], *, weights: np.random.Generator | None
@@ -102,13 +106,22 @@ class Moves:
         yield from self._all_retimed(parent)
 
     def _all_retimed(self, parent: Members) -> Iterator[Family]:
-        """All members at one timestep: one pass instead of several."""
-        for timestep in self._timesteps:
+        """All members at one timestep, in one variant of their model, or both: one pass instead of several."""
+        for variant, timestep in product((None, *self._variants), (None, *self._timesteps)):
             moved = {}
             for position, weight in parent.items():
-                candidate = self._pool[position]
-                at = self._at.get(Candidate(candidate.backbone, candidate.activation, timestep))
+                at = self._at.get(self._moved(self._pool[position], variant, timestep))
                 if at is not None:
                     moved[at] = weight
             if len(moved) == len(parent) and moved.keys() != parent.keys():
                 yield Family(moved, None, "retime all")
+
+    def _moved(self, candidate: Candidate, variant: str | None, timestep: int | None) -> Candidate:
+        """A candidate in a variant, if it is of the same model, and at a timestep; None leaves either."""
+        backbone = candidate.backbone
+        if variant is not None and self._model_of(variant) == self._model_of(backbone):
+            backbone = variant
+        return Candidate(backbone, candidate.activation, candidate.timestep if timestep is None else timestep)
+
+    def _model_of(self, backbone: str) -> str:
+        return self._variant_of.get(backbone, backbone)

@@ -42,9 +42,10 @@ class SiftSampler(BaseSampler):
 
     1. *warm starts*: selections people make without a search;
     2. *spread*: single candidates that are as unlike one another as the pool has them, then a few *drawn* at random;
-    3. moves from the best selections so far: *add* a candidate, *swap* or *drop* one, *retime* one or all, *reweight*
-       one, or another *single*. Of all these the one with the highest expected improvement is proposed, by a Gaussian
-       process over selections that knows how alike the features of two selections are; labels are not looked at.
+    3. moves from the best selections so far: *add* a candidate, *swap* or *drop* one, *retime* one or all (to another
+       timestep, or another variant of the model), *reweight* one, or another *single*. Of all these the one with the
+       highest expected improvement is proposed, by a Gaussian process over selections that knows how alike the features
+       of two selections are; labels are not looked at.
 
     A selection that was already tried is not proposed again while another can be found. What proposal n is depends on
     the seed and on the n finished trials alone, so a search that was killed goes on as if it had not been.
@@ -76,7 +77,7 @@ class SiftSampler(BaseSampler):
         self._similarities = Similarities(similarity)
         self._singles = np.array([i for i, entry in enumerate(space.pool) if space.allows({entry: 1.0})])
         self._spread = _far_apart(similarity, self._singles, _SPREAD)
-        self._moves = Moves(space.pool, space.limits.activations)
+        self._moves = Moves(space.pool, space.limits.activations, space.variants)
         self._independent = RandomSampler(seed=seed)
         self._finished: dict[Selection, float] = {}
         self._read: dict[int, Selection] = {}  # by trial number: finished trials do not change

@@ -68,7 +68,7 @@ def test_optuna_knows_all_objectives(tmp_path: Path, sampler: str) -> None:
     assert stored.directions == [StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * 3]
     records = study.records()
     for trial, entry in zip(stored.trials, records, strict=True):
-        expected = [entry.score, entry.channels, entry.selection.passes, study.space.operations(entry.selection)]
+        expected = [entry.score, entry.channels, entry.passes, study.space.operations(entry.selection)]
         assert trial.values == pytest.approx(expected)
     best = max(records, key=lambda entry: entry.score)
     assert study.best().selection == best.selection

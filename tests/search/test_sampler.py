@@ -133,7 +133,7 @@ def test_limits_hold(widths: list[int], activations: int, room: int, passes: int
     for selection in search(SiftSampler(space, seed=seed), 30):
         assert len(selection.members) <= activations
         assert space.channels(selection) <= most
-        assert passes is None or selection.passes <= passes
+        assert passes is None or space.passes(selection) <= passes
         assert set(selection.candidates) <= set(pool)
 
 
