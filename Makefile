@@ -1,5 +1,5 @@
 # make demo    set up .venv and choose features for the built-in pipeline
-# make test    set up .venv and run the tests (ARGS="-k bank" picks some)
+# make test    set up .venv and run the tests (ARGS="-k bank" picks some) in two processes (JOBS=4: in four)
 # make check   set up .venv and run linter, formatter and type checker
 # make clean   remove .venv, builds and caches; what diffsift itself wrote stays
 #
@@ -7,6 +7,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+JOBS ?= 2
 BIN := .venv/bin
 SETUP_FILES := pyproject.toml constraints.txt
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
@@ -23,7 +24,7 @@ demo: .venv/.ready-run
 	$(BIN)/diffsift demo
 
 test: .venv/.ready-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: .venv/.ready-dev
 	$(BIN)/ruff check .

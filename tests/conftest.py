@@ -13,8 +13,8 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     MLFLOW_DISABLE_TELEMETRY="true",
     MPLBACKEND="Agg",
-    OMP_NUM_THREADS="2",
-    MKL_NUM_THREADS="2",
+    OMP_NUM_THREADS="1",  # tests run in several processes
+    MKL_NUM_THREADS="1",
     TOKENIZERS_PARALLELISM="false",
 )
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # modules that several test files share, such as tiny.py
