@@ -57,6 +57,7 @@ BUDGETS = (100, 300, 1000)
 EQUAL_TIME = 300  # evaluations of ours, whose wall time all get
 CLOSE = 0.01  # of the best score's size: what "99 % of the best" leaves
 Row = dict[str, Any]
+Array = np.ndarray[Any, Any]
 
 
 def main() -> None:
@@ -198,7 +199,7 @@ def _print_speed(done: Sequence[dict[str, Any]]) -> None:
     for rival, values in ratios.items():
         each = ", ".join(f"{value:.1f}" for value in values)
         print(f"{rival} needs {np.median(values):.1f} times the evaluations of ours (median over cells; {each})")
-    print(f"\nvalidation score at the wall time of {EQUAL_TIME} evaluations of ours (means)")
+    print(f"\nvalidation score in the time that ours takes for {EQUAL_TIME} evaluations (means)")
     lines = [
         [cell, *(f"{np.mean(found[method]):.4f}" if found.get(method) else "" for method in methods)]
         for cell, found in timed.items()
@@ -225,7 +226,7 @@ def _draw(done: Sequence[dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     cells = list(dict.fromkeys(result["cell"] for result in done))
-    shown = [method for method, how in METHODS.items() if how.anytime and how.limited and "rules" not in method]
+    shown = [method for method, how in METHODS.items() if how.limited and "rules" not in method]
     columns = min(4, len(cells))
     rows = -(-len(cells) // columns)
     figure = Figure(figsize=(3.4 * columns, 2.7 * rows + 0.5), layout="constrained")
@@ -233,21 +234,16 @@ def _draw(done: Sequence[dict[str, Any]], path: Path) -> None:
     for panel, cell in zip(panels, cells, strict=False):
         results = [result for result in done if result["cell"] == cell]
         for number, method in enumerate(shown):
-            curves = [result["curves"][method] for result in results if method in result["curves"]]
-            length = max(map(len, curves))
-            padded = np.array([[*curve, *[curve[-1]] * (length - len(curve))] for curve in curves])
             style = {"color": "black", "linewidth": 2.2, "zorder": 3} if method == OURS else {"color": f"C{number}"}
-            panel.plot(
-                np.arange(1, length + 1),
-                padded.mean(0),
-                label=f"{method} (ours)" if method == OURS else method,
-                **style,
-            )
+            if not METHODS[method].anytime:
+                style |= {"linestyle": "none", "marker": "x" if number % 2 else "+"}
+            places, means = _mean_curve(results, method)
+            panel.plot(places, means, label=f"{method} (ours)" if method == OURS else method, **style)
         planted = [result["planted"] for result in results if result["planted"] is not None]
         if planted:
             panel.axhline(float(np.mean(planted)), color="grey", linestyle=":", linewidth=1)
         panel.set(xscale="log", title=cell)
-        early = [np.asarray(line.get_ydata(), dtype=float)[:20] for line in panel.lines[: len(shown)]]
+        early = [np.asarray(line.get_ydata(), dtype=float)[:20] for line in panel.lines if len(line.get_xdata()) > 20]
         panel.set_ylim(bottom=min(float(np.nanmax(values)) for values in early if np.isfinite(values).any()))
     for panel in panels[len(cells) :]:
         panel.set_axis_off()
@@ -258,6 +254,19 @@ def _draw(done: Sequence[dict[str, Any]], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     print(f"wrote {path}")
+
+
+def _mean_curve(results: Sequence[dict[str, Any]], method: str) -> tuple[Array, Array]:
+    """Evaluations and the mean of the best validation score; of a method that is run for a budget, at the budgets."""
+    curves = [result["curves"][method] for result in results if method in result["curves"]]
+    if curves:
+        length = max(map(len, curves))
+        padded = np.array([[*curve, *[curve[-1]] * (length - len(curve))] for curve in curves])
+        return np.arange(1, length + 1), padded.mean(0)
+    scores: dict[int, list[float]] = defaultdict(list)
+    for row in (row for result in results for row in result["rows"] if row["method"] == method):
+        scores[row["budget"]].append(row["validation"])
+    return np.array(sorted(scores)), np.array([np.mean(scores[budget]) for budget in sorted(scores)])
 
 
 def _file(work: Path, cell: str, seed: int) -> Path:

@@ -36,18 +36,18 @@ WorkspaceOption = Annotated[
         "--workspace",
         "-w",
         envvar="DIFFSIFT_WORKSPACE",
-        help="Folder for bank, databases and artifacts [default: ./.diffsift].",
+        help="Folder for bank, databases and artifacts (default: ./.diffsift).",
     ),
 ]
 OutOption = Annotated[
     Path, typer.Option("--out", "-o", help="The selection file to write; report.html goes beside it.")
 ]
 TrialsOption = Annotated[
-    int | None, typer.Option(min=1, help="Distinct selections to evaluate, in all [default: 300, or the study's].")
+    int | None, typer.Option(min=1, help="Distinct selections to evaluate, in all (default: 300, or the study's).")
 ]
 TimeoutOption = Annotated[float | None, typer.Option(min=0.001, help="Seconds after which no new trial starts.")]
 WorkersOption = Annotated[
-    int | None, typer.Option(min=1, help="Processes that evaluate selections [default: 1, or the study's].")
+    int | None, typer.Option(min=1, help="Processes that evaluate selections (default: 1, or the study's).")
 ]
 StorageOption = Annotated[str | None, typer.Option(help="SQLAlchemy URL of the study database.")]
 
@@ -222,7 +222,7 @@ def pick(
     ] = None,
     storage: StorageOption = None,
     workspace: WorkspaceOption = None,
-    out: OutOption = Path("selection.json"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The selection file to write.")] = Path("picked.json"),
 ) -> None:
     """Take the best selection that costs no more than asked; without a bound, list what there is to take."""
     with _errors():
@@ -243,10 +243,10 @@ def pick(
             say=_say,
         )
         record = found.record
-        share = "" if record.operations is None else f", {record.operations:.2f} of a whole pass"
+        share = "" if record.operations is None else f", operations: {record.operations:.2f} whole passes"
         typer.echo(f"picked      {record.selection}")
         typer.echo(
-            f"            {record.score:.4f} on validation, {record.channels} channels, passes: "
+            f"            {record.score:.4f} on validation; channels: {record.channels}, passes: "
             f"{record.passes}{share}; not confirmed, the test split stays sealed"
         )
         typer.echo(f"selection   {found.file}  (with {found.file.stem}.safetensors)")
@@ -275,7 +275,7 @@ def activations(
     ] = ScopeName.all,
     format: Annotated[TableFormat, typer.Option(help="How to print the table.")] = TableFormat.table,
 ) -> None:
-    """List a model's activations, and which of them the structural filter keeps."""
+    """List a model's activations, and which of them the structural filter (`filters.rules: structural`) keeps."""
     with _errors():
         from diffsift.overview import print_activations
 
@@ -316,7 +316,7 @@ def score(
         SplitName, typer.Option(help="Held-out images of the search, or the test split, whose opening is recorded.")
     ] = SplitName.validation,
     study: Annotated[
-        str | None, typer.Option(help="Study whose data and task are used [default: the one in the file].")
+        str | None, typer.Option(help="Study whose data and task are used (default: the one in the file).")
     ] = None,
     workspace: WorkspaceOption = None,
     storage: StorageOption = None,

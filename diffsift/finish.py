@@ -51,6 +51,7 @@ def finish(prepared: Prepared, study: SearchStudy, ledger: Ledger, progress: boo
         _everything_row(prepared, study, found),
         Row(FOUND, (found,)),
     ]
+    say(f"baselines   the best of each on validation data, among them {len(study.space.pool)} single activations")
     settled = settle(rows, probe)
     table, result = confirm(
         prepared.specification.study.name,

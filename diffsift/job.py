@@ -11,7 +11,7 @@ from typing import Any
 
 from diffsift import __version__
 from diffsift.backbones import ModelSpecification, differences, resolve_device, resolve_dtype
-from diffsift.errors import SpecificationError
+from diffsift.errors import SpecificationError, StudyError
 from diffsift.finish import finish
 from diffsift.objectives import TestResult
 from diffsift.objectives.datasets import Dataset
@@ -22,7 +22,7 @@ from diffsift.pricing import joint_words, prices
 from diffsift.search import SearchSpace, SearchStudy, front_costs, pareto_front
 from diffsift.search.confirmation import FOUND
 from diffsift.search.stability import stability
-from diffsift.search.warm_start import earlier_bests
+from diffsift.search.warm_start import earlier_bests, require_studies
 from diffsift.spaces import Candidate, Selection
 from diffsift.specification import Specification
 from diffsift.stored import CONTENT, stored_specification
@@ -76,6 +76,8 @@ def select(
     refuse_workers(specification)
     with _open_ledger(specification, place) as ledger, ledger.exclusive(specification.study.name):
         _refuse_other_identity(ledger, specification)
+        _refuse_fewer_trials(ledger, specification)
+        require_studies(ledger, specification.study.warm_start)
         prepared = prepare(specification, place, progress, say)
         refuse_other_content(ledger, prepared)
         study, log, records = _search(prepared, place, ledger, progress, say)
@@ -167,6 +169,7 @@ def _search(
     )
     space = search_space(specification, bank, pool, prepared.operations())
     name = specification.study.name
+    bank.share(place.shared(name), pool)  # before others can see the study: workers may join from then on
     if ledger.study(name) is None:
         shares = prepared.operations()
         frozen = [[entry.backbone, entry.activation, entry.timestep, shares.get(entry)] for entry in pool]
@@ -195,7 +198,6 @@ def _search(
     failed = study.reclaim()
     if failed:
         say(f"resumed     {failed} trial that a stopped process left running was marked as failed")
-    bank.share(place.shared(name), pool)
     log = _open_log(prepared, place, study)
     try:
         with helpers(specification, place, say):
@@ -312,6 +314,17 @@ def _refuse_other_identity(ledger: Ledger, specification: Specification, content
     if row is not None:
         known = content or row.identity[CONTENT]
         ledger.check_identity(specification.study.name, {**specification.identity(), CONTENT: known})
+
+
+def _refuse_fewer_trials(ledger: Ledger, specification: Specification) -> None:
+    """Refuse a total below what is there: whoever gives it takes it for what is to be added."""
+    name, asked = specification.study.name, specification.study.trials
+    there = 0 if ledger.study(name) is None else ledger.evaluated(name)
+    if asked < there:
+        raise StudyError(
+            f"trials must be at least {there}, the distinct selections that study {name!r} has evaluated, but got "
+            f"{asked}: it is the total, not what is added."
+        )
 
 
 def refuse_other_content(ledger: Ledger, prepared: Prepared) -> None:

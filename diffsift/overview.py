@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv as csv_module
+import re
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diffsift.backbones import load_structure, operation_shares, unet_pass
+from diffsift.errors import StudyError
 from diffsift.job import Result
 from diffsift.spaces import (
     FilterSpecification,
@@ -67,7 +69,9 @@ def print_status(workspace: Path | None, storage: str | None) -> None:
     place.require_studies(storage)
     with Ledger(open_database(storage or place.study_url)) as ledger:
         columns = ("study", "evaluated", "solved by elimination", "asked", "best on validation", "selection", "verdict")
-        table = Table(*columns)
+        table = Table()
+        for column in columns:
+            table.add_column(column, overflow="fold")
         for row in ledger.studies():
             evaluations = ledger.evaluations(row.name)
             best = max(evaluations, key=lambda entry: entry.score, default=None)
@@ -79,14 +83,21 @@ def print_status(workspace: Path | None, storage: str | None) -> None:
                 str(row.runtime["study"]["trials"]),
                 "" if best is None else f"{best.score:.4f}",
                 "" if best is None else str(best.selection),
-                "not finished" if outcome is None else _first_sentence(str(outcome["verdict"])),
+                "not finished" if outcome is None else _gist(str(outcome["verdict"])),
             )
+    if not table.row_count:
+        raise StudyError(
+            f"{place.folder} holds no study yet: a study begins when its bank is full. Repeat the command that was "
+            "stopped; it goes on."
+        )
     Console().print(table)
 
 
-def _first_sentence(text: str) -> str:
-    """What a verdict begins with; all of it is in the report."""
-    return text.partition(". ")[0].rstrip(".") + "."
+def _gist(verdict: str) -> str:
+    """The first thing that a verdict says of others, without figures; all of it is in the report."""
+    score, _, rest = verdict.partition(". ")
+    said = (rest or score).partition(". ")[0].rstrip(".")
+    return re.sub(r" \([^)]*\)", "", said) + "."
 
 
 def print_result(result: Result, workspace: Path | None) -> None:

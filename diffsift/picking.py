@@ -75,7 +75,7 @@ def pick(
     channels: int | None = None,
     passes: int | None = None,
     operations: float | None = None,
-    out: str | Path = "selection.json",
+    out: str | Path = "picked.json",
     workspace: str | Path | None = None,
     storage: str | None = None,
     progress: bool = True,
@@ -158,7 +158,7 @@ def print_front(study: str, *, workspace: str | Path | None = None, storage: str
     table = Table(title=f"{study}: what no other selection beats in score and cost (scores on validation)")
     for column in ("score", "channels", "passes", "operations"):
         table.add_column(column, justify="right")
-    table.add_column("selection")
+    table.add_column("selection", overflow="fold")
     for record in front_of(study, workspace=workspace, storage=storage):
         share = "" if record.operations is None else f"{record.operations:.2f}"
         cells = (f"{record.score:.4f}", str(record.channels), str(record.passes), share)

@@ -10,8 +10,10 @@ from pathlib import Path
 from diffsift.objectives.bank import image_tensors, prompts_of
 from diffsift.preparation import Prepared, Say, Source, prepare
 from diffsift.pricing import Price, duration, joint_words, price_lines, prices
+from diffsift.search.warm_start import require_studies
 from diffsift.spaces import Decision
 from diffsift.specification import Specification
+from diffsift.tracking import Ledger, open_database
 from diffsift.workspace import Workspace
 
 _PROBE_MEMORY = 1_000_000_000
@@ -65,6 +67,10 @@ def plan(specification: Specification, *, workspace: str | Path | None = None, s
         DiffsiftError: the specification, model or data is not what it must be, or the bank exceeds its budget.
     """
     place = Workspace.at(workspace)
+    if specification.study.warm_start:
+        place.require_studies(specification.study.storage)
+        with Ledger(open_database(specification.study.storage or place.study_url)) as ledger:
+            require_studies(ledger, specification.study.warm_start)
     prepared = prepare(specification, place, False, say)
     bank, found, captured = prepared.bank, list[Price](), 0
     for price in prices(prepared):

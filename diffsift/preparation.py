@@ -162,6 +162,7 @@ def prepare(specification: Specification, place: Workspace, progress: bool, say:
             f"{len(specification.timesteps)} timesteps = {most}), but got {specification.limits.activations}."
         )
     _check_operations(specification, sources)
+    _check_limits(specification, sources, timesteps)
     _check_confirmation(specification)
     bank = Bank(
         place.bank,
@@ -245,6 +246,23 @@ def _check_operations(specification: Specification, sources: Mapping[str, Source
         require_operations("limits.operations", shares)
     if "operations" in specification.study.objectives:
         require_operations("operations in study.objectives", shares)
+
+
+def _check_limits(specification: Specification, sources: Mapping[str, Source], timesteps: Sequence[int]) -> None:
+    """Refuse limits that leave no room for any candidate; how wide an attention map is, only its bank knows."""
+    kept = {
+        Candidate(source.name, name, timestep): source.activations[name]
+        for source in sources.values()
+        for name in source.kept
+        for timestep in timesteps
+    }
+    SearchSpace(
+        sorted(kept),
+        {candidate: min(entry.channels, specification.bank.max_channels) for candidate, entry in kept.items()},
+        specification.limits,
+        {candidate: entry.operations for candidate, entry in kept.items() if entry.operations is not None},
+        draws=specification.noise_draws,
+    )
 
 
 def _check_confirmation(specification: Specification) -> None:

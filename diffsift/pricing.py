@@ -50,7 +50,8 @@ def joint_words(found: Sequence[Price]) -> str:
     variants = [price for price in found if price.about]
     others = [price for price in found if not price.about]
     return (
-        f"{len(variants)} variants of the model: {_total(variants).words} at most; without them {_total(others).words}"
+        f"{len(variants)} variant{'s' if len(variants) > 1 else ''} of the model: {_total(variants).words} at most; "
+        f"without them {_total(others).words}"
     )
 
 

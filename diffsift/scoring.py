@@ -45,7 +45,7 @@ class SelectionScore:
     def __str__(self) -> str:
         return (
             f"{self.metric} {self.value:.4f} [{self.interval.low:.4f}, {self.interval.high:.4f}] by the {self.probe} "
-            f"probe on {self.images} {'test' if self.split == 'test' else 'held-out'} entries"
+            f"probe on {self.images} {'test' if self.split == 'test' else 'held-out'} images"
         )
 
 

@@ -120,11 +120,11 @@ class Specification(BaseModel):
         taken = sorted(self.variants.keys() & self.further_models.keys())
         if taken:
             raise ValueError(f"further_models must not use a name that joint gives, but has {taken[0]!r}")
-        fewest = min(self.noise_draws.values())
-        if self.limits.passes is not None and self.limits.passes < fewest:
+        name, most = max(self.noise_draws.items(), key=lambda pair: pair[1])
+        if self.limits.passes is not None and self.limits.passes < most:
             raise ValueError(
-                f"limits.passes must leave room for every noise draw of a model, each of which is a pass, but is "
-                f"{self.limits.passes}, and no model has fewer than {fewest} (noise_seeds)"
+                f"limits.passes must leave room for every noise draw of each model, each of which is a pass, but is "
+                f"{self.limits.passes}, and {name} has {most} (noise_seeds): none of it could be chosen"
             )
         return self
 
@@ -217,7 +217,8 @@ def load_specification(path: str | Path) -> Specification:
     except OSError as error:
         raise SpecificationError(f"{file} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecificationError(f"{file} must be YAML, but cannot be parsed: {error}") from error
+        said = str(error).replace('"<unicode string>"', f'"{file.name}"')
+        raise SpecificationError(f"{file} must be YAML, but cannot be parsed: {said}") from error
     specification = Specification.parse(values, source=str(file))
     return _with_resolved_paths(specification, file.resolve().parent)
 
@@ -266,7 +267,7 @@ def _explain(entry: Any, values: dict[str, Any]) -> str:
         path = [str(part) for number, part in enumerate(loc) if number != 2 or part not in tags]
     else:
         path = [str(part) for part in loc if part not in tags]
-    name = ".".join(path)
+    name, shown = ".".join(path), _shown_value(entry["input"])
     if entry["type"] == "extra_forbidden":
         return f"{name} is not a field{did_you_mean(path[-1], _fields_at(path[:-1], values))}"
     if entry["type"] == "missing":
@@ -279,11 +280,13 @@ def _explain(entry: Any, values: dict[str, Any]) -> str:
     if path[0] == "timesteps" and len(path) > 1:
         name = ".".join(path[:2])
         message = "must be a whole number from 0 on, or a share of noise levels above 0 and below 1"
+    elif path == ["study", "name"] and entry["type"] == "string_pattern_mismatch":
+        message = "must be letters, digits, dots, dashes and underscores, at most 100, and begin with a letter or digit"
     elif entry["type"] in _CONDITIONS:
         message = _CONDITIONS[entry["type"]].format(**entry.get("ctx", {}))
-    else:
-        return f"{name}: {message}, but got {_shown_value(entry['input'])}."
-    return f"{name} {message}, but got {_shown_value(entry['input'])}."
+    elif "but got" in message or not message.startswith("must"):
+        return f"{name}: {message}{'' if 'but got' in message else f', but got {shown}'}."
+    return f"{name} {message}, but got {shown}."
 
 
 _CONDITIONS = {
@@ -301,6 +304,7 @@ _CONDITIONS = {
     "bool_parsing": "must be true or false",
     "string_type": "must be text",
     "string_pattern_mismatch": "must match the pattern {pattern}",
+    "tuple_type": "must be a list",
     "too_short": "must hold at least {min_length}",
     "too_long": "must hold at most {max_length}",
     "path_type": "must be a path",

@@ -105,16 +105,21 @@ def verdict(table: Sequence[FinalRow]) -> str:
     parts = [head]
     if worse:
         best = min(worse, key=_gain)
+        beside = f", nor than {_listed([row.name for row in worse if row is not best])}" if len(worse) > 1 else ""
         parts.append(
             f"It is not better than {best.name} ({_difference(best)}, {best.channels} channels against "
-            f"{found.channels}): use {best.name} unless its size matters."
+            f"{found.channels}){beside}: use {best.name} unless its size matters."
         )
     if better:
         closest = min(better, key=_gain)
         names = _listed([row.name for row in better])
         parts.append(f"It is better than {names}; the closest of them is {closest.name} ({_difference(closest)}).")
     for row in unclear:
-        advice = f": use {row.name}, which is smaller" if row.channels < found.channels else ", which is no smaller"
+        advice = (
+            f": use {row.name}, which is smaller"
+            if row.channels < found.channels
+            else ", and the selection found is no larger"
+        )
         parts.append(
             f"It is not shown to be better than {row.name} ({_difference(row)}, {row.channels} channels against "
             f"{found.channels}){advice}."

@@ -73,6 +73,16 @@ def translated(
     return members, left_out
 
 
+def require_studies(ledger: Ledger, studies: Iterable[str]) -> None:
+    """Refuse names of studies that are none, before anything is done.
+
+    Raises:
+        StudyError: there is no study of a name in the database.
+    """
+    for name in studies:
+        ledger.evaluated(name)
+
+
 def earlier_bests(
     ledger: Ledger, studies: Sequence[str], space: SearchSpace, decisions: Iterable[ActivationDecision]
 ) -> tuple[list[Selection], list[str]]:

@@ -105,6 +105,10 @@ def test_resume_status_and_extract(searched: tuple[Path, str], tiny_data: Path, 
     assert "all there already" in said
     table = done("status", *workspace)
     assert "tiny" in table
+    assert re.search(r"It is\W+(not\W+)?", table)  # what to use, not only the score
+    message = refused("resume", "tiny", "--trials", 8, *workspace, "--out", tmp_path / "less.json")
+    assert "trials must be at least 9, the distinct selections that study 'tiny' has evaluated, but got 8" in message
+    assert not (tmp_path / "less.json").exists()
     images = sorted((tiny_data / "images").iterdir())[:3]
     said = done("extract", tmp_path / "more.json", *images, "--out", tmp_path / "features", "--device", "cpu")
     assert "wrote       3 files" in said

@@ -75,7 +75,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         r"joint.image_sizes must not hold model.image_size, .* has \(64, 64\)",
     ),
     "its own draws": ({"joint": {"noise_seeds": [1]}}, "joint.noise_seeds must not hold model.noise_seeds, .* has 1"),
-    "twice": ({"joint": {"prompts": ["a", "a"]}}, r"joint.prompts: must differ from one another, but got \['a', 'a'\]"),
+    "twice": ({"joint": {"prompts": ["a", "a"]}}, r"joint.prompts must differ from one another, but got \['a', 'a'\]"),
     "too many": (
         {"joint": {"prompts": [*"abcdefgh"], "noise_seeds": [2, 3, 4]}},
         "at most 32 combinations .* 9 prompts x 1 image sizes x 4 numbers of noise draws are 36: take fewer values",
@@ -94,7 +94,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "fewer passes than draws": (
         {"model": {"id": "m", "noise_seeds": 8}, "joint": {"noise_seeds": [4]}, "limits": {"passes": 3}},
-        "limits.passes must leave room for every noise draw .* is 3, and no model has fewer than 4",
+        "limits.passes must leave room for every noise draw .* is 3, and main.* has .* none of it could be chosen",
     ),
 }
 

@@ -13,9 +13,15 @@ import diffsift
 from diffsift.errors import SpecificationError, StudyError
 from diffsift.objectives import RidgeProbe
 from diffsift.picking import finished_selections, front_of, pick
+from diffsift.planning import plan
+from diffsift.specification import Specification
 from diffsift.tracking import Ledger, open_database
 from diffsift.tracking.selection_file import read_selection
 from diffsift.workspace import Workspace
+
+
+def planned(values: Any, **options: Any) -> None:
+    plan(Specification.parse(values), **options)
 
 
 def quiet(line: str) -> None:
@@ -128,6 +134,27 @@ def test_the_pool_is_eliminated_once_and_the_ledger_counts_it(
     assert first.outcome.trials[0].selection == known.selection
     assert again.outcome.trials[:3] == first.outcome.trials
     assert sum(line.startswith(f"elimination {known.solves} sets solved on labels") for line in said) == 2
+
+
+def test_a_warm_start_that_is_no_study_makes_none(
+    ended: tuple[Path, Any], tiny_pipeline: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    folder, _ = ended
+    values = tiny.specification(tiny_pipeline, tiny_data, study={"name": "warm", "warm_start": ["tinny"]})
+    for start in (diffsift.select, planned):
+        with pytest.raises(StudyError, match=r"there is no study 'tinny'; did you mean 'tiny'"):
+            start(values, workspace=folder, say=quiet)
+    with Ledger(open_database(Workspace.at(folder).study_url)) as ledger:
+        assert ledger.study("warm") is None
+
+
+def test_limits_that_leave_no_room_are_refused_before_the_bank_is_filled(
+    tiny_pipeline: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    values = tiny.specification(tiny_pipeline, tiny_data, limits={"channels": 1})
+    with pytest.raises(SpecificationError, match=r"none is within limits.channels 1 \(the narrowest has \d+ channels"):
+        diffsift.select(values, workspace=tmp_path, out=tmp_path / "x.json", progress=False, say=quiet)
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_a_slow_probe_that_the_task_does_not_have_is_refused(

@@ -38,7 +38,7 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     ),
     "out of range": (changed("study", trials=0), r"study.trials must be at least 1, but got 0"),
     "wrong type": (changed("bank", max_channels="many"), r"bank.max_channels must be a whole number, but got 'many'"),
-    "bad name": (changed("study", name="my study"), r"study.name must match the pattern .*, but got 'my study'"),
+    "bad name": (changed("study", name="my study"), r"study.name must be letters, digits, .*, but got 'my study'"),
     "fractions": (changed("data", fractions=[0.5, 0.0, 0.4]), "shares that sum to 1"),
     "no timesteps": ({**VALUES, "timesteps": []}, "timesteps must hold at least 1, but got"),
     "a timestep twice": ({**VALUES, "timesteps": [50, 50]}, r"timesteps must differ, but got \[50, 50\]"),

@@ -189,7 +189,7 @@ def test_objectives_of_users_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     values = {"model": {"id": "x"}, "data": {"kind": "digit-scenes"}, "study": {"name": "x"}}
     task = {"kind": "mine", "options": {"a": 1}}
-    with pytest.raises(SpecificationError, match=r"task\.kind: must be one of segmentation, depth"):
+    with pytest.raises(SpecificationError, match=r"task\.kind must be one of segmentation, depth"):
         Specification.parse({**values, "task": task})
     monkeypatch.setattr(registry, "_registered", {})
     register_objective("mine", Mine)

@@ -10,10 +10,11 @@ import pytest
 
 from diffsift.objectives import Score
 from diffsift.objectives.metrics import RatioMetric
+from diffsift.search.confirmation import FOUND, verdict
 from diffsift.search.shortlist import confirmation_words, confirmed, shortlist
 from diffsift.search.stability import stability
 from diffsift.spaces import Candidate, Selection
-from diffsift.tracking import Confirmed, TrialRecord
+from diffsift.tracking import Confirmed, FinalRow, TrialRecord
 
 A, B, C, D, E = (Candidate("main", name, 50) for name in "abcde")
 
@@ -38,6 +39,23 @@ class Table:
 
     def fit(self, selection: Selection) -> None:
         return None
+
+
+def row(name: str, gain: float, *, noise: float = 0.01) -> FinalRow:
+    return FinalRow(name, Selection.of([A]), 0.3 - gain, 0.2, 0.4, 8, 1, gain, gain - noise, gain + noise)
+
+
+def test_a_verdict_names_every_row_that_is_better_and_the_best_of_them() -> None:
+    found = FinalRow(FOUND, Selection.of([A, B]), 0.3, 0.25, 0.35, 16, 2)
+    table = [row("latents", -0.02), row("pixels", -0.05), row("older practice", 0.03), row("single", 0.005), found]
+    said = verdict(table)
+    assert said.startswith("The selection found scores 0.300 [0.250, 0.350] on the sealed test split. ")
+    assert (
+        "It is not better than pixels (-0.050 [-0.060, -0.040], 8 channels against 16), nor than latents: use" in said
+    )
+    assert "It is better than older practice; the closest of them is older practice" in said
+    assert "It is not shown to be better than single" in said
+    assert "nor than" not in verdict([row("pixels", -0.05), found])
 
 
 def test_a_shortlist_has_no_copies_of_a_better_one() -> None:
