@@ -185,7 +185,7 @@ def _search(
     # The model as it is given: what a rule chooses in dozens of variants would take the place of the search.
     as_given = [source for name, source in prepared.sources.items() if name not in specification.variants]
     warm = [selection for rule in (PAPER, OLDER) for selection in prepared.by_rule(rule, as_given)]
-    if specification.study.sampler == "sift":
+    if specification.study.sampler == "sift" and "elimination" not in specification.study.skip:
         warm = [*_left_by_elimination(prepared, space, ledger, say), *warm]
     study = SearchStudy(
         specification.study.storage or place.study_url,

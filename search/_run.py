@@ -206,6 +206,7 @@ class Run:
             warm_starts=self._study.warm_starts,
             costs=specification.objectives[1:],
             similarity=self._study.similarity,
+            skip=specification.skip,
         )
         if isinstance(sampler, SiftSampler):
             self._sampler = sampler

@@ -8,6 +8,22 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 Objective = Literal["score", "channels", "passes", "operations"]
 
+Stage = Literal[
+    "elimination",
+    "warm start",
+    "spread",
+    "drawn",
+    "add",
+    "swap",
+    "drop",
+    "retime",
+    "retime all",
+    "reweight",
+    "single",
+    "restart",
+]
+"""What the sampler sift does, as ``proposed_by`` names it in trials; elimination comes before them."""
+
 
 def _score_first(objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
     if not objectives or objectives[0] != "score" or len(set(objectives)) < len(objectives):
@@ -41,6 +57,7 @@ class StudySpecification(BaseModel):
     warm_start: tuple[str, ...] = Field(
         (), description="studies of the same database whose best selections are tried first; needs the sampler sift"
     )
+    skip: tuple[Stage, ...] = Field((), description="stages that the sampler sift leaves out")
     confirm: int = Field(
         1,
         ge=1,
@@ -56,6 +73,10 @@ class StudySpecification(BaseModel):
     def _warm_starts_are_used(self) -> Self:
         if self.warm_start and self.sampler != "sift":
             raise ValueError(f"warm_start needs the sampler sift, but it is {self.sampler}")
+        if self.skip and self.sampler != "sift":
+            raise ValueError(f"skip needs the sampler sift, but it is {self.sampler}")
+        if self.warm_start and "warm start" in self.skip:
+            raise ValueError("warm_start must be empty where skip leaves warm starts out")
         if self.name in self.warm_start:
             raise ValueError("warm_start must name other studies than this one")
         if self.sampler == "cmaes" and len(self.objectives) > 1:

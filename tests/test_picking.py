@@ -126,6 +126,8 @@ def test_the_pool_is_eliminated_once_and_the_ledger_counts_it(
     monkeypatch.setattr(RidgeProbe, "eliminate", eliminate)
     first = diffsift.select(values, **files)
     again = diffsift.resume("tiny", trials=5, **files)
+    study = {"name": "without", "trials": 1, "skip": ["elimination"]}
+    diffsift.select(tiny.specification(tiny_pipeline, tiny_data, study=study), **files)
     with Ledger(open_database(Workspace.at(tmp_path).study_url)) as ledger:
         known = ledger.elimination("tiny")
     assert len(solved) == 1

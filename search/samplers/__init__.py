@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from jaxtyping import Float
 from numpy import ndarray
@@ -34,6 +34,7 @@ def make_sampler(
     warm_starts: Sequence[Selection] = (),
     costs: Sequence[str] = (),
     similarity: Float[ndarray, "pool pool"] | None = None,
+    skip: Collection[str] = (),
 ) -> BaseSampler:
     """The sampler for the trial after `finished` ones.
 
@@ -41,7 +42,7 @@ def make_sampler(
     so they are made for each trial, seeded by (seed, finished).
     """
     if kind == "sift":
-        return SiftSampler(space, seed=seed, warm_starts=warm_starts, costs=costs, similarity=similarity)
+        return SiftSampler(space, seed=seed, warm_starts=warm_starts, costs=costs, similarity=similarity, skip=skip)
     seed_here = (seed * 1_000_003 + finished) % 2**32
     if kind == "tpe":
         return TPESampler(seed=seed_here, multivariate=True, group=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -60,6 +60,7 @@ class SiftSampler(BaseSampler):
             within what a finished trial costs, drawn anew each time.
         similarity: of every two candidates of the pool, 1 on the diagonal, positive semi-definite, as
             `diffsift.objectives.similarity` measures it on a bank; default: by their names and timesteps.
+        skip: stages to leave out, by the names above and *restart*; where nothing is left, selections are drawn.
     """
 
     def __init__(
@@ -70,18 +71,21 @@ class SiftSampler(BaseSampler):
         warm_starts: Sequence[Selection] = (),
         costs: Sequence[str] = (),
         similarity: Float[np.ndarray, "pool pool"] | None = None,
+        skip: Collection[str] = (),
     ) -> None:
-        self._space, self._seed, self._costs = space, seed, tuple(costs)
-        self._warm_starts = [entry for entry in warm_starts if space.allows(dict(entry.members))]
+        self._space, self._seed, self._costs, self._skip = space, seed, tuple(costs), frozenset(skip)
+        allowed = [entry for entry in warm_starts if space.allows(dict(entry.members))]
+        self._warm_starts = [] if "warm start" in skip else allowed
         similarity = declared_similarity(space.pool) if similarity is None else similarity
         self._similarities = Similarities(similarity)
         self._singles = np.array([i for i, entry in enumerate(space.pool) if space.allows({entry: 1.0})])
-        self._spread = _far_apart(similarity, self._singles, _SPREAD)
+        self._spread = [] if "spread" in skip else _far_apart(similarity, self._singles, _SPREAD)
+        self._drawn = 0 if "drawn" in skip else _DRAWN
         self._moves = Moves(space.pool, space.limits.activations, space.variants)
         self._independent = RandomSampler(seed=seed)
         self._finished: dict[Selection, float] = {}
         self._read: dict[int, Selection] = {}  # by trial number: finished trials do not change
-        self._known = _Known(space.pool, space.limits.activations)
+        self._known = _Known(space.pool, space.limits.activations, restarts="restart" not in skip)
         self._pools = ThreadpoolController()  # made once: to look for thread pools takes milliseconds
         self.stage_of: dict[int, str] = {}
 
@@ -124,7 +128,7 @@ class SiftSampler(BaseSampler):
             if selection not in history and selection not in pending:
                 return selection, "spread"
         begun = len(self._warm_starts) + len(self._spread)
-        if len(history) + len(pending) < begun + _DRAWN:
+        if not history or len(history) + len(pending) < begun + self._drawn:
             return self._anything(history, pending, rng), "drawn"
         self._known.learn(history)
         if self._known.count % _WINDOW == 0 and self._known.starts_afresh(self._known.count // _WINDOW):
@@ -141,7 +145,9 @@ class SiftSampler(BaseSampler):
         similarity = self._similarities.at(settings.distinctness)
         model, inner = self._model(settings, pending, rng)
         task = self._task(rng)
-        families = list(self._families(task.rows, rng))
+        families = self._families(task.rows, rng)
+        if not families:
+            return None
         rated = [family.rated(inner, similarity, self._space.limits.activations) for family in families]
         mean, deviation = model.predict(*(np.concatenate(parts) for parts in zip(*rated, strict=True)))
         gain = _log_expected_improvement(mean, deviation, float(self._known.scores[task.rows].max()))
@@ -201,7 +207,7 @@ class SiftSampler(BaseSampler):
         for parent in parents:
             offered = _some(self._singles, count, rng)
             found += self._moves.around(self._known.members(parent), offered, weights=rng if weights else None)
-        return [family for family in found if len(family)]
+        return [family for family in found if len(family) and family.stage not in self._skip]
 
     def _anything(self, history: History, pending: frozenset[Selection], rng: np.random.Generator) -> Selection:
         """A random selection, new if one is met within some tries."""
@@ -241,8 +247,9 @@ class _Known:
         scores: of the selections.
     """
 
-    def __init__(self, pool: Sequence[Candidate], most: int) -> None:
+    def __init__(self, pool: Sequence[Candidate], most: int, *, restarts: bool) -> None:
         self._most, self._at = most, {candidate: position for position, candidate in enumerate(pool)}
+        self._restarts = restarts
         self._source: History = {}
         self._forget()
 
@@ -293,7 +300,7 @@ class _Known:
     def starts_afresh(self, window: int) -> bool:
         """Whether a window of trials is a fresh start; two in a row are not."""
         start = window * _WINDOW
-        if window < 2 or self.starts_afresh(window - 1):
+        if not self._restarts or window < 2 or self.starts_afresh(window - 1):
             return False
         return bool(self.scores[start - _WINDOW : start].max() <= self.scores[: start - _WINDOW].max())
 

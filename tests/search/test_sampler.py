@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -84,6 +85,30 @@ def test_identifiable_weights_are_found_within_a_tenth_of_each(planted_weights: 
 def test_nothing_is_proposed_twice_while_there_is_something_else() -> None:
     assert len(search(SiftSampler(planted.space(6, activations=3), seed=0), 150)) == 150
     assert len(search(SiftSampler(planted.space(5, activations=1), seed=0), 5)) == 5
+
+
+def test_any_stage_can_be_left_out() -> None:
+    def stages(*skip: str) -> Counter[str]:
+        warm = [Selection.of(planted.pool()[:2])]
+        sampler = SiftSampler(planted.space(), seed=0, similarity=planted.similarity(), warm_starts=warm, skip=skip)
+        history: dict[Selection, float] = {}
+        met: Counter[str] = Counter()
+        for _ in range(130):
+            selection, stage = sampler.propose(history)
+            history[selection] = planted.value(selection)
+            met[stage] += 1
+        return met
+
+    usual = stages()
+    begun = {"warm start": 1, "spread": 7, "drawn": 3}
+    assert usual.items() >= begun.items()
+    assert usual.keys() >= {"swap", "reweight", "restart"}
+    moves = ("add", "swap", "drop", "retime", "retime all", "reweight", "single")
+    assert not stages("swap", "reweight", "restart").keys() & {"swap", "reweight", "restart"}
+    later = stages(*begun)
+    assert later["drawn"] == 1  # the first of all: there is nothing to move from
+    assert not later.keys() & {"warm start", "spread"}
+    assert stages(*moves).keys() == {*begun, "restart"}
 
 
 def test_the_first_singles_are_unlike_one_another() -> None:
