@@ -98,6 +98,7 @@ class Ledger:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._ids: dict[str, int] = {}  # of studies, whose numbers never change
 
     def __enter__(self) -> Self:
         return self
@@ -307,8 +308,10 @@ class Ledger:
 
     def _study_id(self, session: Session, name: str) -> int:
         """The study's number, without its specification and pool: they are large, and this is asked in each trial."""
-        found = session.scalar(select(StudyTable.id).where(StudyTable.name == name))
-        return self._study(session, name).id if found is None else found
+        if name not in self._ids:
+            found = session.scalar(select(StudyTable.id).where(StudyTable.name == name))
+            self._ids[name] = self._study(session, name).id if found is None else found
+        return self._ids[name]
 
     def _study(self, session: Session, name: str) -> StudyTable:
         row = session.scalar(select(StudyTable).where(StudyTable.name == name))

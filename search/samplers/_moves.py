@@ -44,24 +44,24 @@ class Family:
         return {**self.base, int(self.added[index]): 1.0}
 
     def rated(
-        self, inner: Float[np.ndarray, "observed pool"], similarity: Float[np.ndarray, "pool pool"], most: int
+        self, inner: Float[np.ndarray, "pool observed"], similarity: Float[np.ndarray, "pool pool"], most: int
     ) -> tuple[Array, Array, Array]:
         """What `Surrogate.predict` takes: products with the observed selections, norms and sizes.
 
         Args:
-            inner: of the observed selections.
+            inner: of every candidate with the observed selections.
             similarity: of the pool.
             most: members of a selection at most.
         """
         positions, squares = list(self.base), np.array([weight**2 for weight in self.base.values()])
-        products = inner[:, positions] @ squares
-        own = similarity[positions].T @ squares if positions else np.zeros(len(similarity))
+        products = squares @ inner[positions] if positions else np.zeros(inner.shape[1])
+        own = squares @ similarity[positions] if positions else np.zeros(len(similarity))
         square = float(squares @ own[positions]) if positions else 0.0
         if self.added is None:
             return products[None], np.sqrt([square]), np.array([len(positions) / most])
         squares_of = square + 2 * own[self.added] + similarity[self.added, self.added]
         size = np.full(len(self.added), (len(positions) + 1) / most)
-        return products + inner[:, self.added].T, np.sqrt(squares_of), size
+        return products + inner[self.added], np.sqrt(squares_of), size
 
 
 class Moves:

@@ -23,7 +23,7 @@ from ._moves import Family, Moves
 from ._surrogate import Placed, Settings, Similarities, Surrogate, most_likely
 
 Array = np.ndarray[Any, Any]
-History = Mapping[Selection, float]
+History = dict[Selection, float]
 
 _SPREAD = 7  # single candidates, far from one another, that are scored before there is a model
 _DRAWN = 3  # full selections drawn at random after them: how much further members are worth
@@ -84,7 +84,8 @@ class SiftSampler(BaseSampler):
         self._moves = Moves(space.pool, space.limits.activations, space.variants)
         self._independent = RandomSampler(seed=seed)
         self._finished: dict[Selection, float] = {}
-        self._read: dict[int, Selection] = {}  # by trial number: finished trials do not change
+        self._read: set[int] = set()  # numbers of finished trials, which do not change
+        self._settled = 0  # trials from the first on that have all ended
         self._known = _Known(space.pool, space.limits.activations, restarts="restart" not in skip)
         self._pools = ThreadpoolController()  # made once: to look for thread pools takes milliseconds
         self.stage_of: dict[int, str] = {}
@@ -96,14 +97,19 @@ class SiftSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         pending = set()
-        for entry in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING)):
-            if entry.number in self._read or entry.number == trial.number:
-                continue
-            if entry.state == TrialState.COMPLETE:
-                self._read[entry.number] = self._space.read(entry)
-                self._finished.setdefault(self._read[entry.number], float(entry.values[0]))
-            elif self._space.is_complete(entry.params):
+        trials = study.get_trials(deepcopy=False)
+        for entry in trials[self._settled :]:
+            if entry.state == TrialState.COMPLETE and entry.number not in self._read:
+                self._read.add(entry.number)
+                self._finished.setdefault(self._space.read(entry), float(entry.values[0]))
+            elif (
+                entry.state == TrialState.RUNNING
+                and entry.number != trial.number
+                and self._space.is_complete(entry.params)
+            ):
                 pending.add(self._space.read(entry))
+        while self._settled < len(trials) and trials[self._settled].state.is_finished():
+            self._settled += 1
         selection, self.stage_of[trial.number] = self.propose(self._finished, frozenset(pending))
         return self._space.parameters(selection)
 
@@ -157,6 +163,8 @@ class SiftSampler(BaseSampler):
             members = families[which].members(int(place - starts[which]))
             proposed = {self._space.pool[position]: weight for position, weight in members.items()}
             if self._space.allows(proposed) and task.admits(self._space, proposed):
+                if self._known.holds_equal(members):
+                    continue
                 selection = Selection.of(proposed)
                 if selection not in history and selection not in pending:
                     return selection, families[which].stage
@@ -164,8 +172,8 @@ class SiftSampler(BaseSampler):
 
     def _model(
         self, settings: Settings, pending: frozenset[Selection], rng: np.random.Generator
-    ) -> tuple[Surrogate, Float[np.ndarray, "observed pool"]]:
-        """The surrogate of what is known, with what is pending at its expected score; and <P_S, P_a> of all that."""
+    ) -> tuple[Surrogate, Float[np.ndarray, "pool observed"]]:
+        """The surrogate of what is known, with what is pending at its expected score; and <P_a, P_S> of all that."""
         known, similarity = self._known, self._similarities.at(settings.distinctness)
         rows = known.informative(known.count, _KNOWN, rng)
         places, scores = Placed.at(known.positions[rows], known.squares[rows], similarity), known.scores[rows]
@@ -175,7 +183,7 @@ class SiftSampler(BaseSampler):
             expected, _ = model.predict(others.products(places), others.norm, others.size)
             places = places.joined(others)
             model = Surrogate(places, np.concatenate([scores, expected]), settings)
-        return model, places.inner
+        return model, np.ascontiguousarray(places.inner.T)
 
     def _task(self, rng: np.random.Generator) -> _Task:
         """What is to be improved: the best of all, of the trials since a fresh start, or of those that cost little.
@@ -194,7 +202,7 @@ class SiftSampler(BaseSampler):
 
     def _families(self, rows: Array, rng: np.random.Generator) -> list[Family]:
         """Moves from the best of some trials and from a few other good ones, and single candidates."""
-        order = rows[np.argsort(-self._known.scores[rows], kind="stable")]
+        order = self._known.order if len(rows) == self._known.count else self._known.ordered(rows)
         best, drawn = _PARENTS
         parents = order[:best].tolist()
         later = order[best:20]
@@ -257,6 +265,9 @@ class _Known:
         self.count = 0
         self._positions, self._squares, self._scores = *self.written([]), np.empty(0)
         self._settings: tuple[int, Settings] | None = None
+        self._order: tuple[int, Array] | None = None
+        self._afresh: dict[int, bool] = {}
+        self._equal: set[frozenset[int]] = set()
 
     positions = property(lambda self: self._positions[: self.count])
     squares = property(lambda self: self._squares[: self.count])
@@ -267,7 +278,7 @@ class _Known:
         if history is not self._source or len(history) < self.count:
             self._source = history
             self._forget()
-        fresh = list(islice(history.items(), self.count, None))
+        fresh = list(islice(reversed(history.items()), len(history) - self.count))[::-1]
         end = self.count + len(fresh)
         new = (*self.written([selection for selection, _ in fresh]), np.array([score for _, score in fresh]))
         for name, added in zip(("_positions", "_squares", "_scores"), new, strict=True):
@@ -277,6 +288,26 @@ class _Known:
                 setattr(self, name, old)
             old[self.count : end] = added
         self.count = end
+        self._equal.update(
+            frozenset(self._at[candidate] for candidate in selection.candidates)
+            for selection, _ in fresh
+            if all(weight == 1.0 for _, weight in selection.members)
+        )
+
+    def holds_equal(self, members: Mapping[int, float]) -> bool:
+        """Whether these are at equal weights and known: a quick answer for most of what was tried."""
+        return len(set(members.values())) == 1 and frozenset(members) in self._equal
+
+    def ordered(self, rows: Array) -> Array:
+        """Some rows, the best first, of equals the earlier."""
+        return np.asarray(rows[np.argsort(-self.scores[rows], kind="stable")])
+
+    @property
+    def order(self) -> Array:
+        """All rows, the best first."""
+        if self._order is None or self._order[0] != self.count:
+            self._order = (self.count, self.ordered(np.arange(self.count)))
+        return self._order[1]
 
     def written(self, selections: Sequence[Selection]) -> tuple[Array, Array]:
         """Positions and squared weights of the members of selections."""
@@ -300,9 +331,12 @@ class _Known:
     def starts_afresh(self, window: int) -> bool:
         """Whether a window of trials is a fresh start; two in a row are not."""
         start = window * _WINDOW
-        if not self._restarts or window < 2 or self.starts_afresh(window - 1):
+        if not self._restarts or window < 2:
             return False
-        return bool(self.scores[start - _WINDOW : start].max() <= self.scores[: start - _WINDOW].max())
+        if window not in self._afresh:  # what a window is does not change
+            brought = self.scores[start - _WINDOW : start].max() > self.scores[: start - _WINDOW].max()
+            self._afresh[window] = not (brought or self.starts_afresh(window - 1))
+        return self._afresh[window]
 
     def settings(self, seed: int, similarities: Similarities) -> Settings:
         """Of the kernel, chosen anew every `_REFIT` trials from those finished until then."""
@@ -317,10 +351,12 @@ class _Known:
         """Rows of the first trials: three in five the best, one in five the last, the rest drawn."""
         if until <= most:
             return np.arange(until)
-        order = np.argsort(-self.scores[:until], kind="stable")
-        kept = np.union1d(order[: most * 3 // 5], np.arange(until - most // 5, until))
-        rest = np.setdiff1d(np.arange(until), kept, assume_unique=True)
-        return np.sort(np.concatenate([kept, rng.choice(rest, most - len(kept), replace=False)]))
+        order = self.order if until == self.count else self.ordered(np.arange(until))
+        kept = np.zeros(until, dtype=bool)
+        kept[order[: most * 3 // 5]] = kept[until - most // 5 :] = True
+        rest = np.flatnonzero(~kept)
+        kept[rng.choice(rest, most - (until - len(rest)), replace=False)] = True
+        return np.flatnonzero(kept)
 
 
 def _far_apart(similarity: Array, allowed: Array, count: int) -> list[int]:
