@@ -55,6 +55,7 @@ from scipy import stats
 
 BUDGETS = (100, 300, 1000)
 EQUAL_TIME = 300  # evaluations of ours, whose wall time all get
+BEYOND = 20  # times the evaluations of ours, which random search gets with --beyond
 CLOSE = 0.01  # of the best score's size: what "99 % of the best" leaves
 Row = dict[str, Any]
 Array = np.ndarray[Any, Any]
@@ -67,6 +68,8 @@ def main() -> None:
     missing = [job for job in jobs if not _file(options.work, *job).is_file()]
     if missing and not options.collect:
         _run(missing, options)
+    if options.beyond:
+        _run_random_on(jobs, options)
     done = [json.loads(_file(options.work, *job).read_text()) for job in jobs if _file(options.work, *job).is_file()]
     if not done:
         raise SystemExit(f"{options.work} must hold results, but holds none of the cells asked for.")
@@ -124,6 +127,35 @@ def _measure(name: str, seed: int, budgets: Sequence[int], work: Path, published
     return f"{name}, seed {seed}"
 
 
+def _run_random_on(jobs: Sequence[tuple[str, int]], options: argparse.Namespace) -> None:
+    """Random search for twenty times the evaluations that ours took to 99 % of the best: does it get there?"""
+    files = [(_file(options.work, *job), *job) for job in jobs if _file(options.work, *job).is_file()]
+    for file, name, seed in files:
+        result = json.loads(file.read_text())
+        wanted = _wanted(result)
+        ours = _reached(result["curves"][OURS], wanted)
+        if "beyond" in result or not np.isfinite(ours):
+            continue
+        cell, result["beyond"] = open_cell(name, seed, options.work / "bank", options.published), {}
+        for method in RANDOM:
+            meter, _ = run_method(method, cell, BEYOND * int(ours), seed, {})
+            result["beyond"][method] = _reached(meter.curve, wanted) / ours
+        file.write_text(json.dumps(result))
+        print(f"{name}, seed {seed}: {result['beyond']} times the evaluations of ours", flush=True)
+
+
+def _wanted(result: dict[str, Any]) -> float:
+    """99 % of the best score that any method within the limits finds."""
+    best = max(row["validation"] for row in result["rows"] if METHODS[row["method"]].limited)
+    return float(best - CLOSE * abs(best))
+
+
+def _reached(curve: Sequence[float], wanted: float) -> float:
+    """Evaluations until a score; infinite where it is not reached."""
+    reached = np.flatnonzero(np.array(curve) >= wanted)
+    return float(reached[0] + 1) if len(reached) else float("inf")
+
+
 def _row(cell: str, seed: int, method: str, budget: int, meter: Meter, seconds: float) -> Row:
     best = meter.best_at(budget)
     if best is None:
@@ -176,12 +208,10 @@ def _print_speed(done: Sequence[dict[str, Any]]) -> None:
     needed: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     timed: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for result in done:
-        best = max(row["validation"] for row in result["rows"] if METHODS[row["method"]].limited)
-        wanted = best - CLOSE * abs(best)
+        wanted = _wanted(result)
         seconds = EQUAL_TIME * (result["overheads"][OURS] + result["probe_seconds"])
         for method, curve in result["curves"].items():
-            reached = np.flatnonzero(np.array(curve) >= wanted)
-            needed[result["cell"]][method].append(float(reached[0] + 1) if len(reached) else np.inf)
+            needed[result["cell"]][method].append(_reached(curve, wanted))
             each = result["overheads"][method] + result["probe_seconds"]
             timed[result["cell"]][method].append(curve[min(len(curve), max(1, int(seconds / each))) - 1])
     methods = [method for method, how in METHODS.items() if how.anytime and how.limited and len(done[0]["curves"]) > 0]
@@ -199,6 +229,10 @@ def _print_speed(done: Sequence[dict[str, Any]]) -> None:
     for rival, values in ratios.items():
         each = ", ".join(f"{value:.1f}" for value in values)
         print(f"{rival} needs {np.median(values):.1f} times the evaluations of ours (median over cells; {each})")
+    further = [result["beyond"] for result in done if "beyond" in result]
+    for method in RANDOM if further else ():
+        there = sum(np.isfinite(found[method]) for found in further)
+        print(f"{method} gets there within {BEYOND} times the evaluations of ours in {there} of {len(further)} runs")
     print(f"\nvalidation score in the time that ours takes for {EQUAL_TIME} evaluations (means)")
     lines = [
         [cell, *(f"{np.mean(found[method]):.4f}" if found.get(method) else "" for method in methods)]
@@ -281,6 +315,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--budgets", type=int, nargs="+", default=list(BUDGETS), help="evaluations")
     parser.add_argument("--published", type=Path, help="CSV of the paper's single scores: backbone, activation, *_miou")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
+    parser.add_argument("--beyond", action="store_true", help=f"run random search on, {BEYOND} times as long as ours")
     parser.add_argument("--collect", action="store_true", help="measure nothing; print what is finished")
     parser.add_argument("--out", type=Path, default=RESULTS / "search_quality.csv", help="default: %(default)s")
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "images" / "search_quality.png")
