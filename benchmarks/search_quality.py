@@ -282,7 +282,7 @@ def _draw(done: Sequence[dict[str, Any]], path: Path) -> None:
     for panel in panels[len(cells) :]:
         panel.set_axis_off()
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=-(-len(labels) // 2), frameon=False)
     figure.supxlabel("evaluations")
     figure.supylabel("best validation score, mean over seeds")
     path.parent.mkdir(parents=True, exist_ok=True)
