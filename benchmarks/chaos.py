@@ -50,7 +50,6 @@ from _common import RESULTS, environment, load, write_csv
 
 from diffsift.demo import PIPELINE
 from diffsift.search import SearchSpace, SearchStudy, open_storage
-from diffsift.spaces import Candidate
 from diffsift.specification import Specification
 from diffsift.tracking import Ledger, MlflowLog, TrialRecord, open_database
 from diffsift.workspace import Workspace
@@ -108,7 +107,7 @@ class Tried:
         ledger = self.ledger()
         row = ledger.study(name)
         specification = Specification.parse(row.runtime)
-        pool = [Candidate(*entry) for entry in row.pool]
+        pool = row.candidates
         space = SearchSpace(pool, dict.fromkeys(pool, 1), specification.limits)
         return SearchStudy(self.place.study_url, specification.study, space, ledger).records()
 
