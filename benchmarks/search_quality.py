@@ -54,7 +54,7 @@ from _search_methods import METHODS, OPTUNA, OURS, RANDOM, Meter, run_method
 from scipy import stats
 
 BUDGETS = (100, 300, 1000)
-EQUAL_TIME = 300  # evaluations of ours, whose wall time all get
+EQUAL_TIME = 300  # evaluations of ours, whose time all get
 BEYOND = 20  # times the evaluations of ours, which random search gets with --beyond
 CLOSE = 0.01  # of the best score's size: what "99 % of the best" leaves
 Row = dict[str, Any]
@@ -204,7 +204,7 @@ def _print_scores(rows: Sequence[Row]) -> None:
 
 
 def _print_speed(done: Sequence[dict[str, Any]]) -> None:
-    """Evaluations until 99 % of the best that anyone finds, and scores at equal wall time."""
+    """Evaluations until 99 % of the best that anyone finds, and scores at equal time."""
     needed: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     timed: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for result in done:

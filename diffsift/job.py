@@ -22,7 +22,7 @@ from diffsift.pricing import joint_words, prices
 from diffsift.search import SearchSpace, SearchStudy, front_costs, pareto_front
 from diffsift.search.confirmation import FOUND
 from diffsift.search.stability import stability
-from diffsift.search.warm_start import earlier_bests, require_studies
+from diffsift.search.warm_start import earlier_bests, require_warm_starts
 from diffsift.spaces import Candidate, Selection
 from diffsift.specification import Specification
 from diffsift.stored import CONTENT, stored_specification
@@ -77,7 +77,7 @@ def select(
     with _open_ledger(specification, place) as ledger, ledger.exclusive(specification.study.name):
         _refuse_other_identity(ledger, specification)
         _refuse_fewer_trials(ledger, specification)
-        require_studies(ledger, specification.study.warm_start)
+        require_warm_starts(ledger, specification.study.warm_start)
         prepared = prepare(specification, place, progress, say)
         refuse_other_content(ledger, prepared)
         study, log, records = _search(prepared, place, ledger, progress, say)

@@ -10,7 +10,7 @@ from pathlib import Path
 from diffsift.objectives.bank import image_tensors, prompts_of
 from diffsift.preparation import Prepared, Say, Source, prepare
 from diffsift.pricing import Price, duration, joint_words, price_lines, prices
-from diffsift.search.warm_start import require_studies
+from diffsift.search.warm_start import require_warm_starts
 from diffsift.spaces import Decision
 from diffsift.specification import Specification
 from diffsift.tracking import Ledger, open_database
@@ -70,7 +70,7 @@ def plan(specification: Specification, *, workspace: str | Path | None = None, s
     if specification.study.warm_start:
         place.require_studies(specification.study.storage)
         with Ledger(open_database(specification.study.storage or place.study_url)) as ledger:
-            require_studies(ledger, specification.study.warm_start)
+            require_warm_starts(ledger, specification.study.warm_start)
     prepared = prepare(specification, place, False, say)
     bank, found, captured = prepared.bank, list[Price](), 0
     for price in prices(prepared):

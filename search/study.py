@@ -259,7 +259,7 @@ class SearchStudy:
 
 @contextlib.contextmanager
 def _settled_garbage() -> Iterator[None]:
-    """Spare Python's collector what is there already: looking through it takes a fifth of a trial's time, otherwise."""
+    """Spare Python's collector what is there already: a good part of a trial went into looking through it again."""
     gc.collect()
     gc.freeze()
     try:

@@ -73,7 +73,7 @@ def translated(
     return members, left_out
 
 
-def require_studies(ledger: Ledger, studies: Iterable[str]) -> None:
+def require_warm_starts(ledger: Ledger, studies: Iterable[str]) -> None:
     """Refuse names of studies that are none, before anything is done.
 
     Raises:
