@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from diffsift.errors import SelectionError
@@ -74,7 +75,7 @@ class Selection:
     def candidates(self) -> tuple[Candidate, ...]:
         return tuple(candidate for candidate, _ in self.members)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Sixteen hexadecimal digits that name this selection in databases."""
         return hashlib.sha256(json.dumps(self.to_json()).encode()).hexdigest()[:16]

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Self
 
-from sqlalchemy import ColumnElement, Engine, and_, delete, func, insert, select
+from sqlalchemy import ColumnElement, Engine, and_, bindparam, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -19,7 +19,31 @@ from diffsift.spaces.selection import Selection
 
 from ._database import transaction
 from ._process import Process
-from ._tables import ClaimTable, EvaluationTable, StudyTable
+from ._tables import ClaimTable, EvaluationTable, StudyTable, table_of
+
+_CLAIMS, _EVALUATIONS = table_of(ClaimTable), table_of(EvaluationTable)
+
+# What every trial asks for, written once: making a statement anew takes longer than the database does to answer it.
+_CLAIM = insert(_CLAIMS)
+_WITHDRAW = delete(_CLAIMS).where(
+    _CLAIMS.c.study_id == bindparam("study"),
+    _CLAIMS.c.token == bindparam("holder"),
+    _CLAIMS.c.selection_key == bindparam("key"),
+)
+_HELD = (
+    select(
+        _CLAIMS.c.selection_key,
+        _CLAIMS.c.token,
+        _EVALUATIONS.c.selection_key.is_not(None),
+        select(func.count()).where(_EVALUATIONS.c.study_id == bindparam("study")).scalar_subquery(),
+    )
+    .outerjoin(
+        _EVALUATIONS,
+        and_(_EVALUATIONS.c.study_id == _CLAIMS.c.study_id, _EVALUATIONS.c.selection_key == _CLAIMS.c.selection_key),
+    )
+    .where(_CLAIMS.c.study_id == bindparam("study"))
+)
+"""Of every claim in a study: selection, holder, whether it is scored, and how many scores the study has."""
 
 _TRIES = 5
 _open_here: set[str] = set()
@@ -141,25 +165,14 @@ class Claims:
         if session.get_bind().dialect.name != "sqlite":
             session.execute(select(StudyTable.id).where(StudyTable.id == self._study_id).with_for_update())
         self._delete_told(session)
-        session.execute(
-            insert(ClaimTable).values(
-                study_id=self._study_id,
-                selection_key=selection.key,
-                selection=selection.to_json(),
-                token=self._token,
-                **vars(self._process),
-            )
-        )
-        scored = EvaluationTable.study_id == self._study_id
-        evaluations = session.scalar(select(func.count()).select_from(EvaluationTable).where(scored)) or 0
-        same = and_(scored, EvaluationTable.selection_key == ClaimTable.selection_key)
-        known = EvaluationTable.selection_key.is_not(None)
-        query = select(ClaimTable.selection_key, ClaimTable.token, known).outerjoin(EvaluationTable, same)
-        claimed = session.execute(query.where(self._in_study)).all()
-        done = {key for key, _, is_scored in claimed if is_scored}
-        company = any(token != self._token for _, token, _ in claimed)
+        row = {"selection_key": selection.key, "selection": selection.to_json(), "token": self._token}
+        session.execute(_CLAIM, {"study_id": self._study_id, **row, **vars(self._process)})
+        claimed = session.execute(_HELD, {"study": self._study_id}).all()  # this one at least
+        evaluations = claimed[0][-1]
+        done = {key for key, _, is_scored, _ in claimed if is_scored}
+        company = any(token != self._token for _, token, _, _ in claimed)
         if selection.key not in done and evaluations + len(claimed) - len(done) > limit:
-            session.execute(delete(ClaimTable).where(self._in_study, ClaimTable.selection_key == selection.key))
+            self._withdraw(session, selection.key)
             return Asked(Answer.FULL, False, evaluations, company)
         return Asked(Answer.OURS, selection.key in done, evaluations, company)
 
@@ -175,9 +188,11 @@ class Claims:
             return True
 
     def _delete_told(self, session: Session) -> None:
-        if self._told:
-            ours = (self._in_study, ClaimTable.token == self._token, ClaimTable.selection_key.in_(self._told))
-            session.execute(delete(ClaimTable).where(*ours))
+        for key in self._told:
+            self._withdraw(session, key)
+
+    def _withdraw(self, session: Session, key: str) -> None:
+        session.execute(_WITHDRAW, {"study": self._study_id, "holder": self._token, "key": key})
 
     @property
     def _in_study(self) -> ColumnElement[bool]:

@@ -29,11 +29,14 @@ from ._tables import (
     OpeningTable,
     OutcomeTable,
     StudyTable,
+    table_of,
 )
 from .claims import Claims
 from .records import ActivationDecision
 
 __all__ = ["Eliminated", "Evaluation", "Ledger", "Opening", "StudyRow", "open_database"]
+
+_EVALUATE = insert(table_of(EvaluationTable))  # made once: every trial needs it
 
 
 @dataclass(frozen=True)
@@ -181,17 +184,16 @@ class Ledger:
             raise StudyError(f"scores must be finite, but {selection} got {score} with folds {list(fold_scores)}.")
         try:
             with transaction(self._engine) as session:
-                session.execute(
-                    insert(EvaluationTable).values(
-                        study_id=self._study_id(session, study),
-                        selection_key=selection.key,
-                        selection=selection.to_json(),
-                        score=float(score),
-                        fold_scores=[float(value) for value in fold_scores],
-                        channels=int(channels),
-                        seconds=float(seconds),
-                    )
-                )
+                row = {
+                    "study_id": self._study_id(session, study),
+                    "selection_key": selection.key,
+                    "selection": selection.to_json(),
+                    "score": float(score),
+                    "fold_scores": [float(value) for value in fold_scores],
+                    "channels": int(channels),
+                    "seconds": float(seconds),
+                }
+                session.execute(_EVALUATE, row)
         except IntegrityError:
             return  # scored before, perhaps by another worker a moment ago
 

@@ -43,25 +43,47 @@ class Family:
             return dict(self.base)
         return {**self.base, int(self.added[index]): 1.0}
 
-    def rated(
-        self, inner: Float[np.ndarray, "pool observed"], similarity: Float[np.ndarray, "pool pool"], most: int
-    ) -> tuple[Array, Array, Array]:
-        """What `Surrogate.predict` takes: products with the observed selections, norms and sizes.
-
-        Args:
-            inner: of every candidate with the observed selections.
-            similarity: of the pool.
-            most: members of a selection at most.
-        """
+    def rate_into(
+        self,
+        products: Float[np.ndarray, "selections observed"],
+        norm: Float[np.ndarray, "selections"],
+        inner: Float[np.ndarray, "pool observed"],
+        similarity: Float[np.ndarray, "pool pool"],
+    ) -> None:
+        """Fill in, for each of the selections, its products with the observed ones and its norm."""
         positions, squares = list(self.base), np.array([weight**2 for weight in self.base.values()])
-        products = squares @ inner[positions] if positions else np.zeros(inner.shape[1])
+        base = squares @ inner[positions] if positions else np.zeros(inner.shape[1])
         own = squares @ similarity[positions] if positions else np.zeros(len(similarity))
         square = float(squares @ own[positions]) if positions else 0.0
         if self.added is None:
-            return products[None], np.sqrt([square]), np.array([len(positions) / most])
-        squares_of = square + 2 * own[self.added] + similarity[self.added, self.added]
-        size = np.full(len(self.added), (len(positions) + 1) / most)
-        return products + inner[self.added], np.sqrt(squares_of), size
+            products[0], norm[0] = base, np.sqrt(square)
+            return
+        np.take(inner, self.added, axis=0, out=products)
+        products += base
+        norm[:] = np.sqrt(square + 2 * own[self.added] + similarity[self.added, self.added])
+
+
+def rated(
+    families: Sequence[Family],
+    inner: Float[np.ndarray, "pool observed"],
+    similarity: Float[np.ndarray, "pool pool"],
+    most: int,
+) -> tuple[Array, Array, Array]:
+    """What `Surrogate.predict` takes, of the selections of all families: products with the observed ones, norms, sizes.
+
+    Args:
+        families: in the order of the answer.
+        inner: of every candidate with the observed selections.
+        similarity: of the pool.
+        most: members of a selection at most.
+    """
+    ends = np.cumsum([len(family) for family in families])
+    products, norm, size = np.empty((ends[-1], inner.shape[1])), np.empty(ends[-1]), np.empty(ends[-1])
+    for family, end in zip(families, ends, strict=True):
+        part = slice(end - len(family), end)
+        family.rate_into(products[part], norm[part], inner, similarity)
+        size[part] = (len(family.base) + (family.added is not None)) / most
+    return products, norm, size
 
 
 class Moves:

@@ -19,7 +19,7 @@ from threadpoolctl import ThreadpoolController
 from diffsift.spaces import WEIGHT_STEP, Candidate, Selection, declared_similarity
 
 from ..space import SearchSpace
-from ._moves import Family, Moves
+from ._moves import Family, Moves, rated
 from ._surrogate import Placed, Settings, Similarities, Surrogate, most_likely
 
 Array = np.ndarray[Any, Any]
@@ -154,8 +154,7 @@ class SiftSampler(BaseSampler):
         families = self._families(task.rows, rng)
         if not families:
             return None
-        rated = [family.rated(inner, similarity, self._space.limits.activations) for family in families]
-        mean, deviation = model.predict(*(np.concatenate(parts) for parts in zip(*rated, strict=True)))
+        mean, deviation = model.predict(*rated(families, inner, similarity, self._space.limits.activations))
         gain = _log_expected_improvement(mean, deviation, float(self._known.scores[task.rows].max()))
         starts = np.cumsum([0, *map(len, families)])
         for place in np.argsort(-gain, kind="stable"):

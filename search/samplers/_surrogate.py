@@ -26,7 +26,8 @@ from jaxtyping import Float, Float32, Int
 Array = np.ndarray[Any, Any]
 
 _DISTINCTNESS = (0.0, 0.3, 0.9)
-_GRID = tuple(product((0.3, 0.5, 0.8, 1.2), (0.5, 2.0), (2e-3, 5e-2)))
+_BREADTHS = (0.3, 0.5, 0.8, 1.2)
+_GRID = tuple(product(_BREADTHS, (0.5, 2.0), (2e-3, 5e-2)))
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,9 @@ def most_likely(
     for distinctness in _DISTINCTNESS:
         places = Placed.at(positions, squares, similarities.at(distinctness))
         cosines, sizes = _cosines(places, places), np.minimum.outer(places.size, places.size)
+        bells = {breadth: _bell(cosines, breadth) for breadth in _BREADTHS}
         for settings in (Settings(distinctness, *values) for values in _GRID):
-            factor, _, variance = _fit(cosines, sizes, scores, settings)
+            factor, _, variance = _fit(bells[settings.breadth], sizes, scores, settings)
             likelihood = -0.5 * len(scores) * np.log(variance) - np.log(np.diag(factor)).sum()
             if likelihood > best:
                 best, found = float(likelihood), settings
@@ -127,7 +129,8 @@ class Surrogate:
         self._places, self._settings = places, settings
         standardised, self._mean, self._deviation = _standardised(scores)
         sizes = np.minimum.outer(places.size, places.size)
-        self._factor, whitened, self._variance = _fit(_cosines(places, places), sizes, standardised, settings)
+        bell = _bell(_cosines(places, places), settings.breadth)
+        self._factor, whitened, self._variance = _fit(bell, sizes, standardised, settings)
         self._dual = scipy.linalg.solve_triangular(self._factor, whitened, lower=True, trans=1, check_finite=False)
 
     def predict(
@@ -137,26 +140,39 @@ class Surrogate:
         size: Float[np.ndarray, "asked"],
     ) -> tuple[Float[np.ndarray, "asked"], Float[np.ndarray, "asked"]]:
         """Mean and deviation of the scores of selections, from their <P_S, P_T> with the observed ones."""
-        cosines = products / (norm[:, None] * self._places.norm)
-        cross = _kernel(cosines, np.minimum.outer(size, self._places.size), self._settings)
-        explained = scipy.linalg.solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
-        variance = np.maximum(self._settings.share + size - np.einsum("ij,ij->j", explained, explained), 1e-9)
+        cosines = np.outer(norm, self._places.norm)  # in place from here: to get memory takes longer than to compute
+        np.divide(products, cosines, out=cosines)
+        sizes = np.minimum.outer(size, self._places.size)
+        cross = _kernel(_bell(cosines, self._settings.breadth), sizes, self._settings)
         mean = self._mean + self._deviation * (cross @ self._dual)
+        explained = scipy.linalg.solve_triangular(
+            self._factor, cross.T, lower=True, overwrite_b=True, check_finite=False
+        )
+        variance = np.maximum(self._settings.share + size - np.einsum("ij,ij->j", explained, explained), 1e-9)
         return mean, self._deviation * np.sqrt(self._variance * variance)
 
 
-def _fit(cosines: Array, sizes: Array, scores: Array, settings: Settings) -> tuple[Array, Array, float]:
+def _fit(bell: Array, sizes: Array, scores: Array, settings: Settings) -> tuple[Array, Array, float]:
     """Cholesky factor of the kernel, the scores whitened by it, and the variance of highest likelihood."""
-    kernel = _kernel(cosines, sizes, settings)
+    kernel = _kernel(bell, sizes, settings)
     kernel.flat[:: len(kernel) + 1] += settings.noise
     factor = scipy.linalg.cholesky(kernel, lower=True, overwrite_a=True, check_finite=False)
     whitened = scipy.linalg.solve_triangular(factor, scores, lower=True, check_finite=False)
     return factor, whitened, max(float(whitened @ whitened) / len(scores), 1e-12)
 
 
-def _kernel(cosines: Array, sizes: Array, settings: Settings) -> Array:
-    bell = np.exp((np.minimum(cosines, 1.0) - 1.0) / settings.breadth**2)
-    return np.asarray(settings.share * bell + sizes)
+def _bell(cosines: Array, breadth: float) -> Array:
+    """What is alike about selections: the dearest step, shared by all settings of one breadth."""
+    found = np.minimum(cosines, 1.0)
+    found -= 1.0
+    found /= breadth**2
+    return np.asarray(np.exp(found, out=found))
+
+
+def _kernel(bell: Array, sizes: Array, settings: Settings) -> Array:
+    found = settings.share * bell
+    found += sizes
+    return np.asarray(found)
 
 
 def _cosines(first: Placed, second: Placed) -> Array:
