@@ -22,7 +22,7 @@ from diffsift.search.samplers import make_sampler
 from diffsift.spaces import Candidate, Selection
 
 Array = np.ndarray[Any, Any]
-OURS = "sift"
+OURS, BARE = "sift", "sift from nothing"
 _REPEATS = 50
 """Proposals in a row that were evaluated before, which costs no evaluation, until a method counts as ended."""
 
@@ -79,13 +79,16 @@ class Meter:
         return next((selection for count, selection in reversed(self.best) if count < evaluations), None)
 
 
-def by_sampler(kind: str) -> Callable[[Cell, Meter, int], None]:
-    """Optuna's study in memory with a sampler of `diffsift.search`, as a search makes it."""
+def by_sampler(kind: str, *, start: bool = True) -> Callable[[Cell, Meter, int], None]:
+    """Optuna's study in memory with a sampler of `diffsift.search`, as a search makes it.
+
+    Without a `start`, ours begins with neither backward elimination nor what people do without a search.
+    """
 
     def run(cell: Cell, meter: Meter, seed: int) -> None:
         space = SearchSpace(cell.pool, cell.channels, cell.limits, encoding=ENCODINGS[kind])
-        warm_starts = list(cell.rules)
-        if kind == OURS:
+        warm_starts = list(cell.rules) if start else []
+        if kind == OURS and start:
             left, solves = cell.eliminate()
             meter.look(solves)
             warm_starts = [*([left] if left else []), *warm_starts]
@@ -224,15 +227,18 @@ class Method:
         run: until the meter has enough, or nothing is left to try.
         anytime: whether the same run answers for smaller budgets.
         limited: whether it keeps to the limits of a selection.
+        rival: whether ours is to be first before it too.
     """
 
     run: Callable[[Cell, Meter, int], None]
     anytime: bool = True
     limited: bool = True
+    rival: bool = True
 
 
 METHODS: dict[str, Method] = {
-    OURS: Method(by_sampler("sift")),
+    OURS: Method(by_sampler(OURS)),
+    BARE: Method(by_sampler(OURS, start=False), rival=False),
     "greedy": Method(greedy),
     "sequential (scikit-learn)": Method(sequential),
     "tpe": Method(by_sampler("tpe")),

@@ -4,7 +4,8 @@ An *evaluation* is any candidate set that is scored or solved on labels, whoever
 method gets the same pool, bank, fast probe and limits (four activations), and the same number of evaluations: 100, 300,
 1000. One that was made before costs nothing again. Methods:
 
-- sift: ours, as ``diffsift search`` runs it, warm starts included;
+- sift: ours, as ``diffsift search`` runs it, with backward elimination and warm starts;
+- sift from nothing: ours without these two, which Optuna's samplers do not get either; shown, but no rival;
 - tpe, nsga2, cmaes, random: Optuna's, each with the encoding of selections in which it does best (slots for tpe and
   random; one key per candidate for nsga2 and cmaes);
 - random subsets: of four candidates at equal weights, without Optuna;
@@ -41,7 +42,7 @@ import gc
 import json
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -49,13 +50,15 @@ from typing import Any
 
 import numpy as np
 from _common import RESULTS, environment, load, print_table, write_csv
-from _search_cells import CELLS, ROOT, open_cell
+from _search_cells import CELLS, ROOT, Cell, open_cell
 from _search_methods import METHODS, OPTUNA, OURS, RANDOM, Meter, run_method
 from scipy import stats
 
+from diffsift.spaces import Selection
+
 BUDGETS = (100, 300, 1000)
 EQUAL_TIME = 300  # evaluations of ours, whose time all get
-BEYOND = 20  # times the evaluations of ours, which random search gets with --beyond
+BEYOND = {**dict.fromkeys(RANDOM, 20), **dict.fromkeys(OPTUNA, 5)}  # times ours, which these get with --beyond
 CLOSE = 0.01  # of the best score's size: what "99 % of the best" leaves
 Row = dict[str, Any]
 Array = np.ndarray[Any, Any]
@@ -65,31 +68,55 @@ def main() -> None:
     options = _options()
     options.work.mkdir(parents=True, exist_ok=True)
     jobs = [(cell, seed) for seed in range(options.seeds) for cell in options.cells]
-    missing = [job for job in jobs if not _file(options.work, *job).is_file()]
-    if missing and not options.collect:
-        _run(missing, options)
+    if not options.collect:
+        _run(_measure, [job for job in jobs if set(options.methods) - _kept(options, *job)["methods"].keys()], options)
     if options.beyond:
-        _run_random_on(jobs, options)
-    done = [json.loads(_file(options.work, *job).read_text()) for job in jobs if _file(options.work, *job).is_file()]
+        _run(_go_on, [job for job in jobs if _file(options.work, *job).is_file()], options)
+    done = [_read(_file(options.work, *job)) for job in jobs if _file(options.work, *job).is_file()]
+    done = [result for result in done if OURS in result["curves"]]
     if not done:
-        raise SystemExit(f"{options.work} must hold results, but holds none of the cells asked for.")
+        raise SystemExit(f"{options.work} must hold results of ours, but holds none for the cells asked for.")
     rows = [row for result in done for row in result["rows"]]
     _print_scores(rows)
-    _print_speed(done)
+    _print_needed(done)
+    _print_at_equal_time(done)
     columns = {**environment(), "load": load()}
     write_csv(options.out, [{**row, **columns} for row in rows])
-    _draw(done, options.figure)
+    draw(done, options.figure)
 
 
-def _run(jobs: Sequence[tuple[str, int]], options: argparse.Namespace) -> None:
+def _run(work: Callable[..., str], jobs: Sequence[tuple[str, int]], options: argparse.Namespace) -> None:
     """Each cell and seed in a process of its own on one thread; what is finished is kept in files."""
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(_measure, *job, options.budgets, options.work, options.published) for job in jobs]
+        futures = [pool.submit(work, *job, options) for job in jobs]
         for count, future in enumerate(as_completed(futures), 1):
             print(f"{count} of {len(jobs)}: {future.result()}", flush=True)
 
 
-def _measure(name: str, seed: int, budgets: Sequence[int], work: Path, published: Path | None) -> str:
+def _read(file: Path) -> dict[str, Any]:
+    """What is finished of a cell and seed, with rows, curves and overheads of all methods together."""
+    result: dict[str, Any] = json.loads(file.read_text())
+    found = {method: result["methods"][method] for method in METHODS if method in result["methods"]}
+    result["rows"] = [row for entry in found.values() for row in entry["rows"]]
+    result["curves"] = {method: entry["curve"] for method, entry in found.items() if "curve" in entry}
+    result["overheads"] = {method: entry["overhead"] for method, entry in found.items() if "curve" in entry}
+    return result
+
+
+def _kept(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
+    """What is finished of a cell and seed at these budgets; methods that came to nothing are finished too."""
+    file = _file(options.work, name, seed)
+    kept: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    if not kept:
+        return {"cell": name, "seed": seed, "budgets": options.budgets, "methods": {}}
+    if kept["budgets"] != options.budgets:
+        raise SystemExit(
+            f"{file} must hold budgets {options.budgets}, but holds {kept['budgets']}: name another --work."
+        )
+    return kept
+
+
+def _measure(name: str, seed: int, options: argparse.Namespace) -> str:
     import optuna
     import torch
 
@@ -97,51 +124,71 @@ def _measure(name: str, seed: int, budgets: Sequence[int], work: Path, published
     gc.collect()
     gc.freeze()  # what the libraries made at import is not looked through again and again
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    cell = open_cell(name, seed, work / "bank", published)
-    largest = max(budgets)
-    known: dict[Any, float] = {}
-    rows, curves, overheads, costs = [], {}, {}, []
-    for method, how in METHODS.items():
-        for budget in (largest,) if how.anytime else budgets:
-            meter, seconds = run_method(method, cell, budget, seed, known)
-            if not meter.best:
-                continue
-            costs += meter.probe_seconds
-            for until in budgets if how.anytime else (budget,):
-                rows.append(_row(name, seed, method, until, meter, seconds))
-            if how.anytime:
-                curves[method] = [round(value, 6) for value in meter.curve]
-                overheads[method] = seconds / len(meter.curve)
-    result = {
-        "cell": name,
-        "seed": seed,
-        "rows": rows,
-        "curves": curves,
-        "overheads": overheads,
-        "probe_seconds": float(np.median(costs)),
-        "planted": None if cell.planted is None else cell.score(cell.planted),
-    }
-    temporary = _file(work, name, seed).with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps(result))
-    temporary.replace(_file(work, name, seed))
+    cell = open_cell(name, seed, options.work / "bank", options.published)
+    file, result = _file(options.work, name, seed), _kept(options, name, seed)
+    known: dict[Selection, float] = {}
+    for method in options.methods:
+        if method in result["methods"]:
+            continue
+        costs: list[float] = []
+        result["methods"][method] = _measured(cell, name, seed, method, options.budgets, known, costs)
+        if costs:
+            result.setdefault("probe_seconds", float(np.median(costs)))
+        result["planted"] = None if cell.planted is None else cell.score(cell.planted)
+        _write(file, result)
     return f"{name}, seed {seed}"
 
 
-def _run_random_on(jobs: Sequence[tuple[str, int]], options: argparse.Namespace) -> None:
-    """Random search for twenty times the evaluations that ours took to 99 % of the best: does it get there?"""
-    files = [(_file(options.work, *job), *job) for job in jobs if _file(options.work, *job).is_file()]
-    for file, name, seed in files:
-        result = json.loads(file.read_text())
-        wanted = _wanted(result)
-        ours = _reached(result["curves"][OURS], wanted)
-        if "beyond" in result or not np.isfinite(ours):
+def _measured(
+    cell: Cell,
+    name: str,
+    seed: int,
+    method: str,
+    budgets: Sequence[int],
+    known: dict[Selection, float],
+    costs: list[float],
+) -> dict[str, Any]:
+    """A method's rows, and its curve and overhead where one run answers for all budgets; `costs` gets the probe's."""
+    anytime, largest = METHODS[method].anytime, max(budgets)
+    found: dict[str, Any] = {"rows": []}
+    for budget in (largest,) if anytime else budgets:
+        meter, seconds = run_method(method, cell, budget, seed, known)
+        if not meter.best:
             continue
-        cell, result["beyond"] = open_cell(name, seed, options.work / "bank", options.published), {}
-        for method in RANDOM:
-            meter, _ = run_method(method, cell, BEYOND * int(ours), seed, {})
-            result["beyond"][method] = _reached(meter.curve, wanted) / ours
-        file.write_text(json.dumps(result))
-        print(f"{name}, seed {seed}: {result['beyond']} times the evaluations of ours", flush=True)
+        costs += meter.probe_seconds
+        found["rows"] += [
+            _row(name, seed, method, until, meter, seconds) for until in (budgets if anytime else [budget])
+        ]
+        if anytime:
+            found["curve"] = [round(value, 6) for value in meter.curve]
+            found["overhead"] = seconds / len(meter.curve)
+    return found
+
+
+def _write(file: Path, result: dict[str, Any]) -> None:
+    temporary = file.with_suffix(f".{os.getpid()}")
+    temporary.write_text(json.dumps(result))
+    temporary.replace(file)
+
+
+def _go_on(name: str, seed: int, options: argparse.Namespace) -> str:
+    """Some methods for five or twenty times the evaluations that ours took to 99 % of the best: do they get there?"""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    file = _file(options.work, name, seed)
+    result, found = json.loads(file.read_text()), _read(file)
+    wanted, beyond = _wanted(found), result.setdefault("beyond", {})
+    ours = _reached(found["curves"][OURS], wanted)
+    if np.isfinite(ours):
+        cell = open_cell(name, seed, options.work / "bank", options.published)
+        for method in BEYOND.keys() & set(options.methods) - beyond.keys():
+            budget = BEYOND[method] * int(ours)
+            if method in found["curves"] and budget > max(result["budgets"]):
+                meter, _ = run_method(method, cell, budget, seed, {})
+                beyond[method] = _reached(meter.curve, wanted) / ours
+                _write(file, result)
+    return f"{name}, seed {seed}: {beyond} times the evaluations of ours"
 
 
 def _wanted(result: dict[str, Any]) -> float:
@@ -193,7 +240,7 @@ def _print_scores(rows: Sequence[Row]) -> None:
                 gain = [ours[seed][split] - row[split] for seed, row in theirs.items() if seed in ours]
                 low, high = paired_interval(gain)
                 line.append("" if method == OURS else f"{np.mean(gain):+.4f} [{low:+.4f}, {high:+.4f}]")
-                beaten[split] |= method != OURS and how.limited and high < 0
+                beaten[split] |= method != OURS and how.limited and how.rival and high < 0
             table.append(line)
         for split, lost in beaten.items():
             first[split] += not lost
@@ -203,39 +250,76 @@ def _print_scores(rows: Sequence[Row]) -> None:
         print(f"ours is first or within noise of first, {split}: {count} of {len(cells)} cells and budgets")
 
 
-def _print_speed(done: Sequence[dict[str, Any]]) -> None:
-    """Evaluations until 99 % of the best that anyone finds, and scores at equal time."""
-    needed: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    timed: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+def _print_needed(done: Sequence[dict[str, Any]]) -> None:
+    """Evaluations until 99 % of the best that anyone finds; where that was not reached, how many were not enough."""
+    needed: dict[str, dict[str, list[tuple[float, bool]]]] = defaultdict(lambda: defaultdict(list))
     for result in done:
-        wanted = _wanted(result)
-        seconds = EQUAL_TIME * (result["overheads"][OURS] + result["probe_seconds"])
-        for method, curve in result["curves"].items():
-            needed[result["cell"]][method].append(_reached(curve, wanted))
-            each = result["overheads"][method] + result["probe_seconds"]
-            timed[result["cell"]][method].append(curve[min(len(curve), max(1, int(seconds / each))) - 1])
-    methods = [method for method, how in METHODS.items() if how.anytime and how.limited and len(done[0]["curves"]) > 0]
-    methods = [method for method in methods if any(method in found for found in needed.values())]
-    print(
-        "\nevaluations until 99 % of the best score that any method finds (medians; inf: not within the largest budget)"
-    )
+        for method in result["curves"]:
+            needed[result["cell"]][method].append(_needed(result, method))
+    methods = _compared(done)
+    print("\nevaluations until 99 % of the best score that any method finds (medians; >: not within so many)")
     lines, ratios = [], defaultdict(list)
     for cell, found in needed.items():
-        medians = {method: float(np.median(found[method])) for method in methods if found.get(method)}
-        lines.append([cell, *(f"{medians[method]:.0f}" if method in medians else "" for method in methods)])
-        ratios["best of Optuna's"].append(min(medians[method] for method in OPTUNA) / medians[OURS])
-        ratios["random (the better)"].append(min(medians[method] for method in RANDOM) / medians[OURS])
+        medians = {method: _median(found[method]) for method in methods if method in found}
+        lines.append([cell, *(_bound(medians[method]) if method in medians else "" for method in methods)])
+        ours = medians[OURS][0]
+        for rival, of in (("the best of Optuna's", OPTUNA), ("the better random", RANDOM)):
+            least = min((medians[method] for method in of if method in medians), default=None)
+            if least is not None:
+                ratios[rival].append((least[0] / ours, least[1]))
     print_table(("cell", *methods), lines)
     for rival, values in ratios.items():
-        each = ", ".join(f"{value:.1f}" for value in values)
-        print(f"{rival} needs {np.median(values):.1f} times the evaluations of ours (median over cells; {each})")
-    further = [result["beyond"] for result in done if "beyond" in result]
-    for method in RANDOM if further else ():
-        there = sum(np.isfinite(found[method]) for found in further)
-        print(f"{method} gets there within {BEYOND} times the evaluations of ours in {there} of {len(further)} runs")
+        each = ", ".join(_bound(value, ".1f") for value in values)
+        print(
+            f"{rival} needs {_bound(_median(values), '.1f')} times the evaluations of ours (median over cells; {each})"
+        )
+    for method, times in BEYOND.items():
+        further = [result["beyond"][method] for result in done if method in result.get("beyond", {})]
+        if further:
+            there = sum(map(np.isfinite, further))
+            print(f"{method}, run on to {times} times the evaluations of ours, gets there in {there} of {len(further)}")
+
+
+def _needed(result: dict[str, Any], method: str) -> tuple[float, bool]:
+    """Evaluations of a method until 99 % of the best, and False; or how many were not enough, and True."""
+    curve, wanted = result["curves"][method], _wanted(result)
+    # A method that ended by itself would not get there with the rest of its evaluations either.
+    reached, most = _reached(curve, wanted), float(max(result["budgets"]))
+    if method in result.get("beyond", {}):
+        ours = _reached(result["curves"][OURS], wanted)
+        reached, most = min(reached, result["beyond"][method] * ours), max(most, BEYOND[method] * ours)
+    return (most, True) if np.isinf(reached) else (reached, False)
+
+
+def _median(values: Sequence[tuple[float, bool]]) -> tuple[float, bool]:
+    """Of numbers some of which are lower bounds; it is one itself where one stands in its middle."""
+    ordered = sorted(values, key=lambda value: (value[1], value[0]))
+    middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
+    bounded = any(is_bound for _, is_bound in middle)
+    return float(np.median([value for value, _ in (values if bounded else middle)])), bounded
+
+
+def _bound(value: tuple[float, bool], form: str = ".0f") -> str:
+    return (">" if value[1] else "") + format(value[0], form)
+
+
+def _compared(done: Sequence[dict[str, Any]]) -> list[str]:
+    """Methods with a curve that keep to the limits."""
+    known = {method for result in done for method in result["curves"]}
+    return [method for method, how in METHODS.items() if how.limited and method in known]
+
+
+def _print_at_equal_time(done: Sequence[dict[str, Any]]) -> None:
+    timed: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for result in done:
+        seconds = EQUAL_TIME * (result["overheads"][OURS] + result["probe_seconds"])
+        for method, curve in result["curves"].items():
+            each = result["overheads"][method] + result["probe_seconds"]
+            timed[result["cell"]][method].append(curve[min(len(curve), max(1, int(seconds / each))) - 1])
+    methods = _compared(done)
     print(f"\nvalidation score in the time that ours takes for {EQUAL_TIME} evaluations (means)")
     lines = [
-        [cell, *(f"{np.mean(found[method]):.4f}" if found.get(method) else "" for method in methods)]
+        [cell, *(f"{np.mean(found[method]):.4f}" if method in found else "" for method in methods)]
         for cell, found in timed.items()
     ]
     print_table(("cell", *methods), lines)
@@ -255,54 +339,6 @@ def paired_interval(differences: Sequence[float]) -> tuple[float, float]:
     return float(values.mean() - half), float(values.mean() + half)
 
 
-def _draw(done: Sequence[dict[str, Any]], path: Path) -> None:
-    """Mean of the best validation score over evaluations, a panel for each cell."""
-    from matplotlib.figure import Figure
-
-    cells = list(dict.fromkeys(result["cell"] for result in done))
-    shown = [method for method, how in METHODS.items() if how.limited and "rules" not in method]
-    columns = min(4, len(cells))
-    rows = -(-len(cells) // columns)
-    figure = Figure(figsize=(3.4 * columns, 2.7 * rows + 0.5), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel, cell in zip(panels, cells, strict=False):
-        results = [result for result in done if result["cell"] == cell]
-        for number, method in enumerate(shown):
-            style = {"color": "black", "linewidth": 2.2, "zorder": 3} if method == OURS else {"color": f"C{number}"}
-            if not METHODS[method].anytime:
-                style |= {"linestyle": "none", "marker": "x" if number % 2 else "+"}
-            places, means = _mean_curve(results, method)
-            panel.plot(places, means, label=f"{method} (ours)" if method == OURS else method, **style)
-        planted = [result["planted"] for result in results if result["planted"] is not None]
-        if planted:
-            panel.axhline(float(np.mean(planted)), color="grey", linestyle=":", linewidth=1)
-        panel.set(xscale="log", title=cell)
-        early = [np.asarray(line.get_ydata(), dtype=float)[:20] for line in panel.lines if len(line.get_xdata()) > 20]
-        panel.set_ylim(bottom=min(float(np.nanmax(values)) for values in early if np.isfinite(values).any()))
-    for panel in panels[len(cells) :]:
-        panel.set_axis_off()
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=-(-len(labels) // 2), frameon=False)
-    figure.supxlabel("evaluations")
-    figure.supylabel("best validation score, mean over seeds")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    print(f"wrote {path}")
-
-
-def _mean_curve(results: Sequence[dict[str, Any]], method: str) -> tuple[Array, Array]:
-    """Evaluations and the mean of the best validation score; of a method that is run for a budget, at the budgets."""
-    curves = [result["curves"][method] for result in results if method in result["curves"]]
-    if curves:
-        length = max(map(len, curves))
-        padded = np.array([[*curve, *[curve[-1]] * (length - len(curve))] for curve in curves])
-        return np.arange(1, length + 1), padded.mean(0)
-    scores: dict[int, list[float]] = defaultdict(list)
-    for row in (row for result in results for row in result["rows"] if row["method"] == method):
-        scores[row["budget"]].append(row["validation"])
-    return np.array(sorted(scores)), np.array([np.mean(scores[budget]) for budget in sorted(scores)])
-
-
 def _file(work: Path, cell: str, seed: int) -> Path:
     return work / f"{cell.replace(' ', '-')}-{seed}.json"
 
@@ -311,11 +347,14 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for banks and finished cells; taken up again")
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=CELLS, metavar="CELL")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD")
     parser.add_argument("--seeds", type=int, default=10, help="how many (default: %(default)s)")
     parser.add_argument("--budgets", type=int, nargs="+", default=list(BUDGETS), help="evaluations")
     parser.add_argument("--published", type=Path, help="CSV of the paper's single scores: backbone, activation, *_miou")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
-    parser.add_argument("--beyond", action="store_true", help=f"run random search on, {BEYOND} times as long as ours")
+    parser.add_argument(
+        "--beyond", action="store_true", help="run Optuna's samplers and random on, for 5 and 20 times as long as ours"
+    )
     parser.add_argument("--collect", action="store_true", help="measure nothing; print what is finished")
     parser.add_argument("--out", type=Path, default=RESULTS / "search_quality.csv", help="default: %(default)s")
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "images" / "search_quality.png")
