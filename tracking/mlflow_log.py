@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MlflowLog", "serve"]
 
-FLUSH_TRIALS = 25
+FLUSH_TRIALS = 100
 FLUSH_SHARE = 0.02
 """Of the trials that are known: a write costs time in proportion to them, since it writes their whole table."""
 FLUSH_SECONDS = 5.0
@@ -104,9 +104,9 @@ class MlflowLog:
         self._or_refuse(lambda: self._start(self._client_(), parameters, dataset))
 
     def add(self, record: TrialRecord) -> None:
-        """Hand in a finished trial. It is written with others: at the 25th, or 5 s after the last write.
+        """Hand in a finished trial. It is written with others: at the hundredth, or 5 s after the last write.
 
-        Of more than 1,250 trials, when one in fifty is to be written.
+        Of more than 5,000 trials, when one in fifty is to be written.
         """
         self._known[record.uid] = self._pending[record.uid] = record
         enough = max(FLUSH_TRIALS, FLUSH_SHARE * len(self._known))

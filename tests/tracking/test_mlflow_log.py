@@ -104,13 +104,16 @@ def test_a_study_and_its_trials(uri: str, tmp_path: Path) -> None:
     assert [(point.step, point.value) for point in history] == [(0, 0.1), (1, records[1].score), (2, records[1].score)]
 
 
-def test_the_buffer_is_written_at_the_25th_trial(uri: str, tmp_path: Path) -> None:
+def test_the_buffer_is_written_at_the_hundredth_trial(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffsift.tracking.mlflow_log.FLUSH_SECONDS", 600.0)  # not by the clock
     log = started(uri, tmp_path)
-    for number in range(24):
+    for number in range(99):
         log.add(record(number))
     assert stored(uri) == []
-    log.add(record(24))
-    assert len(stored(uri)) == 25
+    log.add(record(99))
+    assert len(stored(uri)) == 100
 
 
 def test_repair_writes_what_is_missing_and_completes_what_is_half_written(uri: str, tmp_path: Path) -> None:
