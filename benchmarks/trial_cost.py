@@ -12,7 +12,9 @@ last MLflow flush, over the trials. Each moment counts for one part only, the in
 - rest: what is left: Optuna's study in memory, the search space, the progress of the loop, the timing itself.
 
 ``--planted`` measures what grows with a study instead: a search of --trials selections of a pool of 40 with a synthetic
-probe, which costs next to nothing, and the parts of 200 trials before and after the 1,000th and of the last 200.
+probe, which costs next to nothing, and the parts of 200 trials before and after the 1,000th and of the last 200. Beside
+it stands a yardstick, taken right before and right after: what plain Optuna takes for a trial of ten parameters drawn
+at random, with the same SQLite settings. By the ratio two machines can be compared, or an hour with another.
 
 A trial is cold when it holds a candidate, or a pair of them, that no trial before it held: the probe then reads
 features and computes moments. A warm trial finds all in memory, as long as the probe's cache of 1 GB holds them.
@@ -45,7 +47,7 @@ from _common import RESULTS, environment, load, print_table, write_csv
 import diffsift
 from diffsift.demo import TRIALS, demo_specification
 from diffsift.objectives import RidgeProbe
-from diffsift.search import SearchStudy, SiftSampler
+from diffsift.search import SearchStudy, SiftSampler, open_storage
 from diffsift.spaces import Selection
 from diffsift.tracking import Claims, Ledger, MlflowLog
 
@@ -54,6 +56,7 @@ import planted
 
 PARTS = ("proposal", "probe", "ledger", "optuna storage", "mlflow", "rest")
 OVERHEAD = "all but probe"
+_YARDSTICK = 150  # trials of plain Optuna before and after
 Times = dict[str, np.ndarray]
 _COLUMNS = ("mean_ms", "median_ms", "p95_ms", "mean_cpu_ms")
 
@@ -177,14 +180,20 @@ def install(clock: Clock) -> None:
 
 def main() -> None:
     options = _options()
+    load_before = load()
+    yardsticks = [_yardstick()] if options.planted else []
     clock = Clock()
     install(clock)
-    load_before = load()
     with tempfile.TemporaryDirectory(prefix="diffsift-cost-") as temporary, contextlib.suppress(_SearchOverError):
         (_search_planted if options.planted else _search_demo)(options, temporary)
+    yardsticks += [_yardstick()] if options.planted else []
     columns = {**environment(), "trials": len(clock.trials), "load_before": load_before, "load_after": load()}
     rows = _windows(clock) if options.planted else _statistics(clock)
     _print(rows, clock, columns)
+    if options.planted:
+        yardstick = np.concatenate(yardsticks)
+        rows.append(_row("plain Optuna, 10 parameters", "total", *yardstick.T))
+        _print_ratios(rows)
     write_csv(options.out, [{**row, **columns} for row in rows])
 
 
@@ -198,6 +207,33 @@ def _search_demo(options: argparse.Namespace, folder: str) -> None:
 def _search_planted(options: argparse.Namespace, folder: str) -> None:
     study, log = planted.logged_study(folder)
     study.run(planted.SyntheticProbe(), trials=options.trials, log=log, progress=options.progress)
+
+
+def _yardstick() -> np.ndarray:
+    """[wall, processor] milliseconds of trials of plain Optuna: ten parameters, drawn at random, told to SQLite."""
+    import optuna
+
+    times = []
+    with tempfile.TemporaryDirectory(prefix="diffsift-cost-") as folder:
+        storage = open_storage(f"sqlite:///{folder}/studies.db")
+        study = optuna.create_study(storage=storage, sampler=optuna.samplers.RandomSampler(seed=0))
+        for _ in range(_YARDSTICK):
+            started = _now()
+            trial = study.ask()
+            study.tell(trial, sum(trial.suggest_float(f"parameter{number}", 0.0, 1.0) for number in range(10)))
+            times.append(1000 * (_now() - started))
+    return np.array(times[_YARDSTICK // 3 :])
+
+
+def _print_ratios(rows: Sequence[dict[str, Any]]) -> None:
+    whole = {
+        row["kind"]: row for row in rows if row["part"] in (OVERHEAD, "total")
+    }  # of both, the overhead comes later
+    *ours, plain = whole.values()
+    print(f"\nplain Optuna, a trial of 10 parameters: {plain['mean_ms']:.1f} ms ({plain['mean_cpu_ms']:.1f} CPU)")
+    for row in ours:
+        ratio = row["mean_ms"] / plain["mean_ms"]
+        print(f"{row['kind']}: {row['mean_ms']:.1f} ms beside the probe, {ratio:.2f} times plain Optuna's")
 
 
 def _windows(clock: Clock) -> list[dict[str, Any]]:
