@@ -227,7 +227,7 @@ class Method:
         run: until the meter has enough, or nothing is left to try.
         anytime: whether the same run answers for smaller budgets.
         limited: whether it keeps to the limits of a selection.
-        rival: whether ours is to be first before it too.
+        rival: whether it counts when ours is to be first.
     """
 
     run: Callable[[Cell, Meter, int], None]

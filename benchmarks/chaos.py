@@ -7,7 +7,7 @@ the modules; the last one starts from nothing); the parent sends the signal. Hal
 (a random number of trials, then a random delay), the others at a point of a trial, reached after a random number of
 trials: "scored" (in the ledger, not in the study), "told" (in the study, not handed to MLflow's log), "logged"
 (handed to the log) and "mlflow" (after a random number of single writes to the MLflow store, so also between the writes
-of one child run).
+of one child run; batches are of 25 trials instead of 100 here, so that more kills meet them).
 
 With ``--workers n`` every round has n processes at once, each killed in its own way: one that leads (search, resume)
 and n - 1 that joined (``diffsift worker``, which writes nothing to MLflow); the last resume has n processes too.

@@ -71,7 +71,7 @@ def main() -> None:
     jobs = [(cell, seed) for seed in range(options.seeds) for cell in options.cells]
     if not options.collect:
         _run(_measure, [job for job in jobs if set(options.methods) - _kept(options, *job)["methods"].keys()], options)
-    if options.beyond:
+    if options.beyond and not options.collect:
         _run(_go_on, [job for job in jobs if _file(options.work, *job).is_file()], options)
     done = [_read(_file(options.work, *job)) for job in jobs if _file(options.work, *job).is_file()]
     done = [result for result in done if OURS in result["curves"]]
@@ -181,15 +181,15 @@ def _go_on(name: str, seed: int, options: argparse.Namespace) -> str:
     result, found = json.loads(file.read_text()), _read(file)
     wanted, beyond = _wanted(found), result.setdefault("beyond", {})
     ours = _reached(found["curves"][OURS], wanted)
-    if np.isfinite(ours):
-        cell = open_cell(name, seed, options.work / "bank", options.published)
-        for method in BEYOND.keys() & set(options.methods) - beyond.keys():
-            budget = BEYOND[method] * int(ours)
-            if method in found["curves"] and budget > max(result["budgets"]):
-                meter, _ = run_method(method, cell, budget, seed, {})
-                beyond[method] = _reached(meter.curve, wanted) / ours
-                _write(file, result)
-    return f"{name}, seed {seed}: {beyond} times the evaluations of ours"
+    cell = open_cell(name, seed, options.work / "bank", options.published)
+    for method, times in BEYOND.items():
+        budget = times * ours
+        enough = max(*result["budgets"], beyond.get(method, {}).get("budget", 0))
+        if method in options.methods and np.isfinite(ours) and budget > enough:
+            meter, _ = run_method(method, cell, int(budget), seed, {})
+            beyond[method] = {"budget": int(budget), "curve": [round(value, 6) for value in meter.curve]}
+            _write(file, result)
+    return f"{name}, seed {seed}"
 
 
 def _wanted(result: dict[str, Any]) -> float:
@@ -236,10 +236,11 @@ def _print_scores(rows: Sequence[Row]) -> None:
             theirs = grouped.get((cell, budget, method))
             if not theirs:
                 continue
-            line = [method]
+            shared = sorted(ours.keys() & theirs.keys())
+            line = [method if len(shared) == len(ours) else f"{method}, {len(shared)} seeds"]
             for split in first:
-                line.append(f"{np.mean([row[split] for row in theirs.values()]):.4f}")
-                gain = [ours[seed][split] - row[split] for seed, row in theirs.items() if seed in ours]
+                line.append(f"{np.mean([theirs[seed][split] for seed in shared]):.4f}")
+                gain = [ours[seed][split] - theirs[seed][split] for seed in shared]
                 low, high = paired_interval(gain)
                 line.append("" if method == OURS else f"{np.mean(gain):+.4f} [{low:+.4f}, {high:+.4f}]")
                 beaten[split] |= method != OURS and how.limited and how.rival and high < 0
@@ -264,10 +265,10 @@ def _print_needed(done: Sequence[dict[str, Any]]) -> None:
     for cell, found in needed.items():
         medians = {method: _median(found[method]) for method in methods if method in found}
         lines.append([cell, *(_bound(medians[method]) if method in medians else "" for method in methods)])
-        ours = medians[OURS][0]
+        ours, not_there = medians[OURS]
         for rival, of in (("the best of Optuna's", OPTUNA), ("the better random", RANDOM)):
             least = min((medians[method] for method in of if method in medians), default=None)
-            if least is not None:
+            if least is not None and not not_there:
                 ratios[rival].append((least[0] / ours, least[1]))
     print_table(("cell", *methods), lines)
     for rival, values in ratios.items():
@@ -275,30 +276,44 @@ def _print_needed(done: Sequence[dict[str, Any]]) -> None:
         print(
             f"{rival} needs {_bound(_median(values), '.1f')} times the evaluations of ours (median over cells; {each})"
         )
+    print("\nruns that get there within so many times the evaluations of ours, of those that had so many")
+    lines = []
     for method, times in BEYOND.items():
-        further = [result["beyond"][method] for result in done if method in result.get("beyond", {})]
-        if further:
-            there = sum(map(np.isfinite, further))
-            print(f"{method}, run on to {times} times the evaluations of ours, gets there in {there} of {len(further)}")
+        there: dict[str, list[bool]] = defaultdict(list)
+        for result in done:
+            if (entry := _within(result, method, times)) is not None:
+                there[result["cell"]].append(entry)
+        counts = [f"{sum(there[cell])} of {len(there[cell])}" if there[cell] else "" for cell in needed]
+        lines.append([f"{method}, {times} times", *counts])
+    print_table(("method", *needed), lines)
 
 
 def _needed(result: dict[str, Any], method: str) -> tuple[float, bool]:
     """Evaluations of a method until 99 % of the best, and False; or how many were not enough, and True."""
-    curve, wanted = result["curves"][method], _wanted(result)
     # A method that ended by itself would not get there with the rest of its evaluations either.
-    reached, most = _reached(curve, wanted), float(max(result["budgets"]))
+    curve, most = result["curves"][method], max(result["budgets"])
     if method in result.get("beyond", {}):
-        ours = _reached(result["curves"][OURS], wanted)
-        reached, most = min(reached, result["beyond"][method] * ours), max(most, BEYOND[method] * ours)
-    return (most, True) if np.isinf(reached) else (reached, False)
+        curve, most = result["beyond"][method]["curve"], result["beyond"][method]["budget"]
+    reached = _reached(curve, _wanted(result))
+    return (float(most), True) if np.isinf(reached) else (reached, False)
+
+
+def _within(result: dict[str, Any], method: str, times: int) -> bool | None:
+    """Whether a method gets there within so many times the evaluations of ours; None if it was not run so long."""
+    ours = _reached(result["curves"][OURS], _wanted(result))
+    if method not in result["curves"] or np.isinf(ours):
+        return None
+    theirs, is_bound = _needed(result, method)
+    if is_bound and theirs < times * ours:
+        return None
+    return not is_bound and theirs <= times * ours
 
 
 def _median(values: Sequence[tuple[float, bool]]) -> tuple[float, bool]:
-    """Of numbers some of which are lower bounds; it is one itself where one stands in its middle."""
-    ordered = sorted(values, key=lambda value: (value[1], value[0]))
-    middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
-    bounded = any(is_bound for _, is_bound in middle)
-    return float(np.median([value for value, _ in (values if bounded else middle)])), bounded
+    """Of numbers some of which are lower bounds: the median, and False; or a lower bound of it, and True."""
+    low = float(np.median([value for value, _ in values]))
+    high = float(np.median([np.inf if is_bound else value for value, is_bound in values]))
+    return low, low != high
 
 
 def _bound(value: tuple[float, bool], form: str = ".0f") -> str:
@@ -333,9 +348,11 @@ def _print_at_equal_time(done: Sequence[dict[str, Any]]) -> None:
 
 
 def paired_interval(differences: Sequence[float]) -> tuple[float, float]:
-    """95 % t interval of the mean of paired differences; a point where all are equal."""
+    """95 % t interval of the mean of paired differences: a point where all are equal, without bounds for only one."""
     values = np.array(differences)
-    if len(values) < 2 or np.ptp(values) == 0:
+    if len(values) < 2:
+        return -float("inf"), float("inf")
+    if np.ptp(values) == 0:
         return float(values.mean()), float(values.mean())
     half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
     return float(values.mean() - half), float(values.mean() + half)
@@ -349,7 +366,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for banks and finished cells; taken up again")
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=CELLS, metavar="CELL")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD", help="all")
     parser.add_argument("--seeds", type=int, default=10, help="how many (default: %(default)s)")
     parser.add_argument("--budgets", type=int, nargs="+", default=list(BUDGETS), help="evaluations")
     parser.add_argument("--published", type=Path, help="CSV of the paper's single scores: backbone, activation, *_miou")

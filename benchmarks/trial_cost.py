@@ -14,7 +14,7 @@ last MLflow flush, over the trials. Each moment counts for one part only, the in
 ``--planted`` measures what grows with a study instead: a search of --trials selections of a pool of 40 with a synthetic
 probe, which costs next to nothing, and the parts of 200 trials before and after the 1,000th and of the last 200. Beside
 it stands a yardstick, taken right before and right after: what plain Optuna takes for a trial of ten parameters drawn
-at random, with the same SQLite settings. By the ratio two machines can be compared, or an hour with another.
+at random, with the same SQLite settings. The ratio compares two machines, or one machine at two times.
 
 A trial is cold when it holds a candidate, or a pair of them, that no trial before it held: the probe then reads
 features and computes moments. A warm trial finds all in memory, as long as the probe's cache of 1 GB holds them.
@@ -228,7 +228,7 @@ def _yardstick() -> np.ndarray:
 def _print_ratios(rows: Sequence[dict[str, Any]]) -> None:
     whole = {
         row["kind"]: row for row in rows if row["part"] in (OVERHEAD, "total")
-    }  # of both, the overhead comes later
+    }  # the overhead's row comes later and counts
     *ours, plain = whole.values()
     print(f"\nplain Optuna, a trial of 10 parameters: {plain['mean_ms']:.1f} ms ({plain['mean_cpu_ms']:.1f} CPU)")
     for row in ours:

@@ -104,9 +104,9 @@ class MlflowLog:
         self._or_refuse(lambda: self._start(self._client_(), parameters, dataset))
 
     def add(self, record: TrialRecord) -> None:
-        """Hand in a finished trial. It is written with others: at the hundredth, or 5 s after the last write.
+        """Hand in a finished trial. It is written with others: once a hundred wait, or 5 s after the last write.
 
-        Of more than 5,000 trials, when one in fifty is to be written.
+        Beyond 5,000 trials, once 2 % of all wait.
         """
         self._known[record.uid] = self._pending[record.uid] = record
         enough = max(FLUSH_TRIALS, FLUSH_SHARE * len(self._known))

@@ -58,7 +58,7 @@ class Family:
         if self.added is None:
             products[0], norm[0] = base, np.sqrt(square)
             return
-        np.take(inner, self.added, axis=0, out=products)
+        np.take(inner, self.added, axis=0, out=products, mode="clip")  # the default mode makes a copy first
         products += base
         norm[:] = np.sqrt(square + 2 * own[self.added] + similarity[self.added, self.added])
 

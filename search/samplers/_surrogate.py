@@ -162,7 +162,7 @@ def _fit(bell: Array, sizes: Array, scores: Array, settings: Settings) -> tuple[
 
 
 def _bell(cosines: Array, breadth: float) -> Array:
-    """What is alike about selections: the dearest step, shared by all settings of one breadth."""
+    """What is alike about selections: the costliest step, shared by all settings of one breadth."""
     found = np.minimum(cosines, 1.0)
     found -= 1.0
     found /= breadth**2
