@@ -83,6 +83,8 @@ def main() -> None:
     _print_at_equal_time(done)
     columns = {**environment(), "load": load()}
     write_csv(options.out, [{**row, **columns} for row in rows])
+    reached = [{**row, **columns} for result in done for row in _reached_rows(result)]
+    write_csv(options.out.with_name(f"{options.out.stem}_reached.csv"), reached)
     draw(done, options.figure)
 
 
@@ -298,6 +300,16 @@ def _needed(result: dict[str, Any], method: str) -> tuple[float, bool]:
     return (float(most), True) if np.isinf(reached) else (reached, False)
 
 
+def _reached_rows(result: dict[str, Any]) -> list[Row]:
+    """Per method with a curve: evaluations until 99 % of the best, or how many were not enough."""
+    rows = []
+    for method in _compared([result]):
+        evaluations, is_bound = _needed(result, method)
+        row = {"cell": result["cell"], "seed": result["seed"], "method": method, "wanted": _wanted(result)}
+        rows.append({**row, "evaluations": int(evaluations), "reached": not is_bound})
+    return rows
+
+
 def _within(result: dict[str, Any], method: str, times: int) -> bool | None:
     """Whether a method gets there within so many times the evaluations of ours; None if it was not run so long."""
     ours = _reached(result["curves"][OURS], _wanted(result))
@@ -366,7 +378,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for banks and finished cells; taken up again")
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=CELLS, metavar="CELL")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD", help="all")
+    parser.add_argument(
+        "--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD", help="default: all"
+    )
     parser.add_argument("--seeds", type=int, default=10, help="how many (default: %(default)s)")
     parser.add_argument("--budgets", type=int, nargs="+", default=list(BUDGETS), help="evaluations")
     parser.add_argument("--published", type=Path, help="CSV of the paper's single scores: backbone, activation, *_miou")

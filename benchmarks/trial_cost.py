@@ -226,9 +226,8 @@ def _yardstick() -> np.ndarray:
 
 
 def _print_ratios(rows: Sequence[dict[str, Any]]) -> None:
-    whole = {
-        row["kind"]: row for row in rows if row["part"] in (OVERHEAD, "total")
-    }  # the overhead's row comes later and counts
+    # Of a window's two rows, the overhead's comes later and counts.
+    whole = {row["kind"]: row for row in rows if row["part"] in (OVERHEAD, "total")}
     *ours, plain = whole.values()
     print(f"\nplain Optuna, a trial of 10 parameters: {plain['mean_ms']:.1f} ms ({plain['mean_cpu_ms']:.1f} CPU)")
     for row in ours:
