@@ -29,10 +29,11 @@ test: .venv/.ready-test
 check: .venv/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python .ci/check_types.py
+	$(BIN)/python -m mypy
+	$(BIN)/pyright
 
 clean:
-	rm -rf .venv build dist diffsift.egg-info .mypy_cache .mypy_links .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist src/diffsift.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # A stamp is written last, so a set-up that was interrupted is taken up again by the next make.
 .venv/.ready-run: EXTRAS :=

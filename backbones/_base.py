@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from diffsift.errors import ModelError
 
-from ._fitting import Resize, content, fit
+from ._resizing import Resize, content, fit
 from .activation import Activation
 from .capture import Capture, as_map
 

@@ -18,9 +18,9 @@ from torch.nn import functional
 from diffsift.errors import ModelError
 
 from ._base import Backbone, digest_of
-from ._fitting import Resize
 from ._intercept import DenoiserCall, expanded, intercept, joined, refuse_other_media
 from ._latents import encode_images
+from ._resizing import Resize
 from ._schedule import Schedule
 
 

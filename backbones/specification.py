@@ -26,29 +26,33 @@ class ModelSpecification(BaseModel):
     id: str = Field(
         description="hub id (stable-diffusion-v1-5/stable-diffusion-v1-5) or folder of a diffusers pipeline"
     )
-    revision: str | None = Field(None, description="branch, tag or commit on the hub")
-    variant: str | None = Field(None, description="file variant on the hub, such as fp16")
+    revision: str | None = Field(default=None, description="branch, tag or commit on the hub")
+    variant: str | None = Field(default=None, description="file variant on the hub, such as fp16")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
-        "auto", description="auto: float16 on a GPU, float32 on a CPU"
+        default="auto", description="auto: float16 on a GPU, float32 on a CPU"
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     image_size: ImageSize | None = Field(
-        None, description="[height, width] in px that images are resized to; default: the model's own size"
+        default=None, description="[height, width] in px that images are resized to; default: the model's own size"
     )
     resize: Literal["stretch", "pad"] = Field(
-        "stretch", description="pad: scale to fit and surround with grey, so that images keep their shape"
+        default="stretch", description="pad: scale to fit and surround with grey, so that images keep their shape"
     )
-    prompt: str = Field("", description="one prompt for all images; empty: no text")
-    batch_size: int = Field(16, ge=1, le=1024, description="images that run through the model together")
-    noise_seed: int = Field(0, ge=0, lt=2**63, description="seed of the noise added to images")
-    noise_seeds: NoiseSeeds = Field(1, description="noise draws that features are averaged over; passes multiply")
-    noise_shared: bool = Field(False, description="one noise for all images, instead of one for each from its pixels")
-    lora: str | None = Field(None, description="LoRA weights to add: hub id, folder or .safetensors file")
-    lora_scale: float = Field(1.0, description="how strongly LoRA weights are added")
+    prompt: str = Field(default="", description="one prompt for all images; empty: no text")
+    batch_size: int = Field(default=16, ge=1, le=1024, description="images that run through the model together")
+    noise_seed: int = Field(default=0, ge=0, lt=2**63, description="seed of the noise added to images")
+    noise_seeds: NoiseSeeds = Field(
+        default=1, description="noise draws that features are averaged over; passes multiply"
+    )
+    noise_shared: bool = Field(
+        default=False, description="one noise for all images, instead of one for each from its pixels"
+    )
+    lora: str | None = Field(default=None, description="LoRA weights to add: hub id, folder or .safetensors file")
+    lora_scale: float = Field(default=1.0, description="how strongly LoRA weights are added")
     offload: bool = Field(
-        False, description="keep the denoiser's weights in the CPU's memory, layer by layer on the GPU"
+        default=False, description="keep the denoiser's weights in the CPU's memory, layer by layer on the GPU"
     )
-    allow_pickle: bool = Field(False, description="load weights that are not safetensors; they can run code")
+    allow_pickle: bool = Field(default=False, description="load weights that are not safetensors; they can run code")
 
     def loaded(self) -> dict[str, Any]:
         """What is loaded: models that are equal in this can share one pipeline."""
@@ -77,9 +81,9 @@ class JointSpecification(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    prompts: tuple[str, ...] = Field((), description="further prompts, each for all images")
-    image_sizes: tuple[ImageSize, ...] = Field((), description="further sizes, [height, width] in px")
-    noise_seeds: tuple[NoiseSeeds, ...] = Field((), description="further numbers of noise draws")
+    prompts: tuple[str, ...] = Field(default=(), description="further prompts, each for all images")
+    image_sizes: tuple[ImageSize, ...] = Field(default=(), description="further sizes, [height, width] in px")
+    noise_seeds: tuple[NoiseSeeds, ...] = Field(default=(), description="further numbers of noise draws")
 
     @field_validator("prompts", "image_sizes", "noise_seeds")
     @classmethod

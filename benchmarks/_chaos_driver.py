@@ -25,7 +25,7 @@ from mlflow import MlflowClient
 from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
 import diffsift.job  # noqa: F401
-from diffsift.cli import app
+from diffsift.cli.app import app
 from diffsift.search import SearchStudy
 from diffsift.tracking import mlflow_log
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from _filters_scoring import Network
 
-from diffsift.objectives.bank import image_tensors
+from diffsift.datasets import image_tensors
 from diffsift.spaces import Candidate, MeasuredFilter, measure_properties
 
 IMAGES = 24  # unlabelled; a few noise seeds each

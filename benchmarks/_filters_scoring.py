@@ -10,17 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from diffsift.backbones import Activation, Backbone, ModelSpecification, load
-from diffsift.objectives import (
-    Bank,
-    BankSpecification,
-    ProbeSpecification,
-    RidgeProbe,
-    SegmentationObjective,
-    TaskSpecification,
-)
-from diffsift.objectives.specification import DigitScenesSpecification
-from diffsift.spaces import Candidate, Selection, catalogue
+from diffsift.backbones import Activation, Backbone, ModelSpecification, catalogue, load
+from diffsift.bank import Bank, BankSpecification
+from diffsift.datasets import DigitScenesSpecification
+from diffsift.objectives import ProbeSpecification, RidgeProbe, SegmentationObjective, TaskSpecification
+from diffsift.spaces import Candidate, Selection
 
 TIMESTEPS = (50, 150, 250, 400, 600)
 SEED, SCENES = 77, 150

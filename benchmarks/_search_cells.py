@@ -14,28 +14,24 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from diffsift.backbones import ModelSpecification, load
+from diffsift.backbones import ModelSpecification, catalogue, load
+from diffsift.bank import Bank, BankSpecification, DevelopmentSet, similarity
+from diffsift.bank.development import ALWAYS_FIT
+from diffsift.datasets import DigitScenesSpecification
 from diffsift.demo import PIPELINE
+from diffsift.extraction import Standardiser
 from diffsift.objectives import (
-    Bank,
-    BankSpecification,
     DepthSpecification,
-    DevelopmentSet,
     ProbeSpecification,
     RidgeProbe,
     TaskSpecification,
     objective_named,
 )
-from diffsift.objectives.development import ALWAYS_FIT
 from diffsift.objectives.probes import DepthReadout
-from diffsift.objectives.similarity import similarity
-from diffsift.objectives.specification import DigitScenesSpecification
 from diffsift.spaces import (
     Candidate,
     LimitsSpecification,
     Selection,
-    Standardiser,
-    catalogue,
     declared_similarity,
     older_practice,
     paper_choice,

@@ -69,10 +69,10 @@ def _in_own_process(count: int) -> dict[str, Any]:
 def _measure(count: int) -> dict[str, float]:
     import torch
 
+    from diffsift.bank import Bank
     from diffsift.demo import demo_specification
     from diffsift.memory import keep_freed_memory
-    from diffsift.objectives import Bank
-    from diffsift.preparation import prepare
+    from diffsift.runs.prepare import prepare
     from diffsift.workspace import Workspace
 
     keep_freed_memory()
@@ -133,11 +133,11 @@ def _status(field: str) -> float:
 def _print_sdxl() -> None:
     import numpy as np
 
-    from diffsift.objectives import Bank, BankSpecification, DevelopmentSet
+    from diffsift.bank import Bank, BankSpecification, DevelopmentSet
 
     tests = Path(__file__).resolve().parent.parent / "tests"
     sys.path.insert(0, str(tests))
-    from published import SDXL, activations_of
+    from support.published import SDXL, activations_of
 
     with (tests / "assets" / "published_pools.csv").open(newline="") as file:
         names = {row["activation"] for row in csv.DictReader(file) if row["backbone"] == "sdxl"}

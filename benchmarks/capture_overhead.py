@@ -34,9 +34,8 @@ import torch
 from _common import RESULTS, environment, load, print_table, write_csv
 from diffusers import UNet2DConditionModel
 
-from diffsift.backbones import Activation, Capture
+from diffsift.backbones import Activation, Capture, read_activations
 from diffsift.memory import keep_freed_memory
-from diffsift.spaces import read_activations
 
 DEPTHS = (0.25, 0.5, 0.75)
 TEXT_WIDTH = 256

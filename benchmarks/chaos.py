@@ -238,7 +238,7 @@ def _search_reference(tried: Tried) -> None:
 
 def _finish(tried: Tried, *command: str) -> None:
     """Run the command line, undisturbed, to its end."""
-    program = [sys.executable, "-m", "diffsift.cli", *command, *_places(command, tried)]
+    program = [sys.executable, "-m", "diffsift", *command, *_places(command, tried)]
     with tried.output.open("ab") as output:
         ended = subprocess.run(program, stdout=output, stderr=subprocess.STDOUT, timeout=PATIENCE, check=False)
     if ended.returncode:

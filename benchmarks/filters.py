@@ -43,9 +43,9 @@ from _filters_scoring import (
 )
 from scipy.stats import rankdata
 
-from diffsift.backbones import Activation, load_structure
+from diffsift.backbones import Activation, in_scope, load_structure, read_activations
 from diffsift.demo import PIPELINE
-from diffsift.spaces import Candidate, StructuralFilter, in_scope, read_activations
+from diffsift.spaces import Candidate, StructuralFilter
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = {"sdxl": "sdxl-base", "sd-1.5": "sd-1.5"}  # name in published_pools.csv: folder in --models

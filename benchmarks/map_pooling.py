@@ -22,13 +22,12 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 from tqdm import tqdm
 
-from diffsift.backbones import ModelSpecification, load
+from diffsift.backbones import ModelSpecification, catalogue, load
+from diffsift.bank.locations import grid_points
+from diffsift.datasets import DigitScenes, image_tensors
 from diffsift.demo import PIPELINE
-from diffsift.objectives.bank import image_tensors
-from diffsift.objectives.datasets import DigitScenes
-from diffsift.objectives.locations import grid_points
+from diffsift.extraction import Standardiser, sample_map
 from diffsift.objectives.metrics import RatioMetric
-from diffsift.spaces import Standardiser, catalogue, sample_map
 
 SEED = 73
 """Of the scenes; used nowhere else."""

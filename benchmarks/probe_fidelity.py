@@ -32,11 +32,12 @@ from _common import RESULTS, environment, print_table, write_csv
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
+from diffsift.bank import Bank
+from diffsift.bank.development import ALWAYS_FIT, folds_by_group
 from diffsift.demo import PIPELINE
-from diffsift.objectives import Bank, Objective, Probe, Score
-from diffsift.objectives.development import ALWAYS_FIT, folds_by_group
+from diffsift.objectives import Objective, Probe, Score
 from diffsift.objectives.reference import ReferenceProbe, reference_kinds, reference_probe
-from diffsift.preparation import Prepared, prepare
+from diffsift.runs.prepare import Prepared, prepare
 from diffsift.search import SearchSpace, SiftSampler
 from diffsift.spaces import Candidate, Selection
 from diffsift.specification import Specification

@@ -34,15 +34,17 @@ from _common import RESULTS, environment, load, print_table, write_csv
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from diffsift.backbones import catalogue
+from diffsift.bank import Bank, DevelopmentSet, Entry
 from diffsift.demo import PIPELINE
-from diffsift.objectives import Bank, DevelopmentSet, NeighbourProbe, Probe, ProbeSpecification, RidgeProbe
-from diffsift.objectives.bank import Entry
+from diffsift.extraction import Standardiser, block_scale
+from diffsift.objectives import NeighbourProbe, Probe, ProbeSpecification, RidgeProbe
 from diffsift.objectives.metrics import confusion, mean_iou
 from diffsift.objectives.probes import PENALTIES
 from diffsift.objectives.reference import MlpEnsembleHead, Places
-from diffsift.preparation import prepare
+from diffsift.runs.prepare import prepare
 from diffsift.search import SearchSpace, SiftSampler
-from diffsift.spaces import Candidate, LimitsSpecification, Selection, Standardiser, block_scale, catalogue
+from diffsift.spaces import Candidate, LimitsSpecification, Selection
 from diffsift.specification import Specification
 from diffsift.workspace import Workspace
 

@@ -26,11 +26,11 @@ import numpy as np
 from _common import RESULTS, environment, print_table, write_csv
 from tqdm import tqdm
 
+from diffsift.bank import Bank, DevelopmentSet, Entry
+from diffsift.datasets import DigitScenes, Samples, Split
 from diffsift.demo import PIPELINE
-from diffsift.objectives import Bank, Contender, DevelopmentSet, ProbeSpecification, RidgeProbe
-from diffsift.objectives.bank import Entry
-from diffsift.objectives.datasets import DigitScenes, Samples, Split
-from diffsift.preparation import Prepared, prepare
+from diffsift.objectives import Contender, ProbeSpecification, RidgeProbe
+from diffsift.runs.prepare import Prepared, prepare
 from diffsift.spaces import Candidate, Selection
 from diffsift.specification import Specification
 from diffsift.workspace import Workspace

@@ -52,7 +52,7 @@ from diffsift.spaces import Selection
 from diffsift.tracking import Claims, Ledger, MlflowLog
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-import planted
+from support import planted
 
 PARTS = ("proposal", "probe", "ledger", "optuna storage", "mlflow", "rest")
 OVERHEAD = "all but probe"

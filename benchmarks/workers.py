@@ -29,10 +29,10 @@ from _common import RESULTS, environment, load, print_table, write_csv
 
 import diffsift
 from diffsift.demo import demo_specification
+from diffsift.runs.workers import join
 from diffsift.search import SearchStudy
 from diffsift.specification import Specification
 from diffsift.tracking import Ledger, open_database
-from diffsift.workers import join
 from diffsift.workspace import Workspace
 
 FORKS = multiprocessing.get_context("fork")

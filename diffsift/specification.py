@@ -9,21 +9,16 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
-from diffsift.backbones.specification import JointSpecification, ModelSpecification
+from diffsift.backbones import JointSpecification, ModelSpecification
+from diffsift.bank import BankSpecification
+from diffsift.datasets import Dataset, DataSpecification
+from diffsift.datasets.specification import PythonSpecification
 from diffsift.errors import SpecificationError, did_you_mean
-from diffsift.objectives.datasets import Dataset
-from diffsift.objectives.datasets.specification import PythonSpecification
-from diffsift.objectives.specification import (
-    AnyTaskSpecification,
-    BankSpecification,
-    DataSpecification,
-    ProbeSpecification,
-    TaskSpecification,
-    task_model,
-)
+from diffsift.objectives import AnyTaskSpecification, ProbeSpecification, TaskSpecification
+from diffsift.objectives.specification import task_model
 from diffsift.protocols import with_protocol
-from diffsift.search.specification import StudySpecification
-from diffsift.spaces.specification import FilterSpecification, LimitsSpecification
+from diffsift.search import StudySpecification
+from diffsift.spaces import FilterSpecification, LimitsSpecification
 from diffsift.tracking.specification import TrackingSpecification
 
 __all__ = ["Specification", "load_specification"]
@@ -58,7 +53,7 @@ class Specification(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     protocol: Literal["ddpm-segmentation", "dift", "probe3d"] | None = Field(
-        None, description="a protocol of the literature that sets fields which are not given"
+        default=None, description="a protocol of the literature that sets fields which are not given"
     )
     model: ModelSpecification
     further_models: dict[ShortName, ModelSpecification] = Field(
@@ -71,7 +66,7 @@ class Specification(BaseModel):
     )
     task: AnyTaskSpecification = TaskSpecification()
     timesteps: tuple[Level, ...] = Field(
-        (50, 150, 300),
+        default=(50, 150, 300),
         min_length=1,
         description="noise levels, 0 (clean) to 999, or shares of the model's noise levels such as 0.15",
     )

@@ -8,6 +8,9 @@ checkpoint is written every few hundred steps and picked up when the command is 
 two CPU cores the defaults take about two hours. Beside the weights a grid of samples and reconstructions is written.
 """
 
+# diffusers annotates some arguments more narrowly than it takes them, and outputs as unions.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+
 from __future__ import annotations
 
 import argparse
@@ -27,7 +30,7 @@ from torch.nn import functional
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from diffsift.objectives.datasets import SceneGenerator
+from diffsift.datasets import SceneGenerator
 
 DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PROMPT_TOKENS = 8

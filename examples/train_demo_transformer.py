@@ -7,6 +7,9 @@ one of the scene's digits, which is dropped for one image in ten; epsilon-predic
 command is repeated. On two CPU cores the defaults take about half an hour.
 """
 
+# diffusers annotates some arguments more narrowly than it takes them, and outputs as unions.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+
 from __future__ import annotations
 
 import argparse
@@ -18,8 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 from train_demo_pipeline import DIGIT_WORDS, TRAINING_SEED, Stage, save_grid
 
+from diffsift.datasets import SceneGenerator
 from diffsift.demo import PIPELINE
-from diffsift.objectives.datasets import SceneGenerator
 
 
 def build_pipeline(seed: int) -> DiTPipeline:

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from diffsift.backbones import BackboneCache
+from diffsift.bank import BankView, DevelopmentSet
+from diffsift.datasets import Dataset, Sample
 from diffsift.errors import SpecificationError
-from diffsift.spaces import Candidate, Selection, Shelf, Standardiser
+from diffsift.extraction import Standardiser
+from diffsift.spaces import Candidate, Selection
 
-from .bank import BankView
-from .datasets import Dataset, Sample
-from .development import DevelopmentSet
 from .metrics import Metric
 from .probes import Fitted, Probe
 
@@ -144,7 +145,7 @@ class Objective(ABC):
     def test(
         self,
         contenders: Sequence[Contender],
-        shelf: Shelf,
+        shelf: BackboneCache,
         *,
         noise_seed: int,
         batch_size: int,

@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from diffsift.backbones import Activation
-from diffsift.spaces import Candidate, Shelf, sample_map
+from diffsift.backbones import Activation, BackboneCache
+from diffsift.bank.locations import all_locations
+from diffsift.datasets import Sample, image_tensors, prompts_of
+from diffsift.extraction import sample_map
+from diffsift.spaces import Candidate
 
 from ._base import Contender
-from .bank import image_tensors, prompts_of
-from .datasets import Sample
-from .locations import all_locations
 from .probes import Head
 
 _SUMS_PER_PLACE = 4096
@@ -43,7 +43,7 @@ def head_of(contender: Contender) -> Head:
 
 
 def dense_outputs(
-    batch: Sequence[Sample], contenders: Sequence[Contender], shelf: Shelf, noise_seed: int
+    batch: Sequence[Sample], contenders: Sequence[Contender], shelf: BackboneCache, noise_seed: int
 ) -> dict[str, list[Float[Tensor, "outputs height width"]]]:
     """Outputs at every label pixel.
 
@@ -92,7 +92,7 @@ def needed_by(contenders: Sequence[Contender]) -> set[Candidate]:
 
 
 def captured(
-    batch: Sequence[Sample], needed: Collection[Candidate], shelf: Shelf, noise_seed: int
+    batch: Sequence[Sample], needed: Collection[Candidate], shelf: BackboneCache, noise_seed: int
 ) -> Iterator[tuple[Candidate, Float[Tensor, "batch channels rows columns"]]]:
     """The feature maps of every needed candidate, once, on the CPU."""
     for backbone, activations in shelf.each({candidate.backbone for candidate in needed}):

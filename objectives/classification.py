@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from diffsift.spaces import Shelf, pool, sample_map
+from diffsift.backbones import BackboneCache
+from diffsift.bank import BankSpecification, BankView, DevelopmentSet
+from diffsift.bank.development import development_set, pooling_side
+from diffsift.bank.locations import grid_points
+from diffsift.datasets import Dataset, DataSpecification, Sample, check_splits, open_dataset, searched_on
+from diffsift.extraction import pool, sample_map
 
 from ._base import SHOWN, Answers, Array, Contender, Objective, Protocol, TestResult, data_digest
 from ._dense import batches, captured, head_of, needed_by
-from ._opening import check_splits, open_dataset, searched_on
-from .bank import BankView
-from .datasets import Dataset, Sample
-from .development import DevelopmentSet, development_set, pooling_side
-from .locations import grid_points
 from .metrics import Accuracy, BalancedAccuracy, confusion
 from .probes import ClassReadout, Probe, fast_probe
-from .specification import BankSpecification, ClassificationSpecification, DataSpecification, ProbeSpecification
+from .specification import ClassificationSpecification, ProbeSpecification
 
 
 class ClassificationObjective(Objective):
@@ -61,7 +61,7 @@ class ClassificationObjective(Objective):
         return fast_probe(bank, self._probe, ClassReadout(self.metric))
 
     def test(
-        self, contenders: Sequence[Contender], shelf: Shelf, *, noise_seed: int, batch_size: int, progress: bool
+        self, contenders: Sequence[Contender], shelf: BackboneCache, *, noise_seed: int, batch_size: int, progress: bool
     ) -> TestResult:
         grid = torch.from_numpy(grid_points(pooling_side(self._bank)))
         counts: dict[str, list[Array]] = {contender.name: [] for contender in contenders}

@@ -10,19 +10,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from diffsift.backbones import BackboneCache
+from diffsift.bank import BankSpecification, BankView, DevelopmentSet
+from diffsift.bank.development import development_set, keypoints_of
+from diffsift.bank.locations import grid_points
+from diffsift.datasets import Dataset, DataSpecification, Sample, check_splits, open_dataset
 from diffsift.errors import DataError, SpecificationError
-from diffsift.spaces import Shelf, block_scale, sample_map
+from diffsift.extraction import block_scale, sample_map
 
 from ._base import SHOWN, Array, Contender, Objective, Protocol, TestResult, data_digest
 from ._dense import captured, needed_by
-from ._opening import check_splits, open_dataset
-from .bank import BankView
-from .datasets import Dataset, Sample
-from .development import DevelopmentSet, development_set, keypoints_of
-from .locations import grid_points
 from .metrics import RatioMetric, by_pair, correct_keypoints
 from .probes import MatchingProbe, nearest_places, pck_metric
-from .specification import BankSpecification, CorrespondenceSpecification, DataSpecification, ProbeSpecification
+from .specification import CorrespondenceSpecification, ProbeSpecification
 
 
 class CorrespondenceObjective(Objective):
@@ -85,7 +85,7 @@ class CorrespondenceObjective(Objective):
         return MatchingProbe(bank, self._task)
 
     def test(
-        self, contenders: Sequence[Contender], shelf: Shelf, *, noise_seed: int, batch_size: int, progress: bool
+        self, contenders: Sequence[Contender], shelf: BackboneCache, *, noise_seed: int, batch_size: int, progress: bool
     ) -> TestResult:
         samples, pairs = self._dataset.split("test"), self._dataset.pairs("test")
         places = grid_points(self._task.resolution)
@@ -147,7 +147,7 @@ def _matched(
     places: Array,
     pairs: Sequence[tuple[int, int]],
     contenders: Sequence[Contender],
-    shelf: Shelf,
+    shelf: BackboneCache,
     noise_seed: int,
 ) -> dict[str, list[Array]]:
     """Per contender and pair, the predicted place (x, y) of every keypoint of the source; of hidden ones too."""

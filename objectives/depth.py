@@ -6,18 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diffsift.spaces import Shelf
+from diffsift.backbones import BackboneCache
+from diffsift.bank import BankSpecification, BankView, DevelopmentSet
+from diffsift.bank.development import development_set
+from diffsift.bank.locations import all_locations
+from diffsift.datasets import Dataset, DataSpecification, Sample, check_splits, open_dataset, searched_on
 
 from ._base import SHOWN, Answers, Array, Contender, Objective, Protocol, TestResult, data_digest
 from ._dense import batches, dense_outputs
-from ._opening import check_splits, open_dataset, searched_on
-from .bank import BankView
-from .datasets import Dataset, Sample
-from .development import DevelopmentSet, development_set
-from .locations import all_locations
 from .metrics import DEPTH_MEASURES, RatioMetric, depth_measures, per_image
 from .probes import DepthReadout, Probe, fast_probe
-from .specification import BankSpecification, DataSpecification, DepthSpecification, ProbeSpecification
+from .specification import DepthSpecification, ProbeSpecification
 
 
 class DepthObjective(Objective):
@@ -64,7 +63,7 @@ class DepthObjective(Objective):
         return fast_probe(bank, self._probe, self._readout)
 
     def test(
-        self, contenders: Sequence[Contender], shelf: Shelf, *, noise_seed: int, batch_size: int, progress: bool
+        self, contenders: Sequence[Contender], shelf: BackboneCache, *, noise_seed: int, batch_size: int, progress: bool
     ) -> TestResult:
         plain: dict[str, list[dict[str, float]]] = {contender.name: [] for contender in contenders}
         aligned: dict[str, list[dict[str, float]]] = {contender.name: [] for contender in contenders}

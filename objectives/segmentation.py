@@ -6,18 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diffsift.spaces import Shelf
+from diffsift.backbones import BackboneCache
+from diffsift.bank import BankSpecification, BankView, DevelopmentSet
+from diffsift.bank.development import development_set
+from diffsift.bank.locations import all_locations
+from diffsift.datasets import Dataset, DataSpecification, Sample, check_splits, open_dataset, searched_on
 
 from ._base import SHOWN, Answers, Array, Contender, Objective, Protocol, TestResult, data_digest
 from ._dense import batches, dense_outputs
-from ._opening import check_splits, open_dataset, searched_on
-from .bank import BankView
-from .datasets import Dataset, Sample
-from .development import DevelopmentSet, development_set
-from .locations import all_locations
 from .metrics import MeanIou, confusion, per_class_iou, pixel_accuracy
 from .probes import Probe, fast_probe
-from .specification import BankSpecification, DataSpecification, ProbeSpecification, TaskSpecification
+from .specification import ProbeSpecification, TaskSpecification
 
 
 class SegmentationObjective(Objective):
@@ -62,7 +61,7 @@ class SegmentationObjective(Objective):
         return fast_probe(bank, self._probe)
 
     def test(
-        self, contenders: Sequence[Contender], shelf: Shelf, *, noise_seed: int, batch_size: int, progress: bool
+        self, contenders: Sequence[Contender], shelf: BackboneCache, *, noise_seed: int, batch_size: int, progress: bool
     ) -> TestResult:
         counts: dict[str, list[Array]] = {contender.name: [] for contender in contenders}
         predictions: dict[str, list[Array]] = {contender.name: [] for contender in contenders}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 
-from .datasets.specification import LayoutSpecification
 from .registry import known_tasks
 
 
@@ -15,62 +13,17 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DigitScenesSpecification(_Part):
-    """The built-in data: digit scenes, generated from a seed."""
-
-    kind: Literal["digit-scenes"] = "digit-scenes"
-    train: int = Field(300, ge=1, description="training scenes")
-    validation: int = Field(300, ge=0, description="validation scenes; 0: cross-validate over training scenes")
-    test: int = Field(400, ge=1, description="test scenes, sealed until the search has ended")
-    seed: int = Field(0, ge=0, description="seed of the scenes")
-    detail: int = Field(3, ge=2, le=32, description="background colours per edge; 32 is the hard variant")
-
-
-class FolderSpecification(_Part):
-    """A folder of images and a folder of label PNGs with the same stems."""
-
-    kind: Literal["folder"]
-    images: Path = Field(description="folder of images")
-    labels: Path = Field(description="folder of label PNGs: one class id per pixel")
-    classes: Annotated[int, Field(ge=2, le=255)] | tuple[str, ...] = Field(
-        description="number of classes, or their names in order of id"
-    )
-    ignore: int = Field(255, ge=0, le=65535, description="label value that does not count")
-    group_separator: str | None = Field(
-        None, min_length=1, description="what stands in a stem before its last occurrence is the image's group"
-    )
-    prompts: Path | None = Field(None, description="YAML or JSON file: what the model is told of each image, by stem")
-    split_file: Path | None = Field(None, description="YAML or JSON file: stems by train, validation (optional), test")
-    fractions: tuple[float, float, float] = Field(
-        (0.6, 0.0, 0.4), description="train, validation, test shares where no split file is given"
-    )
-    seed: int = Field(0, ge=0, description="seed of the split by fractions")
-
-    @model_validator(mode="after")
-    def _fractions_sum_to_one(self) -> FolderSpecification:
-        train, validation, test = self.fractions
-        if min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-6 or not train or not test:
-            raise ValueError(
-                "fractions must be train, validation and test shares that sum to 1 with train and test above 0, "
-                f"but got {[train, validation, test]}"
-            )
-        return self
-
-
-DataSpecification = Annotated[
-    DigitScenesSpecification | FolderSpecification | LayoutSpecification, Field(discriminator="kind")
-]
-
-
 class _Task(_Part):
     kind: str
-    folds: int = Field(3, ge=2, le=20, description="folds over images, where the data has no validation split")
+    folds: int = Field(default=3, ge=2, le=20, description="folds over images, where the data has no validation split")
 
 
 class TaskSpecification(_Task):
     """Semantic segmentation: what the features are for where nothing else is said."""
 
-    kind: Literal["segmentation"] = Field("segmentation", description="semantic segmentation, scored by mean IoU")
+    kind: Literal["segmentation"] = Field(
+        default="segmentation", description="semantic segmentation, scored by mean IoU"
+    )
 
 
 class DepthSpecification(_Task):
@@ -78,10 +31,11 @@ class DepthSpecification(_Task):
 
     kind: Literal["depth"]
     score: Literal["rmse", "abs-rel", "delta1", "delta2", "delta3"] = Field(
-        "rmse", description="what is optimised, a mean over images; the others are reported"
+        default="rmse", description="what is optimised, a mean over images; the others are reported"
     )
     alignment: Literal["none", "scale-and-shift"] = Field(
-        "none", description="none: scale-aware; scale-and-shift: predictions are fit to each image's truth first"
+        default="none",
+        description="none: scale-aware; scale-and-shift: predictions are fit to each image's truth first",
     )
 
 
@@ -89,25 +43,29 @@ class ClassificationSpecification(_Task):
     """A class per image, from features pooled over a regular grid: their mean, or of attention maps their spread."""
 
     kind: Literal["classification"]
-    score: Literal["accuracy", "balanced-accuracy"] = Field("accuracy", description="what is optimised")
+    score: Literal["accuracy", "balanced-accuracy"] = Field(default="accuracy", description="what is optimised")
 
 
 class CorrespondenceSpecification(_Part):
     """Keypoints found again in another image, zero-shot, by the nearest neighbour in cosine similarity."""
 
     kind: Literal["correspondence"]
-    resolution: int = Field(16, ge=2, le=128, description="target locations per edge of the image")
-    threshold: float = Field(0.1, gt=0, le=1, description="of the PCK that is optimised")
-    thresholds: tuple[float, ...] = Field((0.05, 0.1, 0.15), min_length=1, description="reported too")
-    normalise: Literal["image", "box"] = Field("image", description="what a threshold is a share of: its longer edge")
-    average: Literal["point", "image"] = Field("point", description="over all keypoints, or over pairs of images")
+    resolution: int = Field(default=16, ge=2, le=128, description="target locations per edge of the image")
+    threshold: float = Field(default=0.1, gt=0, le=1, description="of the PCK that is optimised")
+    thresholds: tuple[float, ...] = Field(default=(0.05, 0.1, 0.15), min_length=1, description="reported too")
+    normalise: Literal["image", "box"] = Field(
+        default="image", description="what a threshold is a share of: its longer edge"
+    )
+    average: Literal["point", "image"] = Field(
+        default="point", description="over all keypoints, or over pairs of images"
+    )
 
 
 class OtherTaskSpecification(_Task):
     """A task registered by the user; see `register_objective`."""
 
     kind: str
-    options: dict[str, Any] = Field({}, description="for the objective; it says what it understands")
+    options: dict[str, Any] = Field(default={}, description="for the objective; it says what it understands")
 
     @field_validator("kind")
     @classmethod
@@ -149,39 +107,24 @@ AnyTaskSpecification = Annotated[
 ]
 
 
-class BankSpecification(_Part):
-    """How features are sampled and compressed on disk."""
-
-    pixels_per_image: int = Field(64, ge=1, le=100_000, description="sampled locations per image")
-    balance: float = Field(
-        0.5, ge=0.0, le=1.0, description="share of locations drawn class by class; the rest uniformly over pixels"
-    )
-    max_channels: int = Field(256, ge=1, description="activations with more channels are projected to this many")
-    fit_images: int = Field(64, ge=1, description="training images that statistics and projections are fit on")
-    seed: int = Field(0, ge=0, description="seed of locations and of the images statistics are fit on")
-    budget_gb: float | None = Field(
-        None, gt=0, description="most gigabytes that the entries of a study may take; `null`: what the disk holds"
-    )
-
-
 class ProbeSpecification(_Part):
     """The head that scores a selection."""
 
     kind: Literal["ridge", "knn"] = Field(
-        "ridge",
+        default="ridge",
         description="`ridge`: closed-form ridge regression, on one-hot classes or values; `knn`: nearest neighbours",
     )
     regularisation: float | Literal["auto"] = Field(
-        1e-4,
+        default=1e-4,
         description="ridge penalty, relative to blocks of unit trace; `auto`: of 1e-6 to 1e-1 the one with the least "
         "error within the images that are fit on",
     )
     balance: float = Field(
-        1.0, ge=0.0, le=1.0, description="0: locations weigh as all pixels would; 1: as they were sampled"
+        default=1.0, ge=0.0, le=1.0, description="0: locations weigh as all pixels would; 1: as they were sampled"
     )
-    neighbours: int = Field(10, ge=1, description="of `knn`: nearest exemplars whose answers are averaged")
+    neighbours: int = Field(default=10, ge=1, description="of `knn`: nearest exemplars whose answers are averaged")
     exemplars: int = Field(
-        2048, ge=1, le=100_000, description="of `knn`: locations, at most, that neighbours are looked for among"
+        default=2048, ge=1, le=100_000, description="of `knn`: locations, at most, that neighbours are looked for among"
     )
 
     @field_validator("regularisation", mode="before")

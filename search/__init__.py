@@ -1,21 +1,5 @@
-"""How the choosing goes: search space, samplers, study, final confirmation."""
+"""How the choosing goes: search space, samplers, elimination, study loop, workers, reranking."""
 
-from .confirmation import Row, confirm
-from .front import front_costs, pareto_front
-from .samplers import ENCODINGS, SiftSampler
-from .space import SearchSpace
-from .specification import StudySpecification
-from .study import SearchStudy, open_storage
+import lazy_loader
 
-__all__ = [
-    "ENCODINGS",
-    "Row",
-    "SearchSpace",
-    "SearchStudy",
-    "SiftSampler",
-    "StudySpecification",
-    "confirm",
-    "front_costs",
-    "open_storage",
-    "pareto_front",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

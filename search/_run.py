@@ -12,10 +12,10 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial
 
 from diffsift.spaces import Selection
-from diffsift.tracking import Evaluation, TrialRecord
-from diffsift.tracking.claims import Answer, Claim, Claims
+from diffsift.tracking import Claim, Claims, Evaluation, TrialRecord
+from diffsift.tracking.claims import Answer
 
-from ._mirror import Mirror
+from ._local_study import Mirror
 from .samplers import SiftSampler, make_sampler
 
 if TYPE_CHECKING:

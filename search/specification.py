@@ -40,33 +40,34 @@ class StudySpecification(BaseModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="letters, digits, dot, dash, underscore"
     )
     storage: str | None = Field(
-        None, description="SQLAlchemy URL of the study database; default: SQLite in the workspace"
+        default=None, description="SQLAlchemy URL of the study database; default: SQLite in the workspace"
     )
-    trials: int = Field(300, ge=1, le=1_000_000, description="distinct selections to evaluate")
-    timeout: float | None = Field(None, gt=0, description="seconds after which no new trial starts")
-    workers: int = Field(1, ge=1, le=1024, description="processes that evaluate selections, on this machine")
-    seed: int = Field(0, ge=0, lt=2**31, description="seed of the search")
+    trials: int = Field(default=300, ge=1, le=1_000_000, description="distinct selections to evaluate")
+    timeout: float | None = Field(default=None, gt=0, description="seconds after which no new trial starts")
+    workers: int = Field(default=1, ge=1, le=1024, description="processes that evaluate selections, on this machine")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="seed of the search")
     sampler: Literal["sift", "tpe", "nsga2", "cmaes", "random"] = Field(
-        "sift", description="sift: ours; tpe, nsga2, cmaes, random: Optuna's own"
+        default="sift", description="sift: ours; tpe, nsga2, cmaes, random: Optuna's own"
     )
     objectives: Annotated[tuple[Objective, ...], AfterValidator(_score_first)] = Field(
-        ("score",),
+        default=("score",),
         description="what the search is for: score, which is maximised and decides which selection is the best; then, "
         "minimised, any of channels, passes, operations",
     )
     warm_start: tuple[str, ...] = Field(
-        (), description="studies of the same database whose best selections are tried first; needs the sampler sift"
+        default=(),
+        description="studies of the same database whose best selections are tried first; needs the sampler sift",
     )
-    skip: tuple[Stage, ...] = Field((), description="stages that the sampler sift leaves out")
+    skip: tuple[Stage, ...] = Field(default=(), description="stages that the sampler sift leaves out")
     confirm: int = Field(
-        1,
+        default=1,
         ge=1,
         le=1000,
         description="how many of the best that differ are scored by the slow probe, which then decides; 1: none, the "
         "best by the fast probe is the one found",
     )
     confirm_probe: str = Field(
-        "reference", description="the slow probe: reference (the task's first), mlp, logistic, linear, exact"
+        default="reference", description="the slow probe: reference (the task's first), mlp, logistic, linear, exact"
     )
 
     @model_validator(mode="after")

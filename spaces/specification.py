@@ -15,15 +15,17 @@ class FilterSpecification(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rules: Rules = Field(
-        "auto",
+        default="auto",
         description="structural: the paper's rules generalised; measured: by properties measured without labels; "
         "auto: structural for U-Nets with cross-attention, measured for all else; none: keep everything",
     )
     attention_maps: bool = Field(
-        False, description="try attention maps too; a self-attention map is as wide as its grid"
+        default=False, description="try attention maps too; a self-attention map is as wide as its grid"
     )
-    keep: tuple[str, ...] = Field((), description="keep only names that match one of these patterns (up-*-cross-q)")
-    drop: tuple[str, ...] = Field((), description="drop names that match one of these patterns")
+    keep: tuple[str, ...] = Field(
+        default=(), description="keep only names that match one of these patterns (up-*-cross-q)"
+    )
+    drop: tuple[str, ...] = Field(default=(), description="drop names that match one of these patterns")
 
 
 class LimitsSpecification(BaseModel):
@@ -31,16 +33,18 @@ class LimitsSpecification(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    activations: int = Field(4, ge=1, le=64, description="most candidates in a selection")
-    channels: int | None = Field(None, ge=1, description="most channels of the fused feature; default: no limit")
+    activations: int = Field(default=4, ge=1, le=64, description="most candidates in a selection")
+    channels: int | None = Field(
+        default=None, ge=1, description="most channels of the fused feature; default: no limit"
+    )
     passes: int | None = Field(
-        None,
+        default=None,
         ge=1,
         description="most runs of a model per image, one a noise draw for each distinct pair of model and timestep; "
         "default: no limit",
     )
     operations: float | None = Field(
-        None,
+        default=None,
         gt=0,
         description="most operations per image, as a share of a whole pass's multiply-adds and summed over passes, "
         "each of which ends at its deepest activation; default: no limit",

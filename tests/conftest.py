@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +16,13 @@ os.environ.update(
     MKL_NUM_THREADS="1",
     TOKENIZERS_PARALLELISM="false",
 )
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # modules that several test files share, such as tiny.py
 
 import numpy as np
 import pytest
+from support import ROOT, tiny
 
 if TYPE_CHECKING:
     from diffsift.backbones import PipelineBackbone
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
@@ -45,8 +42,6 @@ def _own_workspace_and_randomness(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture(scope="session")
 def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a tiny Stable Diffusion with random weights. Not to be changed."""
-    import tiny
-
     folder = tmp_path_factory.mktemp("pipeline") / "tiny"
     tiny.pipeline().save_pretrained(folder)
     return folder
@@ -55,8 +50,6 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with twelve images and their labels. Not to be changed."""
-    import tiny
-
     return tiny.write_data(tmp_path_factory.mktemp("data"))
 
 

@@ -12,19 +12,14 @@ import pytest
 import typer
 import yaml
 from pydantic import BaseModel
+from support import ROOT
 
 from diffsift import Specification, load_specification
-from diffsift.cli import app
-from diffsift.objectives.datasets.specification import LayoutSpecification
-from diffsift.objectives.specification import (
-    ClassificationSpecification,
-    CorrespondenceSpecification,
-    DepthSpecification,
-    DigitScenesSpecification,
-    FolderSpecification,
-)
+from diffsift.cli.app import app
+from diffsift.datasets import DigitScenesSpecification, FolderSpecification
+from diffsift.datasets.specification import LayoutSpecification
+from diffsift.objectives import ClassificationSpecification, CorrespondenceSpecification, DepthSpecification
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",

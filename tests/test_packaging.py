@@ -19,10 +19,12 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from support import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-FOLDERS: dict[str, str] = PROJECT["tool"]["setuptools"]["package-dir"]
+PACKAGE = ROOT / "src" / "diffsift"
+LINKED = ("backbones", "bank", "datasets", "evaluation", "extraction", "objectives", "search", "spaces", "tracking")
+"""Root folders that are subpackages."""
 
 
 def run(*command: str | Path, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
@@ -65,8 +67,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    for folder in FOLDERS.values():
-        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("src", "diffsift", *LINKED):
+        if (ROOT / folder).is_symlink() or folder == "src":
+            shutil.copytree(ROOT / folder, source / folder, symlinks=True)
+        else:
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=ignored)
     target = tmp_path_factory.mktemp("wheel")
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", target]
     run(sys.executable, "-m", "pip", "wheel", *options, source, cwd=target, timeout=300)
@@ -90,19 +96,31 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     return installed
 
 
-def test_every_folder_with_code_is_a_listed_package() -> None:
-    found, without_init = set(), set()
-    for package, folder in FOLDERS.items():
-        for file in (ROOT / folder).rglob("*.py"):
-            if not (file.parent / "__init__.py").is_file():
-                without_init.add(str(file.parent.relative_to(ROOT)))
-            found.add(".".join([package, *file.parent.relative_to(ROOT / folder).parts]))
-    assert without_init == set()
-    assert found == set(PROJECT["tool"]["setuptools"]["packages"])
+def modules() -> list[Path]:
+    """Every file of the package, as it is imported: below the links."""
+    files = [file for folder in (PACKAGE, *(PACKAGE / name for name in LINKED)) for file in folder.rglob("*")]
+    return sorted({file for file in files if file.is_file() and "__pycache__" not in file.parts})
 
 
-def test_every_root_folder_with_an_init_is_mapped() -> None:
-    assert {path.parent.name for path in ROOT.glob("[!.]*/__init__.py")} - {"tests"} == set(FOLDERS.values())
+def test_every_folder_with_code_is_a_package_behind_its_link() -> None:
+    assert {path.parent.name for path in ROOT.glob("[!.]*/__init__.py")} - {"tests", "diffsift"} == set(LINKED)
+    for name in LINKED:
+        assert (ROOT / "diffsift" / name).readlink() == Path("..") / name
+    assert PACKAGE.readlink() == Path("..") / "diffsift"
+    assert [file for file in modules() if file.suffix == ".py" and not (file.parent / "__init__.py").is_file()] == []
+
+
+def test_nothing_but_diffsift_is_importable(tmp_path: Path) -> None:
+    """The root's folders have common names: an editable install must not put them on the import path."""
+    found = f"[name for name in {LINKED} if importlib.util.find_spec(name)]"
+    assert run(sys.executable, "-c", f"import importlib.util; print({found})", cwd=tmp_path).stdout.strip() == "[]"
+
+
+def test_a_clone_that_was_never_installed_answers(tmp_path: Path) -> None:
+    (tmp_path / "clone").mkdir()
+    for name in ("diffsift", *LINKED):
+        (tmp_path / "clone" / name).symlink_to(ROOT / name)
+    assert "demo" in run(sys.executable, "-m", "diffsift", "--help", cwd=tmp_path / "clone").stdout
 
 
 def test_every_requirement_is_pinned() -> None:
@@ -120,13 +138,12 @@ def test_every_requirement_is_pinned() -> None:
 def test_every_import_is_a_declared_requirement() -> None:
     """What is only there because another requirement pulls it in may be gone with that one's next release."""
     imported = set()
-    for folder in FOLDERS.values():
-        for file in (ROOT / folder).rglob("*.py"):
-            for node in ast.walk(ast.parse(file.read_text())):
-                if isinstance(node, ast.Import):
-                    imported |= {alias.name.split(".")[0] for alias in node.names}
-                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                    imported.add(node.module.split(".")[0])
+    for file in modules():
+        for node in ast.walk(ast.parse(file.read_text())) if file.suffix == ".py" else ():
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.split(".")[0])
     providers = packages_distributions()
     declared = {canonicalize_name(Requirement(text).name) for text in PROJECT["project"]["dependencies"]}
     foreign = imported - sys.stdlib_module_names - {"diffsift"}
@@ -136,11 +153,7 @@ def test_every_import_is_a_declared_requirement() -> None:
 
 def test_wheel_holds_all_modules_and_data(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    expected = set()
-    for package, folder in FOLDERS.items():
-        for file in (ROOT / folder).rglob("*"):
-            if file.is_file() and "__pycache__" not in file.parts:
-                expected.add(f"{package.replace('.', '/')}/{file.relative_to(ROOT / folder).as_posix()}")
+    expected = {f"diffsift/{file.relative_to(PACKAGE).as_posix()}" for file in modules()}
     assert {name for name in names if ".dist-info/" not in name} == expected
     assert "diffsift/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
@@ -167,7 +180,7 @@ def test_installed_demo_runs_outside_the_repository(installed: Installed, tmp_pa
     assert json.loads(written[0].read_text())
 
 
-@pytest.mark.parametrize("module", ["diffsift", "diffsift.cli"])
+@pytest.mark.parametrize("module", ["diffsift", "diffsift.cli.app"])
 def test_import_is_lazy(module: str, tmp_path: Path) -> None:
     heavy = ["torch", "diffusers", "transformers", "mlflow", "optuna", "matplotlib", "sklearn", "scipy", "sqlalchemy"]
     source = f"import sys, {module}; print(*(name for name in {heavy} if name in sys.modules))"

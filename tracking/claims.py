@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from diffsift.errors import StudyError
-from diffsift.spaces.selection import Selection
+from diffsift.spaces import Selection
 
 from ._database import transaction
 from ._process import Process

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from diffsift.errors import StudyError, did_you_mean
-from diffsift.spaces.selection import Candidate, Selection
+from diffsift.spaces import Candidate, Selection
 
 from ._database import open_database, transaction
 from ._lock import exclusive

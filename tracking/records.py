@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from diffsift.errors import StudyError
-from diffsift.spaces.selection import Selection, passes_per_image
+from diffsift.spaces import Selection, passes_per_image
 
 Cost = Literal["channels", "passes", "operations"]
 """What a selection costs besides its score: channels of the fused feature; per image, passes and operations."""

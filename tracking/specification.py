@@ -10,6 +10,8 @@ class TrackingSpecification(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    mlflow: bool = Field(True, description="write trials to MLflow")
-    uri: str | None = Field(None, description="MLflow store URI; default: SQLite in the workspace")
-    child_runs: int = Field(100, ge=0, description="trials with a run of their own; beyond, only those that improve")
+    mlflow: bool = Field(default=True, description="write trials to MLflow")
+    uri: str | None = Field(default=None, description="MLflow store URI; default: SQLite in the workspace")
+    child_runs: int = Field(
+        default=100, ge=0, description="trials with a run of their own; beyond, only those that improve"
+    )

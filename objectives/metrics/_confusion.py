@@ -17,7 +17,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float64, Integer
 
-from ..datasets import IGNORE
+from diffsift.datasets import IGNORE
+
 from ._base import Array, Metric
 
 

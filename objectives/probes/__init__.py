@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from ..bank import BankView
+from diffsift.bank import BankView
+
 from ..specification import ProbeSpecification
 from ._base import Fitted, FoldedProbe, Head, HeadPerDataSet, Probe, RidgeHead, Score
 from ._elimination import Elimination
 from ._folds import FoldProbe
 from ._matching import MatchingProbe, nearest_places, pck_metric
+from ._multi_dataset import SeveralProbe
 from ._readout import ClassReadout, DepthReadout, Readout
-from ._several import SeveralProbe
 from .knn import NeighbourHead, NeighbourProbe
 from .ridge import PENALTIES, RidgeProbe
 

@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float32, Int
 from threadpoolctl import ThreadpoolController
 
+from diffsift.bank import BankView, DevelopmentSet, Entry
+from diffsift.bank.development import ALWAYS_FIT, folds_by_group
 from diffsift.spaces import Selection
 
-from ..bank import BankView, Entry
-from ..development import ALWAYS_FIT, DevelopmentSet, folds_by_group
 from ..specification import ProbeSpecification
 from ._base import FoldedProbe
 from ._kept import Kept

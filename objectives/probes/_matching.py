@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from diffsift.bank import BankView
 from diffsift.errors import DataError
-from diffsift.spaces import Candidate, Selection, block_scale
+from diffsift.extraction import block_scale
+from diffsift.spaces import Candidate, Selection
 
-from ..bank import BankView
 from ..metrics import Metric, RatioMetric, by_pair, correct_keypoints
 from ..specification import CorrespondenceSpecification
 from ._base import Head, Probe, Score

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..development import DevelopmentSet
+from diffsift.bank import DevelopmentSet
+
 from ..metrics import MeanIou, Metric, RatioMetric, confusion_per_image, depth_measures, per_image
 
 Array = np.ndarray[Any, Any]

@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int
 
-from diffsift.spaces import Candidate, Selection, block_scale
+from diffsift.bank import Entry
+from diffsift.extraction import block_scale
+from diffsift.spaces import Candidate, Selection
 
-from ..bank import Entry
 from ._base import Head
 from ._folds import Array, FoldProbe
 

@@ -26,10 +26,11 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float32, Float64
 
+from diffsift.bank import Entry
 from diffsift.errors import DataError
-from diffsift.spaces import Candidate, Selection, block_scale
+from diffsift.extraction import block_scale
+from diffsift.spaces import Candidate, Selection
 
-from ..bank import Entry
 from ._base import RidgeHead
 from ._elimination import Elimination, eliminate
 from ._folds import SMALL, Array, FoldProbe, dealt

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from diffsift.backbones import BackboneCache
+from diffsift.bank import DevelopmentSet
+from diffsift.bank.development import JoinedSamples, LazySamples
 from diffsift.errors import SpecificationError
-from diffsift.spaces import Candidate, Shelf, Standardiser
+from diffsift.extraction import Standardiser
+from diffsift.spaces import Candidate
 
 from .._base import Objective
-from ..development import DevelopmentSet, JoinedSamples, LazySamples
+from ..multi_dataset import SeveralObjective
 from ..probes import Probe, SeveralProbe
-from ..several import SeveralObjective
 from ..specification import AnyTaskSpecification, CorrespondenceSpecification
 from ._conv import ConvolutionalProbe
 from ._heads import LinearHead, LogisticHead, MlpEnsembleHead, ReferenceHead
@@ -50,7 +53,7 @@ def reference_probe(
     task: AnyTaskSpecification,
     objective: Objective,
     development: DevelopmentSet,
-    shelf: Shelf,
+    shelf: BackboneCache,
     statistics: Mapping[Candidate, Standardiser],
     *,
     on_test: bool = False,

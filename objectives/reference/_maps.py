@@ -10,11 +10,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from diffsift.spaces import Candidate, Selection, Shelf, Standardiser, block_scale, pool, sample_map
+from diffsift.backbones import BackboneCache
+from diffsift.bank.development import LazySamples
+from diffsift.datasets import Sample
+from diffsift.extraction import Standardiser, block_scale, pool, sample_map
+from diffsift.spaces import Candidate, Selection
 
 from .._dense import captured
-from ..datasets import Sample
-from ..development import LazySamples
 
 MapsOf = dict[Candidate, Float[Tensor, "images rows columns channels"]]
 
@@ -38,7 +40,7 @@ class FeatureMaps:
     def __init__(
         self,
         samples: LazySamples,
-        shelf: Shelf,
+        shelf: BackboneCache,
         statistics: Mapping[Candidate, Standardiser],
         *,
         noise_seed: int,

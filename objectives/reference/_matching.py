@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from diffsift.bank.development import LazySamples, keypoints_of
+from diffsift.bank.locations import grid_points
 from diffsift.spaces import Selection
 
-from ..development import LazySamples, keypoints_of
-from ..locations import grid_points
 from ..metrics import by_pair, correct_keypoints
 from ..probes import Head, Probe, Score, nearest_places, pck_metric
 from ..specification import CorrespondenceSpecification

@@ -11,7 +11,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSamp
 from diffsift.spaces import Selection
 
 from ..space import Encoding, SearchSpace
-from ._sift import SiftSampler
+from ._subset_gp import SiftSampler
 
 __all__ = ["ENCODINGS", "SiftSampler", "make_sampler"]
 

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diffsift.backbones import Capture, PipelineBackbone, as_map
+from diffsift.backbones import Capture, PipelineBackbone, activation_named, as_map, catalogue
 from diffsift.backbones.attention import AttentionCalls, attention_map
-from diffsift.spaces import activation_named, catalogue
 
 
 def test_a_map_times_the_values_is_what_attention_returns() -> None:

@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffsift.backbones import Activation, Capture, PipelineBackbone, as_map
+from diffsift.backbones import Activation, Capture, PipelineBackbone, as_map, catalogue
 from diffsift.errors import CaptureError
-from diffsift.spaces import catalogue
 
 
 def tap(module: str, name: str = "") -> Activation:

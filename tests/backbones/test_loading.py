@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import tiny
+from support import tiny
 
 from diffsift.backbones import ModelSpecification, load, load_structure
 from diffsift.errors import DiffsiftError, ModelError

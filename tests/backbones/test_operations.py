@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 import torch
+from support import tiny
 from torch import nn
 
-from diffsift.backbones import Capture, PipelineBackbone, load_structure, operation_shares, unet_pass
+from diffsift.backbones import (
+    Capture,
+    PipelineBackbone,
+    catalogue,
+    is_unet,
+    load_structure,
+    operation_shares,
+    read_activations,
+    unet_pass,
+    with_operations,
+)
 from diffsift.backbones.operations import operation_counter
-from diffsift.spaces import catalogue, is_unet, read_activations, with_operations
 
 
 def counted(backbone: PipelineBackbone, *names: str) -> int:

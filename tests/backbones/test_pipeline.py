@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
+from support import tiny
 from torch import Tensor
 
 from diffsift.backbones import (
@@ -15,12 +15,13 @@ from diffsift.backbones import (
     ModelSpecification,
     PipelineBackbone,
     PixelControl,
+    activation_named,
+    catalogue,
     load,
     with_random_weights,
 )
 from diffsift.backbones._base import noise_of
 from diffsift.errors import ModelError
-from diffsift.spaces import activation_named, catalogue
 
 NAMES = ("up-level0-repeat0-vit-block0-cross-q", "up-level1-repeat1-res-out")
 

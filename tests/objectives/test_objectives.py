@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from banks import development_of
 from sklearn.linear_model import Ridge
+from support.banks import development_of
 
-from diffsift.backbones import PipelineBackbone
+from diffsift.backbones import PipelineBackbone, activation_named, catalogue
+from diffsift.bank import Bank, BankSpecification
+from diffsift.datasets import DigitScenes, DigitScenesSpecification, FolderSpecification, Split
 from diffsift.errors import DataError, SpecificationError
+from diffsift.extraction import block_scale
 from diffsift.objectives import (
-    Bank,
-    BankSpecification,
     ClassificationSpecification,
     CorrespondenceSpecification,
     DepthSpecification,
@@ -28,10 +29,8 @@ from diffsift.objectives import (
     register_objective,
     registry,
 )
-from diffsift.objectives.datasets import DigitScenes, Split
 from diffsift.objectives.metrics import correct_keypoints, depth_measures
-from diffsift.objectives.specification import DigitScenesSpecification, FolderSpecification
-from diffsift.spaces import Candidate, Selection, activation_named, block_scale, catalogue
+from diffsift.spaces import Candidate, Selection
 from diffsift.specification import Specification
 
 A, B = (Candidate("main", name, 50) for name in ("up-level1-repeat1-res-out", "up-level1-repeat1-vit-out"))

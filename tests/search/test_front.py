@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import optuna
-import planted
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.study import StudyDirection
-from planted import SyntheticProbe
+from support import planted
+from support.planted import SyntheticProbe
 
 from diffsift.errors import SpecificationError, StudyError
 from diffsift.search import StudySpecification, front_costs, pareto_front

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import optuna
-import planted
 import pytest
 from optuna.trial import TrialState
-from planted import SyntheticProbe
+from support import ROOT, planted
+from support.planted import SyntheticProbe
 
 from diffsift.errors import StudyError
 from diffsift.search import SearchStudy
@@ -129,7 +129,7 @@ def test_ctrl_c_within_a_trial_loses_no_more_than_it(url: str, step: str, finish
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-import planted
+from support import planted
 
 def search_until(step, count):
     passed = []
@@ -151,7 +151,7 @@ for step, count in (("scored", 6), ("told", 5), ("logged", 4)):
 
 def test_a_killed_search_resumes_whole(tmp_path: Path) -> None:
     """Killed in turn between score and commit, between commit and MLflow, and after MLflow; then resumed."""
-    arguments = [str(Path(planted.__file__).parent), str(tmp_path)]
+    arguments = [str(ROOT / "tests"), str(tmp_path)]
     killer = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, check=False)
     assert killer.stdout.split() == [str(int(signal.SIGKILL))] * 3, killer.stderr
     study, log = planted.logged_study(tmp_path)

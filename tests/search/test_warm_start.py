@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import planted
 import pytest
+from support import planted
 
 from diffsift.errors import SpecificationError, StudyError
 from diffsift.search import SearchSpace

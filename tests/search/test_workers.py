@@ -8,11 +8,11 @@ from collections import Counter
 from pathlib import Path
 
 import optuna
-import planted
 import pytest
 from optuna.trial import TrialState
-from planted import SyntheticProbe
 from sqlalchemy import text
+from support import ROOT, planted
+from support.planted import SyntheticProbe
 
 from diffsift.search import SearchStudy
 from diffsift.spaces import Selection
@@ -23,7 +23,7 @@ from diffsift.tracking.claims import Answer
 SERVER = """
 import os, random, signal, sys, time
 sys.path.insert(0, sys.argv[1])
-import planted
+from support import planted
 from diffsift.tracking import Ledger, open_database
 
 folder, mode, sampler = sys.argv[2], sys.argv[3], sys.argv[4]
@@ -87,7 +87,7 @@ else:
 
 
 def serve(folder: Path, mode: str, sampler: str) -> list[str]:
-    arguments = [str(Path(planted.__file__).parent), str(folder), mode, sampler]
+    arguments = [str(ROOT / "tests"), str(folder), mode, sampler]
     served = subprocess.run(
         [sys.executable, "-c", SERVER, *arguments], capture_output=True, text=True, check=False, timeout=300
     )

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-from published import SD15, SDXL, activations_of
+from support import ASSETS
+from support.published import SD15, SDXL, activations_of
 
-from diffsift.backbones import PipelineBackbone
+from diffsift.backbones import PipelineBackbone, catalogue, in_scope
 from diffsift.errors import SpecificationError
-from diffsift.spaces import Decision, FilterSpecification, apply_filters, catalogue, in_scope, paper_choice
+from diffsift.spaces import Decision, FilterSpecification, apply_filters, paper_choice
 
-PUBLISHED = Path(__file__).parent.parent / "assets" / "published_pools.csv"
+PUBLISHED = ASSETS / "published_pools.csv"
 
 
 def published(backbone: str) -> set[str]:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from diffsift.backbones import PipelineBackbone
+from diffsift.backbones import PipelineBackbone, catalogue
 from diffsift.errors import SpecificationError
-from diffsift.spaces import Candidate, Properties, catalogue, measure_properties
+from diffsift.spaces import Candidate, Properties, measure_properties
 from diffsift.spaces.properties import Statistics
 
 SEEDS, IMAGES = 4, 40

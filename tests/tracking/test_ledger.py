@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, event, text
 
 from diffsift.errors import StudyError
-from diffsift.spaces.selection import Candidate, Selection
+from diffsift.spaces import Candidate, Selection
 from diffsift.tracking import ActivationDecision, Ledger, open_database
 from diffsift.tracking.claims import Answer
 

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from diffsift.errors import StudyError
-from diffsift.spaces.selection import Candidate, Selection
+from diffsift.spaces import Candidate, Selection
 from diffsift.tracking import FinalRow, MlflowLog, Outcome, TrialRecord, serve
 
 PARAMETERS = {"model": {"id": "demo"}, "timesteps": [50, 100]}

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from diffsift.errors import StudyError
-from diffsift.spaces.selection import Candidate, Selection
+from diffsift.spaces import Candidate, Selection
 from diffsift.tracking import (
     ActivationDecision,
     ActivationPicture,

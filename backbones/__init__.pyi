@@ -1,0 +1,46 @@
+from ._base import Backbone
+from ._catalogue import Scope, activation_named, catalogue, in_passes_of, in_scope, read_activations, with_operations
+from ._controls import LatentControl, PixelControl, with_random_weights
+from ._image_tokens import locate_image_tokens
+from ._loading import load, load_structure, resolve_device, resolve_dtype
+from ._pipeline import PipelineBackbone
+from ._structure import unet_pass
+from ._unet_catalogue import is_unet
+from .activation import Activation
+from .cache import BackboneCache
+from .capture import Capture, as_map, grid_size
+from .operations import operation_shares, operations_of
+from .specification import JointSpecification, ModelSpecification, differences, owner_of
+
+__all__ = [
+    "Activation",
+    "Backbone",
+    "BackboneCache",
+    "Capture",
+    "JointSpecification",
+    "LatentControl",
+    "ModelSpecification",
+    "PipelineBackbone",
+    "PixelControl",
+    "Scope",
+    "activation_named",
+    "as_map",
+    "catalogue",
+    "differences",
+    "grid_size",
+    "in_passes_of",
+    "in_scope",
+    "is_unet",
+    "load",
+    "load_structure",
+    "locate_image_tokens",
+    "operation_shares",
+    "operations_of",
+    "owner_of",
+    "read_activations",
+    "resolve_device",
+    "resolve_dtype",
+    "unet_pass",
+    "with_operations",
+    "with_random_weights",
+]

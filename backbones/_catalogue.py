@@ -1,0 +1,186 @@
+"""The catalogue: every activation of a denoiser, read off its module tree by role.
+
+There is no list of model names: a network with residual levels is walked as a U-Net (`_unet`), any other as lists of
+blocks that hold attention (`_transformer`). Nothing here needs weights: a module tree on the meta device is enough.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import nn
+
+from diffsift.errors import ModelError, SpecificationError, did_you_mean
+
+from ._base import Backbone
+from ._image_tokens import locate_image_tokens
+from ._transformer_catalogue import read_transformer
+from ._unet_catalogue import is_unet, read_unet
+from .activation import Activation
+from .operations import operation_shares, operations_of
+
+Scope = Literal["all", "paper"]
+
+
+def catalogue(backbone: Backbone) -> tuple[Activation, ...]:
+    """All activations of a backbone in execution order; those that cannot be captured say why in `unreadable`.
+
+    The first time the denoiser is run three times, to find out where the image's tokens lie, how large attention maps
+    are, and what share of a pass each activation takes.
+    """
+    if not backbone.declared:
+        activations = read_activations(backbone.denoiser)
+        activations = _completed(backbone, activations)
+        if all(entry.unreadable for entry in activations):
+            reasons = "; ".join(sorted({entry.unreadable for entry in activations}))
+            raise ModelError(
+                f"the denoiser must have activations on a grid over the image, but {type(backbone.denoiser).__name__} "
+                f"has none: {reasons}."
+            )
+        backbone.declared = activations
+    return backbone.declared
+
+
+def read_activations(denoiser: nn.Module) -> tuple[Activation, ...]:
+    """All activations of a denoiser in execution order, as its module tree declares them.
+
+    Args:
+        denoiser: a U-Net or transformer of diffusers, on any device, the meta device included. Where a transformer's
+            image tokens lie among text is known only once it ran (`catalogue`).
+
+    Raises:
+        ModelError: there are neither residual levels nor blocks with attention.
+    """
+    activations = with_stage_means(read_unet(denoiser)) if is_unet(denoiser) else read_transformer(denoiser)
+    if not activations:
+        raise ModelError(
+            f"the denoiser must have residual levels or blocks with attention, but {type(denoiser).__name__} has "
+            "neither: diffsift finds no activations in it."
+        )
+    return activations
+
+
+def in_scope(activations: tuple[Activation, ...], scope: Scope) -> tuple[Activation, ...]:
+    """The activations of a scope: ``all``, or those that Meng et al. tried (``paper``).
+
+    They left out the network's input, values, attention outputs and attention maps, and of a deep ViT (more than two
+    blocks) all blocks but 0 and those with odd numbers: of ten blocks 0, 1, 3, 5, 7 and 9.
+    """
+    if scope == "all":
+        return activations
+    depth = _vit_depths(activations)
+    return tuple(entry for entry in activations if _in_paper(entry, depth))
+
+
+def _vit_depths(activations: tuple[Activation, ...]) -> dict[str, int]:
+    depths: dict[str, int] = {}
+    for entry in activations:
+        if match := _VIT_BLOCK.match(entry.name):
+            depths[match[1]] = max(depths.get(match[1], 0), int(match[2]) + 1)
+    return depths
+
+
+_VIT_BLOCK = re.compile(r"(.*?)block(\d+)-")
+
+
+def _in_paper(entry: Activation, depths: dict[str, int]) -> bool:
+    if entry.kind in ("input", "conv-in", "self-v", "self-out", "cross-out", "self-map", "cross-map"):
+        return False
+    match = _VIT_BLOCK.match(entry.name)
+    if match is None or depths[match[1]] <= 2:
+        return True
+    return int(match[2]) == 0 or int(match[2]) % 2 == 1
+
+
+def _completed(backbone: Backbone, activations: tuple[Activation, ...]) -> tuple[Activation, ...]:
+    """Declarations with what only passes tell: costs, all of a transformer's, and the attention maps of a U-Net."""
+    activations = tuple(entry for entry in activations if not entry.parts)
+    run, grid = _passes(backbone)
+    open_ones = [entry for entry in activations if entry.stage == "blocks" or entry.port == "attention"]
+    placed = locate_image_tokens(backbone.denoiser, run, open_ones, grid) if open_ones else ()
+    if len(open_ones) < len(activations):
+        known = {entry.name: entry for entry in placed}
+        placed = tuple(replace(known.get(entry.name, entry), depth=entry.depth) for entry in activations)
+    shares = operation_shares(backbone.denoiser, lambda: run(0), placed)
+    return with_stage_means(with_operations(placed, shares))
+
+
+def in_passes_of(activations: Iterable[Activation], backbone: Backbone, other: Backbone) -> tuple[Activation, ...]:
+    """Activations of a backbone whose `operations` count in whole passes of another one, on one image each."""
+    whole, unit = (operations_of(partial(_passes(entry)[0], 0)) for entry in (backbone, other))
+    ratio = whole / unit if unit else 0.0
+    return tuple(
+        replace(entry, operations=None if entry.operations is None or not ratio else entry.operations * ratio)
+        for entry in activations
+    )
+
+
+def _passes(backbone: Backbone) -> tuple[Callable[[int], None], tuple[int, int]]:
+    """What runs a denoiser once on one of two images, and the grid of their latents."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, *backbone.image_size, generator=generator).to(backbone.device)
+    with torch.inference_mode():
+        clean = torch.cat([backbone.encode(image[None]) for image in images])
+        noise = torch.randn(clean[:1].shape, generator=generator).to(clean)
+
+    def run(image: int) -> None:
+        timestep = backbone.train_timesteps // 4
+        backbone.denoise(clean[image : image + 1], noise, timestep, backbone.condition(1))
+
+    return run, (int(clean.shape[-2]), int(clean.shape[-1]))
+
+
+def with_operations(activations: Iterable[Activation], shares: Mapping[str, float]) -> tuple[Activation, ...]:
+    """With the share of a pass's operations by name, as `operation_shares` counts it; a mean needs all its parts."""
+    found = []
+    for entry in activations:
+        parts = with_operations(entry.parts, shares)
+        known = [shares.get(part.name) for part in parts or (entry,)]
+        counted = [share for share in known if share is not None]
+        operations = max(counted) if len(counted) == len(known) else None
+        found.append(replace(entry, parts=parts, operations=operations))
+    return tuple(found)
+
+
+def with_stage_means(activations: Iterable[Activation]) -> tuple[Activation, ...]:
+    """With the mean of each stage's cross-attention maps (``up-cross-map``), as SDXL-t of Meng et al. uses it.
+
+    It takes the place behind the last of its parts; there is none for a stage with fewer than two maps.
+    """
+    ordered = list(activations)
+    for stage in dict.fromkeys(entry.stage for entry in ordered):
+        parts = tuple(e for e in ordered if e.stage == stage and e.kind == "cross-map" and not e.unreadable)
+        if len(parts) < 2 or len({part.channels for part in parts}) > 1:
+            continue
+        mean = replace(
+            parts[-1],
+            name=f"{stage}-cross-map",
+            level=None,
+            stride=min(part.stride for part in parts),
+            layout="map",
+            module="",
+            repeat=None,
+            repeats=None,
+            parts=parts,
+        )
+        ordered.insert(ordered.index(parts[-1]) + 1, mean)
+    return tuple(replace(entry, depth=depth) for depth, entry in enumerate(ordered))
+
+
+def activation_named(name: str, activations: tuple[Activation, ...]) -> Activation:
+    """The activation of this name.
+
+    Raises:
+        SpecificationError: there is none; the closest names are offered.
+    """
+    for activation in activations:
+        if activation.name == name:
+            return activation
+    raise SpecificationError(
+        f"activation {name!r} does not exist in this model{did_you_mean(name, (entry.name for entry in activations))}"
+    )

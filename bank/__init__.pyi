@@ -1,0 +1,55 @@
+from ._bank import Bank
+from ._entry import FORMAT
+from ._inventory import Removal, StoredEntry, clean, inventory, removals
+from ._joined import joined
+from ._part import BankPart, BankView
+from ._pending import Entry
+from ._records import Features
+from ._similarity import similarity
+from .development import (
+    ALWAYS_FIT,
+    DevelopmentSet,
+    JoinedSamples,
+    LazySamples,
+    Matching,
+    development_set,
+    folds_by_group,
+    keypoints_of,
+    pack_groups,
+    pooling_side,
+)
+from .locations import Locations, all_locations, grid_points, sample_locations, sample_values, sampling_probabilities
+from .specification import BankSpecification
+
+__all__ = [
+    "ALWAYS_FIT",
+    "FORMAT",
+    "Bank",
+    "BankPart",
+    "BankSpecification",
+    "BankView",
+    "DevelopmentSet",
+    "Entry",
+    "Features",
+    "JoinedSamples",
+    "LazySamples",
+    "Locations",
+    "Matching",
+    "Removal",
+    "StoredEntry",
+    "all_locations",
+    "clean",
+    "development_set",
+    "folds_by_group",
+    "grid_points",
+    "inventory",
+    "joined",
+    "keypoints_of",
+    "pack_groups",
+    "pooling_side",
+    "removals",
+    "sample_locations",
+    "sample_values",
+    "sampling_probabilities",
+    "similarity",
+]

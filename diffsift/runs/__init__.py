@@ -1,0 +1,1 @@
+"""What a user does, one file each: every function returns records and prints nothing."""

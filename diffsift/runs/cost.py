@@ -1,0 +1,80 @@
+"""What each model of a study still costs before the search can start: passes and disk, from declarations alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from diffsift.backbones import differences
+
+from .prepare import Prepared
+
+
+@dataclass(frozen=True)
+class Price:
+    """Of one model.
+
+    Attributes:
+        name: of its backbone.
+        about: in what it differs from the model as given, in words; empty where it is no variant.
+        passes: that the bank still needs, one for each image, timestep and noise draw.
+        bytes: of its entries on disk; those that exist already are counted too.
+        seconds: that the passes take; None where it was not measured.
+    """
+
+    name: str
+    about: str
+    passes: int
+    bytes: int
+    seconds: float | None = None
+
+    @property
+    def words(self) -> str:
+        """Passes, disk, and if it was measured time."""
+        took = "" if self.seconds is None else f", about {duration(self.seconds)}"
+        return f"{self.passes} passes, {self.bytes / 1e6:.1f} MB{took}"
+
+
+def prices(prepared: Prepared) -> list[Price]:
+    """Of each model, in the order of the study; nothing is run."""
+    specification, found = prepared.specification, []
+    for name, source in prepared.sources.items():
+        wanted, model = prepared.wanted(source), specification.models[name]
+        runs = prepared.bank.passes(name, source.identity, wanted)
+        about = differences(model, specification.model) if name in specification.variants else ""
+        found.append(Price(name, about, runs * model.noise_seeds, prepared.bank.estimate(wanted)))
+    return found
+
+
+def joint_words(found: Sequence[Price]) -> str:
+    """What the variants cost together, beside what the search costs without them."""
+    variants = [price for price in found if price.about]
+    others = [price for price in found if not price.about]
+    return (
+        f"{len(variants)} variant{'s' if len(variants) > 1 else ''} of the model: {_total(variants).words} at most; "
+        f"without them {_total(others).words}"
+    )
+
+
+def price_lines(found: Sequence[Price]) -> list[str]:
+    """A line for each model."""
+    width = max(len(price.name) for price in found)
+    return [f"{price.name:{width}}  {price.words}{f' ({price.about})' if price.about else ''}" for price in found]
+
+
+def _total(found: Sequence[Price]) -> Price:
+    known = [price.seconds for price in found if price.seconds is not None]
+    return Price(
+        name="",
+        about="",
+        passes=sum(price.passes for price in found),
+        bytes=sum(price.bytes for price in found),
+        seconds=sum(known) if len(known) == len(found) else None,
+    )
+
+
+def duration(seconds: float) -> str:
+    """In seconds, minutes or hours, as long as it is."""
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 60:.0f} minutes ({seconds / 3600:.2f} hours)" if seconds >= 90 else f"{seconds:.0f} s"

@@ -1,0 +1,110 @@
+"""What a search will cost, from two measured passes, before anything long is done."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from diffsift.datasets import image_tensors, prompts_of
+from diffsift.search.warm_start import require_warm_starts
+from diffsift.spaces import Decision
+from diffsift.specification import Specification
+from diffsift.tracking import Ledger, open_database
+from diffsift.workspace import Workspace
+
+from .cost import Price, duration, joint_words, price_lines, prices
+from .prepare import Prepared, Say, Source, prepare
+
+_PROBE_MEMORY = 1_000_000_000
+"""Bytes that a probe keeps at most."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search will cost, known before it starts.
+
+    Attributes:
+        models: what each costs, in the order of the study.
+        decisions: of the filters, one per activation.
+        candidates: in the pool.
+        images: development images, each run once per timestep.
+        passes: of the denoiser that the bank still needs, one for each image, timestep and noise draw.
+        seconds: that these take, from the faster of two measured passes of a batch; the search itself takes some
+            hundredths of a second a trial.
+        bytes: of the bank on disk; entries that exist already are counted too.
+        free: bytes on the disk.
+        memory: bytes beyond the model, at most: captured activations and the fit of a projection, or the probe.
+    """
+
+    models: tuple[Price, ...]
+    decisions: tuple[Decision, ...]
+    candidates: int
+    images: int
+    passes: int
+    seconds: float
+    bytes: int
+    free: int
+    memory: int
+
+    def describe(self, trials: int) -> str:
+        """A line for people; where there are variants of the model, one more for each, and one for their total."""
+        whole = (
+            f"{self.candidates} candidates; {self.passes} passes ({self.images} images), about "
+            f"{duration(self.seconds)}; bank at most {self.bytes / 1e6:.0f} MB of {self.free / 1e9:.0f} GB free; "
+            f"memory at most {self.memory / 1e9:.2f} GB beyond the model; then {trials} trials, some hundredths of a "
+            "second each"
+        )
+        if not any(price.about for price in self.models):
+            return whole
+        return "\n            ".join([whole, *price_lines(self.models), joint_words(self.models)])
+
+
+def plan(specification: Specification, *, workspace: str | Path | None = None, say: Say = print) -> Plan:
+    """Check everything and say what the search will cost, from two measured passes; nothing is extracted.
+
+    Raises:
+        DiffsiftError: the specification, model or data is not what it must be, or the bank exceeds its budget.
+    """
+    place = Workspace.at(workspace)
+    if specification.study.warm_start:
+        place.require_studies(specification.study.storage)
+        with Ledger(open_database(specification.study.storage or place.study_url)) as ledger:
+            require_warm_starts(ledger, specification.study.warm_start)
+    prepared = prepare(specification, place, False, say)
+    bank, found, captured = prepared.bank, list[Price](), 0
+    for price in prices(prepared):
+        source = prepared.sources[price.name]
+        took, held = _measured(prepared, source)
+        found.append(replace(price, seconds=price.passes * took / specification.models[price.name].noise_seeds))
+        captured = max(captured, held + bank.fit_memory(prepared.wanted(source)))
+    most = sum(price.bytes for price in found)
+    return Plan(
+        models=tuple(found),
+        decisions=tuple(decision for source in prepared.sources.values() for decision in source.decisions),
+        candidates=sum(len(source.kept) for source in prepared.sources.values()) * len(specification.timesteps),
+        images=len(bank.development.samples),
+        passes=sum(price.passes for price in found),
+        seconds=sum(price.seconds or 0.0 for price in found),
+        bytes=most,
+        free=shutil.disk_usage(place.folder).free,
+        # Each data set's probe keeps features in float32.
+        memory=max(captured, min(_PROBE_MEMORY * len(specification.data_sets), 2 * most)),
+    )
+
+
+def _measured(prepared: Prepared, source: Source) -> tuple[float, int]:
+    """Seconds per image of the faster of two passes of a batch (the first warms up), and bytes captured in one."""
+    samples, backbone = prepared.bank.development.samples, prepared.backbone(source.name)
+    batch = [samples[index] for index in range(min(prepared.specification.model.batch_size, len(samples)))]
+    images, wanted = image_tensors([sample.image for sample in batch]), prepared.wanted(source)
+    first = dict(list(wanted.items())[:1])
+    seconds, held = [], 0
+    for _ in range(2):
+        started = time.perf_counter()
+        for _, maps in backbone.capture(images, first, seed=0, prompts=prompts_of(batch)):
+            # As the denoiser gave them, and in float32.
+            held = 2 * sum(feature_map.numel() * 4 for feature_map in maps.values())
+        seconds.append(time.perf_counter() - started)
+    return min(seconds) / len(batch), held

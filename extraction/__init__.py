@@ -1,0 +1,5 @@
+"""Features out: the fused feature, the selection file, and the extractor that yields exactly those features."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

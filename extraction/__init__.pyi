@@ -1,0 +1,16 @@
+from .extractor import FeatureExtractor
+from .fusion import Standardiser, block_scale, pool, pooling, resample_map, sample_map
+from .selection_file import SelectionFile, read_selection, save_selection
+
+__all__ = [
+    "FeatureExtractor",
+    "SelectionFile",
+    "Standardiser",
+    "block_scale",
+    "pool",
+    "pooling",
+    "read_selection",
+    "resample_map",
+    "sample_map",
+    "save_selection",
+]

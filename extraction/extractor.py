@@ -1,0 +1,172 @@
+"""The packaged extractor: the module that yields exactly the features of a selection file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from diffsift.backbones import Activation, Backbone, PipelineBackbone, activation_named, catalogue, owner_of
+from diffsift.backbones import load as load_backbone
+from diffsift.errors import SelectionError
+from diffsift.spaces import Candidate, Selection
+
+from .fusion import Standardiser, block_scale, pool, resample_map, sample_map
+from .selection_file import read_selection
+
+
+class FeatureExtractor(nn.Module):
+    """Turns images into the fused feature of a selection.
+
+    Each backbone runs once per distinct timestep and only as deep as the selection needs. The noise added to an image
+    is drawn from its content, so an image gives the same feature at any batch size and place in the batch.
+
+    Args:
+        selection: what to extract; every candidate must be of one of the backbones.
+        backbones: loaded; all stay in memory.
+        standardisers: of each candidate.
+        noise_seed: the seed the statistics were measured with.
+        own_prompts: whether every image comes with a prompt of its own.
+
+    Examples:
+        >>> extractor = FeatureExtractor.from_selection("selection.json")  # doctest: +SKIP
+        >>> features = extractor(images)  # (batch, 3, height, width) in [0, 1]  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        selection: Selection,
+        backbones: Sequence[Backbone],
+        standardisers: Mapping[Candidate, Standardiser],
+        *,
+        noise_seed: int,
+        own_prompts: bool = False,
+    ) -> None:
+        super().__init__()
+        names = [backbone.name for backbone in backbones]
+        strangers = {entry.backbone for entry in selection.candidates} - set(names)
+        if strangers:
+            raise SelectionError(f"all candidates must be of the backbones {names}, but got {sorted(strangers)}.")
+        self.selection, self.noise_seed, self.own_prompts = selection, noise_seed, own_prompts
+        # Variants of a model share its denoiser.
+        self.denoisers = nn.ModuleList(dict.fromkeys(backbone.denoiser for backbone in backbones))
+        self._wanted: list[tuple[Backbone, dict[int, list[Activation]]]] = []
+        for backbone in backbones:
+            known, wanted = catalogue(backbone), dict[int, list[Activation]]()
+            for candidate in selection.candidates:
+                if candidate.backbone == backbone.name:
+                    wanted.setdefault(candidate.timestep, []).append(activation_named(candidate.activation, known))
+            backbone.check_timesteps(list(wanted))
+            self._wanted.append((backbone, wanted))
+        self._standardisers = dict(standardisers)
+        self.channels = sum(standardisers[candidate].channels for candidate in selection.candidates)
+
+    @classmethod
+    def from_selection(
+        cls, path: str | Path, *, model: str | None = None, device: str = "auto", verify: bool = True
+    ) -> FeatureExtractor:
+        """Load the models that a selection file names and the statistics beside the file.
+
+        Args:
+            path: of ``selection.json``.
+            model: hub id or folder to load instead of the one in the file (say, after a move), where that is one;
+                variants of one model are.
+            device: ``auto``, ``cpu``, ``cuda``, ...
+            verify: refuse a model whose weights, scheduler or size are not those the selection was made with.
+
+        Raises:
+            SelectionError: a file is missing, damaged or does not belong to the other, or the model is another one.
+            ModelError: the model cannot be loaded.
+        """
+        file = read_selection(path, device=device)
+        specifications = dict(file.models)
+        if model is not None:
+            if len({owner_of(name, specifications) for name in specifications}) > 1:
+                raise SelectionError(f"{path} needs the models {', '.join(specifications)}: one cannot replace them.")
+            specifications = {name: given.model_copy(update={"id": model}) for name, given in specifications.items()}
+        backbones: dict[str, PipelineBackbone] = {}
+        for name, specification in specifications.items():
+            beside = backbones.get(owner_of(name, specifications))
+            backbones[name] = load_backbone(specification, name=name, beside=beside)
+            if verify:
+                file.verify(backbones[name])
+        return cls(
+            file.selection,
+            list(backbones.values()),
+            file.standardisers,
+            noise_seed=file.noise_seed,
+            own_prompts=file.own_prompts,
+        )
+
+    @torch.inference_mode()
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str] | None = None
+    ) -> Float[Tensor, "batch channels rows columns"]:
+        """The fused feature map on the finest grid of the selection.
+
+        Args:
+            images: RGB in [0, 1], of any size; resized to each backbone's size.
+            prompts: one per image, where the selection was made with prompts that differ from image to image.
+
+        Raises:
+            ValueError: the shape or the range is another, or prompts are missing or too many.
+        """
+        _check_images(images)
+        blocks = self._blocks(images, prompts)
+        finest = max((tuple(block.shape[-2:]) for block in blocks), key=lambda size: size[0] * size[1])
+        return torch.cat([resample_map(block, (finest[0], finest[1])) for block in blocks], dim=1)
+
+    @torch.inference_mode()
+    def features_at(
+        self,
+        images: Float[Tensor, "batch 3 height width"],
+        points: Float[Tensor, "batch points 2"],
+        prompts: Sequence[str] | None = None,
+    ) -> Float[Tensor, "batch points channels"]:
+        """The fused feature at points (x, y) in [0, 1]; 0 and 1 are the outer edges of the image."""
+        _check_images(images)
+        return torch.cat([sample_map(block, points.to(block.device)) for block in self._blocks(images, prompts)], dim=2)
+
+    @torch.inference_mode()
+    def pooled(
+        self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str] | None = None, *, side: int = 8
+    ) -> Float[Tensor, "batch channels"]:
+        """One feature for each image, as classification pools it: over a regular grid of ``side x side`` places.
+
+        `side` squared is the largest square up to the search's ``bank.pixels_per_image``: 8 for its default of 64.
+        """
+        _check_images(images)
+        found = []
+        for candidate, block in zip(self.selection.candidates, self._blocks(images, prompts), strict=True):
+            found.append(pool(resample_map(block, (side, side)).flatten(2).transpose(1, 2), candidate.activation))
+        return torch.cat(found, dim=1)
+
+    def _blocks(self, images: Tensor, prompts: Sequence[str] | None) -> list[Float[Tensor, "batch kept rows columns"]]:
+        if self.own_prompts != (prompts is not None) or (prompts is not None and len(prompts) != len(images)):
+            needed = f"one prompt for each of {len(images)} images" if self.own_prompts else "no prompts"
+            given = "none" if prompts is None else len(prompts)
+            raise ValueError(f"this selection must be given {needed}, as it was made, but got {given}.")
+        found: dict[Candidate, Tensor] = {}
+        for backbone, wanted in self._wanted:
+            for timestep, maps in backbone.capture(images, wanted, seed=self.noise_seed, prompts=prompts):
+                for name, feature_map in maps.items():
+                    candidate = Candidate(backbone.name, name, timestep)
+                    standardiser = self._standardisers[candidate].to(feature_map.device)
+                    found[candidate] = standardiser.apply(feature_map.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return [
+            found[candidate] * block_scale(weight, self._standardisers[candidate].raw_channels)
+            for candidate, weight in self.selection.members
+        ]
+
+
+def _check_images(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images must be (batch, 3, height, width), but got {tuple(images.shape)}.")
+    if not images.is_floating_point() or images.min() < 0 or images.max() > 1:
+        raise ValueError(
+            f"images must be floating point in [0, 1], but got {images.dtype} in "
+            f"[{images.min().item():g}, {images.max().item():g}]: divide 8-bit images by 255."
+        )

@@ -1,0 +1,155 @@
+"""All four tasks from the command line to the final table and the verdict, and what compares with what."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support import tiny
+from typer.testing import CliRunner
+
+from diffsift.backbones import PipelineBackbone
+from diffsift.bank import Bank
+from diffsift.cli.app import app
+from diffsift.datasets import DigitScenes
+from diffsift.demo import TRIALS, demo_specification
+from diffsift.errors import BankError, SpecificationError, StudyError
+from diffsift.objectives import objective_named
+from diffsift.objectives.reference import reference_kinds
+from diffsift.runs.compare import compare
+from diffsift.runs.score import score_file
+from diffsift.runs.workers import join
+from diffsift.stored_study import stored_specification
+from diffsift.tracking import Ledger, open_database
+from diffsift.workspace import Workspace
+
+TASKS = ("segmentation", "depth", "classification", "correspondence")
+METRICS = {
+    "segmentation": "mean IoU",
+    "depth": "rmse",
+    "classification": "accuracy",
+    "correspondence": "PCK@0.1 by image, per point",
+}
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def search(folder: Path, model: Path, name: str, task: dict[str, Any], **changes: Any) -> str:
+    values = tiny.specification(model, folder, filters={"rules": "none", "keep": ["up-*-res-out", "mid-*"]}, **changes)
+    values["data"] = {"kind": "digit-scenes", "train": 14, "validation": 12, "test": 12}
+    values["task"], values["study"]["name"], values["study"]["trials"] = task, name, 5
+    values["tracking"] = {"mlflow": False}
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    out = folder / f"{name}.json"
+    return run("search", folder / f"{name}.yaml", "--workspace", folder / "workspace", "--out", out)
+
+
+@pytest.fixture(scope="module")
+def searched(tiny_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    folder = tmp_path_factory.mktemp("tasks")
+    tasks = {kind: {"kind": kind} for kind in TASKS}
+    tasks["correspondence"]["resolution"] = 6  # type: ignore[assignment]
+    return folder, {kind: search(folder, tiny_pipeline, kind, task) for kind, task in tasks.items()}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_search_ends_with_a_table_and_a_verdict(searched: tuple[Path, dict[str, str]], task: str) -> None:
+    folder, said = searched
+    for word in ("raw pixels", "VAE latents", "random weights", "Verdict", "sealed test split"):
+        assert word in said[task]
+    about = json.loads((folder / f"{task}.json").read_text())["about"]
+    assert about["task"] == task
+    assert about["test_score"]["metric"] == METRICS[task]
+    assert about["test_score"]["low"] <= about["test_score"]["value"] <= about["test_score"]["high"]
+
+
+def test_the_report_shows_further_measures(searched: tuple[Path, dict[str, str]]) -> None:
+    folder, _ = searched
+    report = folder / "report.html"
+    assert "PCK@0.15 by box, per image" in report.read_text()  # the last search's
+
+
+def test_studies_of_one_protocol_are_compared_and_others_refused(
+    searched: tuple[Path, dict[str, str]], tiny_pipeline: Path
+) -> None:
+    folder, _ = searched
+    search(folder, tiny_pipeline, "depth-again", {"kind": "depth"}, timesteps=[50])
+    found = compare(["depth", "depth-again"], workspace=folder / "workspace")
+    assert found.metric == "rmse"
+    scores = {study: {row["name"]: row["score"] for row in rows} for study, (_, rows) in found.rows.items()}
+    assert scores["depth"]["raw pixels"] == pytest.approx(scores["depth-again"]["raw pixels"])
+    assert "raw pixels" in run("compare", "depth", "depth-again", "--workspace", folder / "workspace")
+    with pytest.raises(StudyError, match="one protocol, but depth and segmentation differ in task: 'depth'"):
+        compare(["depth", "segmentation"], workspace=folder / "workspace")
+    search(folder, tiny_pipeline, "depth-abs", {"kind": "depth", "score": "abs-rel"})
+    with pytest.raises(StudyError, match="differ in metric: 'rmse, scale-aware' against 'abs-rel, scale-aware'"):
+        compare(["depth", "depth-abs"], workspace=folder / "workspace")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_worker_needs_neither_model_nor_images_and_scores_alike(
+    searched: tuple[Path, dict[str, str]], task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Workspace.at(shutil.copytree(searched[0] / "workspace", tmp_path / "workspace"))
+    monkeypatch.setattr(DigitScenes, "split", None)
+    monkeypatch.setattr(PipelineBackbone, "__init__", None)
+    specification = stored_specification(task, place)
+    with Ledger(open_database(place.study_url)) as ledger:
+        before = ledger.evaluations(task)
+        ledger.set_runtime(task, specification.with_runtime(trials=8).model_dump(mode="json"))
+    assert f"study {task} has 8 of 8 selections" in run("worker", task, "--workspace", place.folder)
+    bank = Bank.reopened(place.shared(task), place.bank, specification.bank, noise_seed=0, batch_size=1)
+    parts = (specification.data, specification.task, specification.bank, specification.probe)
+    probe = objective_named(task)(*parts).probe(bank)
+    assert [probe.score(entry.selection).value for entry in before] == [entry.score for entry in before]
+    place.shared(task).write_bytes(b"half a file")
+    with pytest.raises(BankError, match=r"cannot be used .*: 'diffsift resume' writes it anew"):
+        join(task, workspace=place.folder)
+
+
+@pytest.mark.timeout(600)  # every head is trained in earnest
+@pytest.mark.parametrize("task", TASKS)
+def test_a_selection_is_scored_by_every_probe_of_its_task(searched: tuple[Path, dict[str, str]], task: str) -> None:
+    folder, _ = searched
+    file, workspace = folder / f"{task}.json", folder / "workspace"
+    for kind in reference_kinds(task):
+        found = score_file(file, probe=kind, workspace=workspace, device="cpu", progress=False)
+        assert found.interval.low <= found.value <= found.interval.high
+        assert (found.probe, found.metric) == (kind, METRICS[task])
+
+
+def test_the_fast_probe_on_the_test_split_repeats_the_final_table(searched: tuple[Path, dict[str, str]]) -> None:
+    folder, _ = searched
+    file, workspace = folder / "depth.json", folder / "workspace"
+    before = json.loads(file.read_text())["about"]["test_score"]["value"]
+    found = score_file(file, probe="ridge", split="test", workspace=workspace, device="cpu", progress=False)
+    assert found.value == pytest.approx(before, rel=1e-4)
+    said = run("score", file, "--probe", "ridge", "--split", "test", "--workspace", workspace, "--device", "cpu")
+    assert "opened 3 times in study depth" in said
+
+
+def test_a_probe_of_another_task_is_refused(searched: tuple[Path, dict[str, str]]) -> None:
+    folder, _ = searched
+    with pytest.raises(SpecificationError, match="depth must be one of ridge, reference, linear, conv, but got 'mlp'"):
+        score_file(folder / "depth.json", probe="mlp", workspace=folder / "workspace")
+
+
+@pytest.mark.parametrize("task", ["segmentation", "depth", "classification", "correspondence"])
+def test_the_demo_of_each_task_is_a_study_of_its_own(task: str) -> None:
+    specification = demo_specification(task=task, seed=3, trials=7)
+    assert (specification.task.kind, specification.study.trials) == (task, 7)
+    others = {demo_specification(task=other, seed=3).study.name for other in TRIALS if other != task}
+    assert specification.study.name not in others
+
+
+def test_an_unknown_task_of_the_demo_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(SpecificationError, match=r"must be one of segmentation, depth.* but got 'depht'"):
+        demo_specification(task="depht")
