@@ -1,21 +1,24 @@
 from ._base import Backbone
-from ._catalogue import Scope, activation_named, catalogue, in_passes_of, in_scope, read_activations, with_operations
+from ._catalogue import Scope, activation_named, in_scope, read_activations, with_operations
 from ._controls import LatentControl, PixelControl, with_random_weights
 from ._image_tokens import locate_image_tokens
 from ._loading import load, load_structure, resolve_device, resolve_dtype
 from ._pipeline import PipelineBackbone
 from ._structure import unet_pass
 from ._unet_catalogue import is_unet
-from .activation import Activation
+from .activation import Activation, ActivationsByTimestep
 from .cache import BackboneCache
 from .capture import Capture, as_map, grid_size
+from .names import BackboneName, is_reserved, untrained_name
 from .operations import operation_shares, operations_of
 from .specification import JointSpecification, ModelSpecification, differences, owner_of
 
 __all__ = [
     "Activation",
+    "ActivationsByTimestep",
     "Backbone",
     "BackboneCache",
+    "BackboneName",
     "Capture",
     "JointSpecification",
     "LatentControl",
@@ -25,11 +28,10 @@ __all__ = [
     "Scope",
     "activation_named",
     "as_map",
-    "catalogue",
     "differences",
     "grid_size",
-    "in_passes_of",
     "in_scope",
+    "is_reserved",
     "is_unet",
     "load",
     "load_structure",
@@ -41,6 +43,7 @@ __all__ = [
     "resolve_device",
     "resolve_dtype",
     "unet_pass",
+    "untrained_name",
     "with_operations",
     "with_random_weights",
 ]

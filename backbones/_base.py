@@ -8,6 +8,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,9 +18,11 @@ from torch.nn import functional
 
 from diffsift.errors import ModelError
 
+from ._catalogue import complete
 from ._resizing import Resize, content, fit
 from .activation import Activation
 from .capture import Capture, as_map
+from .operations import operations_of
 
 
 class Backbone(ABC):
@@ -36,7 +39,6 @@ class Backbone(ABC):
         resize: how images are brought to `image_size`.
         noise_seeds: noise draws that features are averaged over.
         noise_shared: whether all images get the same noise, instead of one each from their content.
-        declared: activations that the backbone declares itself; empty where they are read off the module tree.
     """
 
     name: str
@@ -46,7 +48,7 @@ class Backbone(ABC):
     resize: Resize = "stretch"
     noise_seeds: int = 1
     noise_shared: bool = False
-    declared: tuple[Activation, ...] = ()
+    _activations: tuple[Activation, ...] = ()
     _most_together: int | None = None
 
     @abstractmethod
@@ -69,6 +71,47 @@ class Backbone(ABC):
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """Everything that shapes a feature of this backbone, as JSON: equal exactly when features are equal."""
+
+    def activations(self) -> tuple[Activation, ...]:
+        """All activations in the order in which a pass reaches them; those that cannot be captured say why.
+
+        They are read off the denoiser's module tree and completed by three passes, the first time only.
+
+        Raises:
+            ModelError: the denoiser has none.
+        """
+        if not self._activations:
+            run, input_size = self._single_passes()
+            self._activations = complete(self.denoiser, run, input_size)
+        return self._activations
+
+    def operations(self) -> int:
+        """Multiply-adds of a whole pass of the denoiser on one image."""
+        run, _ = self._single_passes()
+        return operations_of(lambda: run(0))
+
+    def activations_in_passes_of(self, other: Backbone) -> tuple[Activation, ...]:
+        """The activations, with `operations` counted in whole passes of another backbone, on one image each."""
+        whole, unit = self.operations(), other.operations()
+        ratio = whole / unit if unit else 0.0
+        return tuple(
+            replace(entry, operations=None if entry.operations is None or not ratio else entry.operations * ratio)
+            for entry in self.activations()
+        )
+
+    def _single_passes(self) -> tuple[Callable[[int], None], tuple[int, int]]:
+        """What runs the denoiser once on one of two images, and the rows and columns of its input."""
+        generator = torch.Generator().manual_seed(0)
+        images = torch.rand(2, 3, *self.image_size, generator=generator).to(self.device)
+        with torch.inference_mode():
+            clean = torch.cat([self.encode(image[None]) for image in images])
+            noise = torch.randn(clean[:1].shape, generator=generator).to(clean)
+
+        def run(image: int) -> None:
+            timestep = self.train_timesteps // 4
+            self.denoise(clean[image : image + 1], noise, timestep, self.condition(1))
+
+        return run, (int(clean.shape[-2]), int(clean.shape[-1]))
 
     @property
     def device(self) -> torch.device:

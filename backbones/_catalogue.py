@@ -9,41 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Literal
 
-import torch
 from torch import nn
 
 from diffsift.errors import ModelError, SpecificationError, did_you_mean
 
-from ._base import Backbone
 from ._image_tokens import locate_image_tokens
 from ._transformer_catalogue import read_transformer
 from ._unet_catalogue import is_unet, read_unet
 from .activation import Activation
-from .operations import operation_shares, operations_of
+from .operations import operation_shares
 
 Scope = Literal["all", "paper"]
-
-
-def catalogue(backbone: Backbone) -> tuple[Activation, ...]:
-    """All activations of a backbone in execution order; those that cannot be captured say why in `unreadable`.
-
-    The first time the denoiser is run three times, to find out where the image's tokens lie, how large attention maps
-    are, and what share of a pass each activation takes.
-    """
-    if not backbone.declared:
-        activations = read_activations(backbone.denoiser)
-        activations = _completed(backbone, activations)
-        if all(entry.unreadable for entry in activations):
-            reasons = "; ".join(sorted({entry.unreadable for entry in activations}))
-            raise ModelError(
-                f"the denoiser must have activations on a grid over the image, but {type(backbone.denoiser).__name__} "
-                f"has none: {reasons}."
-            )
-        backbone.declared = activations
-    return backbone.declared
 
 
 def read_activations(denoiser: nn.Module) -> tuple[Activation, ...]:
@@ -97,42 +75,38 @@ def _in_paper(entry: Activation, depths: dict[str, int]) -> bool:
     return int(match[2]) == 0 or int(match[2]) % 2 == 1
 
 
-def _completed(backbone: Backbone, activations: tuple[Activation, ...]) -> tuple[Activation, ...]:
-    """Declarations with what only passes tell: costs, all of a transformer's, and the attention maps of a U-Net."""
-    activations = tuple(entry for entry in activations if not entry.parts)
-    run, grid = _passes(backbone)
+def complete(denoiser: nn.Module, run: Callable[[int], None], input_size: tuple[int, int]) -> tuple[Activation, ...]:
+    """A denoiser's declarations with what only passes tell, in the order in which a pass reaches them.
+
+    The denoiser runs three times: to find out where the image's tokens lie in a transformer's tensors, how large
+    attention maps are, and what share of a pass each activation takes.
+
+    Args:
+        denoiser: with weights.
+        run: makes one pass on one of two images, by number (0 or 1); all else that the denoiser is given is equal.
+        input_size: rows and columns of the denoiser's input.
+
+    Returns:
+        All activations; those that cannot be captured say why in `unreadable`.
+
+    Raises:
+        ModelError: no activation lies on a grid over the image.
+    """
+    activations = tuple(entry for entry in read_activations(denoiser) if not entry.parts)
     open_ones = [entry for entry in activations if entry.stage == "blocks" or entry.port == "attention"]
-    placed = locate_image_tokens(backbone.denoiser, run, open_ones, grid) if open_ones else ()
+    placed = locate_image_tokens(denoiser, run, open_ones, input_size) if open_ones else ()
     if len(open_ones) < len(activations):
         known = {entry.name: entry for entry in placed}
         placed = tuple(replace(known.get(entry.name, entry), depth=entry.depth) for entry in activations)
-    shares = operation_shares(backbone.denoiser, lambda: run(0), placed)
-    return with_stage_means(with_operations(placed, shares))
-
-
-def in_passes_of(activations: Iterable[Activation], backbone: Backbone, other: Backbone) -> tuple[Activation, ...]:
-    """Activations of a backbone whose `operations` count in whole passes of another one, on one image each."""
-    whole, unit = (operations_of(partial(_passes(entry)[0], 0)) for entry in (backbone, other))
-    ratio = whole / unit if unit else 0.0
-    return tuple(
-        replace(entry, operations=None if entry.operations is None or not ratio else entry.operations * ratio)
-        for entry in activations
-    )
-
-
-def _passes(backbone: Backbone) -> tuple[Callable[[int], None], tuple[int, int]]:
-    """What runs a denoiser once on one of two images, and the grid of their latents."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(2, 3, *backbone.image_size, generator=generator).to(backbone.device)
-    with torch.inference_mode():
-        clean = torch.cat([backbone.encode(image[None]) for image in images])
-        noise = torch.randn(clean[:1].shape, generator=generator).to(clean)
-
-    def run(image: int) -> None:
-        timestep = backbone.train_timesteps // 4
-        backbone.denoise(clean[image : image + 1], noise, timestep, backbone.condition(1))
-
-    return run, (int(clean.shape[-2]), int(clean.shape[-1]))
+    shares = operation_shares(denoiser, lambda: run(0), placed)
+    found = with_stage_means(with_operations(placed, shares))
+    if all(entry.unreadable for entry in found):
+        reasons = "; ".join(sorted({entry.unreadable for entry in found}))
+        raise ModelError(
+            f"the denoiser must have activations on a grid over the image, but {type(denoiser).__name__} has none: "
+            f"{reasons}."
+        )
+    return found
 
 
 def with_operations(activations: Iterable[Activation], shares: Mapping[str, float]) -> tuple[Activation, ...]:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from ._base import Backbone
 from ._pipeline import PipelineBackbone
 from .activation import Activation
+from .names import BackboneName
 
 
 class _Neighbourhood(nn.Module):
@@ -36,7 +37,7 @@ class _ControlBackbone(Backbone):
         self.denoiser = nn.Sequential(_Neighbourhood(edge))
         self.image_size, self.resize = main.image_size, main.resize
         self.train_timesteps = 1
-        self.declared = (
+        self._activations = (
             Activation(
                 name=f"{name}-{edge}x{edge}",
                 kind="input",
@@ -65,7 +66,7 @@ class PixelControl(_ControlBackbone):
     """Raw pixels: the 5 x 5 patch of RGB values around a place, at the backbone's image size."""
 
     def __init__(self, main: PipelineBackbone) -> None:
-        super().__init__("pixels", main, channels=3, edge=5)
+        super().__init__(BackboneName.PIXELS, main, channels=3, edge=5)
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
         return images
@@ -78,7 +79,7 @@ class LatentControl(_ControlBackbone):
     """VAE latents without noise: the 3 x 3 patch of latent values around a place."""
 
     def __init__(self, main: PipelineBackbone) -> None:
-        super().__init__("latents", main, channels=main.channels, edge=3)
+        super().__init__(BackboneName.LATENTS, main, channels=main.channels, edge=3)
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
         return self._main.encode(images)
@@ -87,7 +88,7 @@ class LatentControl(_ControlBackbone):
         return {**self._main.identity(), "denoiser": "none: latents 3x3"}
 
 
-def with_random_weights(main: PipelineBackbone, *, seed: int = 0, name: str = "random") -> PipelineBackbone:
+def with_random_weights(main: PipelineBackbone, *, seed: int = 0, name: str = BackboneName.RANDOM) -> PipelineBackbone:
     """The same backbone with its denoiser freshly initialised; VAE and conditioning are shared."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -25,12 +25,15 @@ from torch import nn
 from diffsift.errors import ModelError, did_you_mean
 
 from ._pipeline import PipelineBackbone
+from .names import BackboneName
 from .specification import ModelSpecification
 
 _DENOISERS = ("unet", "transformer")
 
 
-def load(model: ModelSpecification, *, name: str = "main", beside: PipelineBackbone | None = None) -> PipelineBackbone:
+def load(
+    model: ModelSpecification, *, name: str = BackboneName.MAIN, beside: PipelineBackbone | None = None
+) -> PipelineBackbone:
     """Load a pipeline and make it a backbone.
 
     Args:

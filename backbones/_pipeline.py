@@ -22,6 +22,7 @@ from ._intercept import DenoiserCall, expanded, intercept, joined, refuse_other_
 from ._latents import encode_images
 from ._resizing import Resize
 from ._schedule import Schedule
+from .names import BackboneName
 
 
 class PipelineBackbone(Backbone):
@@ -50,7 +51,7 @@ class PipelineBackbone(Backbone):
         self,
         pipeline: DiffusionPipeline,
         *,
-        name: str = "main",
+        name: str = BackboneName.MAIN,
         source: str,
         image_size: tuple[int, int] | None = None,
         prompt: str = "",
@@ -212,7 +213,7 @@ class PipelineBackbone(Backbone):
         """A backbone that shares all networks and is run in another way; the arguments are those of the class."""
         self._digest = self._digest or digest_of(self.denoiser)  # large networks are hashed once for all
         other = copy.copy(self)
-        other.name, other.declared, other._most_together = name, (), None
+        other.name, other._activations, other._most_together = name, (), None
         other._run_as(image_size, prompt, resize, noise_seeds, noise_shared)
         return other
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -76,3 +77,7 @@ class Activation:
     unreadable: str = ""
     parts: tuple[Activation, ...] = ()
     operations: float | None = None
+
+
+ActivationsByTimestep = Mapping[int, Sequence[Activation]]
+"""Which activations are wanted at which timestep: one pass of the denoiser for each timestep."""

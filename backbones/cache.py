@@ -11,7 +11,6 @@ import psutil
 import torch
 
 from ._base import Backbone
-from ._catalogue import catalogue
 from ._loading import load
 from ._pipeline import PipelineBackbone
 from .activation import Activation
@@ -64,17 +63,21 @@ class BackboneCache:
             if beside is None:
                 self._make_room(name)
             else:
-                _ = self[beside]
+                self.load(beside)
             backbone = self._makers[name]()
             self._bytes[name] = sum(p.numel() * p.element_size() for p in backbone.denoiser.parameters())
             self._loaded[name] = backbone
         return self._loaded[name]
 
+    def load(self, name: str) -> None:
+        """Have a backbone in memory."""
+        _ = self[name]
+
     def each(self, names: Collection[str]) -> Iterator[tuple[Backbone, dict[str, Activation]]]:
         """The named backbones one after another, those in memory first, with their activations by name."""
         for name in sorted(names, key=lambda name: (name not in self._loaded, list(self._makers).index(name))):
             backbone = self[name]
-            yield backbone, {entry.name: entry for entry in catalogue(backbone)}
+            yield backbone, {entry.name: entry for entry in backbone.activations()}
 
     def _make_room(self, name: str) -> None:
         if not self._loaded:

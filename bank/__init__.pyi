@@ -1,11 +1,11 @@
 from ._bank import Bank
 from ._entry import FORMAT
 from ._inventory import Removal, StoredEntry, clean, inventory, removals
-from ._joined import joined
+from ._joined import join_development_sets
 from ._part import BankPart, BankView
 from ._pending import Entry
 from ._records import Features
-from ._similarity import similarity
+from ._similarity import measured_similarity
 from .development import (
     ALWAYS_FIT,
     DevelopmentSet,
@@ -43,13 +43,13 @@ __all__ = [
     "folds_by_group",
     "grid_points",
     "inventory",
-    "joined",
+    "join_development_sets",
     "keypoints_of",
+    "measured_similarity",
     "pack_groups",
     "pooling_side",
     "removals",
     "sample_locations",
     "sample_values",
     "sampling_probabilities",
-    "similarity",
 ]

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import shutil
 import time
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffsift.backbones import Activation, Backbone
+from diffsift.backbones import Activation, ActivationsByTimestep, Backbone
+from diffsift.common.context import RunContext
 from diffsift.errors import BankError
+from diffsift.extraction import Standardiser
 from diffsift.spaces import Candidate
 
 from ._budget import check_budget, entry_bytes
 from ._extraction import Extraction, fit_groups, fit_memory
 from ._images import ImageSet
-from ._pending import Entry, Place, Wanted, places_of, stored_entry
+from ._pending import Entry, Place, places_of, stored_entry
 from ._snapshot import read_snapshot, write_snapshot
 from .development import DevelopmentSet
 from .specification import BankSpecification
@@ -35,9 +36,7 @@ class Bank:
         folder: made if missing.
         development: the images and locations.
         specification: sampling and compression.
-        noise_seed: seed of the noise added to images.
-        batch_size: images that run through a backbone together.
-        progress: show progress bars.
+        context: noise seed, batch size and reporter are used.
         study: noted in the entries that are used, for `inventory`.
     """
 
@@ -46,18 +45,14 @@ class Bank:
         folder: Path,
         development: DevelopmentSet,
         specification: BankSpecification,
+        context: RunContext,
         *,
-        noise_seed: int,
-        batch_size: int,
-        progress: bool = True,
         study: str | None = None,
     ) -> None:
         self._folder, self._development, self._specification = folder, development, specification
-        self._noise_seed, self._study = noise_seed, study
+        self._context, self._study = context, study
         self._images = ImageSet(development, specification)
-        self._extraction = Extraction(
-            self._images, noise_seed=noise_seed, batch_size=batch_size, progress=progress, study=study
-        )
+        self._extraction = Extraction(self._images, context, study)
         self._entries: dict[Candidate, Entry] = {}
         self.rejected: dict[Candidate, str] = {}
         try:
@@ -80,6 +75,10 @@ class Bank:
     def __contains__(self, candidate: Candidate) -> bool:
         return candidate in self._entries
 
+    def standardisers(self, candidates: Iterable[Candidate]) -> dict[Candidate, Standardiser]:
+        """The standardiser of each of these candidates, all of which must be in the bank."""
+        return {candidate: self._entries[candidate].standardiser for candidate in candidates}
+
     def share(self, path: Path, candidates: Sequence[Candidate]) -> None:
         """Write the file from which other processes reopen these entries: see `reopened`.
 
@@ -90,25 +89,23 @@ class Bank:
         write_snapshot(path, self._development, self._images.digests, folders)
 
     @classmethod
-    def reopened(
-        cls, path: Path, folder: Path, specification: BankSpecification, *, noise_seed: int, batch_size: int
-    ) -> Bank:
+    def reopened(cls, path: Path, folder: Path, specification: BankSpecification, context: RunContext) -> Bank:
         """The entries that another process shared, to be read: neither images nor backbones are needed.
 
         Raises:
             BankError: the file or an entry cannot be used.
         """
         snapshot = read_snapshot(path)
-        bank = cls(folder, snapshot.development, specification, noise_seed=noise_seed, batch_size=batch_size)
+        bank = cls(folder, snapshot.development, specification, context)
         for candidate, name in snapshot.folders.items():
             bank._entries[candidate] = stored_entry(candidate, folder / name, snapshot.development, snapshot.digests)
         return bank
 
-    def estimate(self, wanted: Wanted) -> int:
+    def estimate(self, wanted: ActivationsByTimestep) -> int:
         """Bytes that entries for these activations take."""
         return sum(self._bytes_of(activation) for activations in wanted.values() for activation in activations)
 
-    def fit_memory(self, wanted: Wanted) -> int:
+    def fit_memory(self, wanted: ActivationsByTimestep) -> int:
         """Bytes that it takes to fit statistics of the widest of these, a candidate at a time."""
         images = min(self._specification.fit_images, int(self._development.training.sum()))
         points, limit = int(self._development.points.shape[1]), self._specification.max_channels
@@ -124,7 +121,7 @@ class Bank:
         channels = [activation.channels for activation in (*candidates, *baselines)]
         check_budget(channels, self._development, self._specification, len(baselines))
 
-    def passes(self, name: str, identity: dict[str, Any], wanted: Wanted) -> int:
+    def passes(self, name: str, identity: dict[str, Any], wanted: ActivationsByTimestep) -> int:
         """How often a backbone has yet to run on an image (and noise draw) to fill the bank with these activations.
 
         Args:
@@ -134,7 +131,7 @@ class Bank:
         """
         return self._extraction.passes([place for place in self._places(name, identity, wanted) if not _whole(place)])
 
-    def fill(self, backbone: Backbone, wanted: Wanted) -> int:
+    def fill(self, backbone: Backbone, wanted: ActivationsByTimestep) -> int:
         """Make sure the bank holds these activations of a backbone, running it only for what is missing.
 
         What is extracted is kept image by image: stopped at any time, the next fill goes on at the image it stopped
@@ -200,8 +197,8 @@ class Bank:
             self.rejected[place.candidate] = found
         return found is not None
 
-    def _places(self, name: str, identity: dict[str, Any], wanted: Wanted) -> list[Place]:
-        return places_of(self._folder, name, identity, wanted, self._images, self._noise_seed)
+    def _places(self, name: str, identity: dict[str, Any], wanted: ActivationsByTimestep) -> list[Place]:
+        return places_of(self._folder, name, identity, wanted, self._images, self._context.noise_seed)
 
     def _bytes_of(self, activation: Activation) -> int:
         images, rows = len(self._development.samples), self._development.rows
@@ -219,10 +216,9 @@ class Bank:
             )
 
     def _say_waiting(self, place: Place) -> bool:
-        warnings.warn(
+        self._context.reporter.warning(
             f"{place.folder.lock.holder()} is writing entries of the bank in {self._folder} that are needed here: "
-            f"waiting for it (if it or its host is gone for good, delete {self._folder / '*.lock'}).",
-            stacklevel=3,
+            f"waiting for it (if it or its host is gone for good, delete {self._folder / '*.lock'})."
         )
         return True
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffsift.backbones import Activation, Backbone
+from diffsift.common.context import RunContext
 from diffsift.datasets import image_tensors, prompts_of
 from diffsift.extraction import Standardiser, pool, sample_map
 from diffsift.spaces import Candidate
@@ -45,17 +46,12 @@ class Extraction:
 
     Args:
         images: of the development set.
-        noise_seed: seed of the noise added to images.
-        batch_size: images that run through a backbone together.
-        progress: show a progress bar.
+        context: noise seed, batch size and reporter are used.
         study: noted in the entries that are made.
     """
 
-    def __init__(
-        self, images: ImageSet, *, noise_seed: int, batch_size: int, progress: bool, study: str | None
-    ) -> None:
-        self._images, self._noise_seed = images, noise_seed
-        self._batch_size, self._progress, self._study = batch_size, progress, study
+    def __init__(self, images: ImageSet, context: RunContext, study: str | None) -> None:
+        self._images, self._context, self._study = images, context, study
 
     def run(self, backbone: Backbone, places: Sequence[Place], about: str) -> None:
         """Extract what entries lack: first the images statistics are fit on, then the others.
@@ -71,9 +67,8 @@ class Extraction:
                 place.folder.create(place.description)
             if self._study is not None:  # now, so that an entry which is never finished has an owner too
                 place.folder.note_study(self._study)
-        with tqdm(
-            total=self.passes(places), desc=f"bank: {backbone.name}", unit="pass", disable=not self._progress
-        ) as progress:
+        reporter = self._context.reporter
+        with reporter.progress(self.passes(places), f"bank: {backbone.name}", "pass") as progress:
             for group in fit_groups(places):
                 raws = [place.raw() for place in group]
                 sinks = [
@@ -123,8 +118,8 @@ class Extraction:
             groups.setdefault(lacking[image].tobytes(), []).append(int(image))
         for images in groups.values():
             columns = np.flatnonzero(lacking[images[0]]).tolist()
-            for start in range(0, len(images), self._batch_size):
-                yield images[start : start + self._batch_size], columns
+            for start in range(0, len(images), self._context.batch_size):
+                yield images[start : start + self._context.batch_size], columns
 
     def _sampled(
         self, backbone: Backbone, wanted: dict[int, list[Activation]], images: list[int], progress: tqdm[Any]
@@ -134,7 +129,9 @@ class Extraction:
         samples = [development.samples[image] for image in images]
         points = torch.from_numpy(development.points[images])
         batch = image_tensors([sample.image for sample in samples])
-        for timestep, maps in backbone.capture(batch, wanted, seed=self._noise_seed, prompts=prompts_of(samples)):
+        for timestep, maps in backbone.capture(
+            batch, wanted, seed=self._context.noise_seed, prompts=prompts_of(samples)
+        ):
             for name, feature_map in maps.items():
                 sampled = sample_map(feature_map, points.to(feature_map.device)).cpu()
                 yield Candidate(backbone.name, name, timestep), sampled

@@ -13,7 +13,7 @@ from diffsift.errors import DataError, SpecificationError
 from .development import DevelopmentSet, JoinedSamples, Matching
 
 
-def joined(parts: Mapping[str, DevelopmentSet]) -> DevelopmentSet:
+def join_development_sets(parts: Mapping[str, DevelopmentSet]) -> DevelopmentSet:
     """The images of several data sets, one set after another.
 
     Args:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diffsift.backbones import Activation
+from diffsift.backbones import Activation, ActivationsByTimestep
 from diffsift.errors import BankError
 from diffsift.extraction import Standardiser, pooling
 from diffsift.spaces import Candidate
@@ -26,8 +26,6 @@ from ._entry import (
 from ._images import ImageSet
 from ._records import Features, Records
 from .development import DevelopmentSet
-
-Wanted = Mapping[int, Sequence[Activation]]
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class Place:
 
 
 def places_of(
-    folder: Path, name: str, identity: dict[str, Any], wanted: Wanted, images: ImageSet, noise_seed: int
+    folder: Path, name: str, identity: dict[str, Any], wanted: ActivationsByTimestep, images: ImageSet, noise_seed: int
 ) -> list[Place]:
     """Every wanted candidate of a backbone with its entry's folder: one that is there, or the one to be made."""
     names: dict[str, list[str]] = {}

@@ -27,7 +27,7 @@ _NUMBERS = 60_000_000
 """Of all hat matrices together, at most: where the pool is large, there are fewer places."""
 
 
-def similarity(bank: Bank, pool: Sequence[Candidate]) -> Float[np.ndarray, "pool pool"]:
+def measured_similarity(bank: Bank, pool: Sequence[Candidate]) -> Float[np.ndarray, "pool pool"]:
     """M of every two candidates: 1 on the diagonal, symmetric, positive semi-definite. Labels are not looked at.
 
     Takes some milliseconds a candidate; rounded to 1e-4, so that the last bits of a product do not matter.

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from diffsift.backbones import Activation, Backbone, ModelSpecification, catalogue, load
+from diffsift.backbones import Activation, Backbone, ModelSpecification, load
 from diffsift.bank import Bank, BankSpecification
+from diffsift.common.context import RunContext
 from diffsift.datasets import DigitScenesSpecification
 from diffsift.objectives import ProbeSpecification, RidgeProbe, SegmentationObjective, TaskSpecification
 from diffsift.spaces import Candidate, Selection
@@ -64,8 +65,8 @@ def open_network(
     data = DigitScenesSpecification(train=scenes, validation=scenes, test=1, seed=SEED)
     development = SegmentationObjective(data, TaskSpecification(), task, ProbeSpecification()).load()
     backbone = load(ModelSpecification(id=str(folder), device="cpu", batch_size=32))
-    activations = tuple(entry for entry in catalogue(backbone) if not entry.unreadable)
-    bank = Bank(workspace / name, development, task, noise_seed=0, batch_size=32, progress=progress)
+    activations = tuple(entry for entry in backbone.activations() if not entry.unreadable)
+    bank = Bank(workspace / name, development, task, RunContext(batch_size=32))
     probe = RidgeProbe(bank, ProbeSpecification(), memory=4_000_000_000)
     return Network(name, backbone, activations, tuple(timesteps), bank, probe)
 

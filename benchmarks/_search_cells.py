@@ -14,18 +14,19 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from diffsift.backbones import ModelSpecification, catalogue, load
-from diffsift.bank import Bank, BankSpecification, DevelopmentSet, similarity
+from diffsift.backbones import ModelSpecification, load
+from diffsift.bank import Bank, BankSpecification, DevelopmentSet
 from diffsift.bank.development import ALWAYS_FIT
+from diffsift.common.context import RunContext
 from diffsift.datasets import DigitScenesSpecification
 from diffsift.demo import PIPELINE
 from diffsift.extraction import Standardiser
 from diffsift.objectives import (
+    OBJECTIVES,
     DepthSpecification,
     ProbeSpecification,
     RidgeProbe,
     TaskSpecification,
-    objective_named,
 )
 from diffsift.objectives.probes import DepthReadout
 from diffsift.spaces import (
@@ -119,17 +120,17 @@ def _network(name: str, workspace: Path) -> _Stored:
     sizes = BankSpecification(max_channels=CHANNELS, pixels_per_image=PLACES)
     data = DigitScenesSpecification(train=SCENES // 2, validation=SCENES // 2, test=1, seed=SCENES_SEED)
     kind = TaskSpecification() if task == "segmentation" else DepthSpecification(kind="depth")
-    development = objective_named(task)(data, kind, sizes, ProbeSpecification()).load()
+    development = OBJECTIVES[task](data, kind, sizes, ProbeSpecification()).load()
     folder = PIPELINE if network == "unet" else TRANSFORMER
     backbone = load(ModelSpecification(id=str(folder), device="cpu", batch_size=32))
-    known = catalogue(backbone)
+    known = backbone.activations()
     chosen = [
         entry
         for entry in known
         if not (entry.unreadable or entry.kind.endswith("-map"))
         and not any(fnmatch.fnmatch(entry.name, pattern) for pattern in LEFT_OUT)
     ]
-    bank = Bank(workspace / name.replace(" ", "-"), development, sizes, noise_seed=0, batch_size=32, progress=False)
+    bank = Bank(workspace / name.replace(" ", "-"), development, sizes, RunContext(batch_size=32))
     bank.fill(backbone, dict.fromkeys(TIMESTEPS, chosen))
     candidates = [Candidate("main", entry.name, timestep) for entry in chosen for timestep in TIMESTEPS]
     features = {entry: np.asarray(bank[entry].features[:]) for entry in candidates if entry in bank}

@@ -28,6 +28,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from diffsift.common.context import RunContext
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 
 from _common import RESULTS, environment, load, print_table, write_csv
@@ -70,12 +72,12 @@ def _measure(count: int) -> dict[str, float]:
     import torch
 
     from diffsift.bank import Bank
+    from diffsift.common.workspace import Workspace
     from diffsift.demo import demo_specification
-    from diffsift.memory import keep_freed_memory
+    from diffsift.memory import tune_malloc
     from diffsift.runs.prepare import prepare
-    from diffsift.workspace import Workspace
 
-    keep_freed_memory()
+    tune_malloc()
     torch.set_num_threads(1)
     demo = demo_specification()
     data = demo.data.model_copy(update={"train": count, "validation": 0, "test": 1})
@@ -99,7 +101,6 @@ def _measure(count: int) -> dict[str, float]:
             specification.bank,
             noise_seed=specification.model.noise_seed,
             batch_size=specification.model.batch_size,
-            progress=False,
         )
         if again.fill(backbone, wanted):
             sys.exit("the bank was not whole")
@@ -160,7 +161,7 @@ def _print_sdxl() -> None:
         )
         specification = BankSpecification(pixels_per_image=pixels, **changes)
         with tempfile.TemporaryDirectory() as folder:
-            bank = Bank(Path(folder), development, specification, noise_seed=0, batch_size=1)
+            bank = Bank(Path(folder), development, specification, RunContext(batch_size=1))
             return bank.estimate(wanted), bank.fit_memory(wanted)
 
     captured = sum(entry.channels * (128 // entry.stride) ** 2 for entry in pool) * (2 + 4)

@@ -8,7 +8,7 @@ and keys, so they are work of their own, not overhead), and passes that end afte
 "hooks only" has the same hooks, but they keep nothing: what is above it is not the hooks, but memory that cannot be
 used again while the captured tensors live. glibc hands large blocks back to the system when they are freed and gets
 them anew, page by page; so all is measured twice, in processes of their own: with the allocator as it comes (in Python)
-and with one that is told to keep what it has (`keep_freed_memory`, which the command line calls). Compare ratios
+and with one that is told to keep what it has (`tune_malloc`, which the command line calls). Compare ratios
 between the two, not seconds.
 
 A round's times are compared with the plain pass of the same round, and the medians of these ratios are printed, with
@@ -35,7 +35,7 @@ from _common import RESULTS, environment, load, print_table, write_csv
 from diffusers import UNet2DConditionModel
 
 from diffsift.backbones import Activation, Capture, read_activations
-from diffsift.memory import keep_freed_memory
+from diffsift.memory import tune_malloc
 
 DEPTHS = (0.25, 0.5, 0.75)
 TEXT_WIDTH = 256
@@ -45,7 +45,7 @@ ALLOCATORS = {"default": [], "keeps memory": ["--keep"]}
 def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
-    if options.keep and not keep_freed_memory():
+    if options.keep and not tune_malloc():
         raise SystemExit("this needs Linux with glibc")
     if options.child:
         unet = build_unet()

@@ -48,11 +48,11 @@ import yaml
 from _chaos_driver import MOMENT, POINTS, Plan, drive
 from _common import RESULTS, environment, load, write_csv
 
+from diffsift.common.workspace import Workspace
 from diffsift.demo import PIPELINE
 from diffsift.search import SearchSpace, SearchStudy, open_storage
 from diffsift.specification import Specification
-from diffsift.tracking import Ledger, MlflowLog, TrialRecord, open_database
-from diffsift.workspace import Workspace
+from diffsift.tracking import Ledger, MlflowLogger, TrialRecord, open_database
 
 STUDY, REFERENCE = "chaos", "chaos-reference"
 LEADS, JOINS = "leads", "joins"
@@ -295,7 +295,7 @@ def _mlflow_violations(tried: Tried, study: dict[str, float]) -> list[str]:
             f"the curve in MLflow has {len(steps)} steps ({len(set(steps))} distinct) for {len(study)} trials"
         )
 
-    log = MlflowLog(tried.place.mlflow_url, tried.place.artifacts, STUDY)
+    log = MlflowLogger(tried.place.mlflow_url, tried.place.artifacts, STUDY)
     log.start({}, None)
     tracked = log.scores()
     if missing := study.keys() - tracked.keys():

@@ -59,7 +59,6 @@ def _search(seed: int, trials: int, workspace: Path, progress: bool) -> tuple[Ou
         out=workspace / f"selection-{seed}.json",
         report=workspace / f"report-{seed}.html",
         progress=progress,
-        say=lambda line: None,
     )
     return result.outcome, time.perf_counter() - started
 

@@ -106,9 +106,7 @@ def _published(models: Path) -> list[Row]:
 
 def _network(name: str, folder: Path, workspace: Path, options: argparse.Namespace) -> tuple[list[Row], list[Row]]:
     """(b) and (c): all that is measured on one network."""
-    network = open_network(
-        name, folder, workspace, scenes=options.scenes, timesteps=options.timesteps, progress=options.progress
-    )
+    network = open_network(name, folder, workspace, scenes=options.scenes, timesteps=options.timesteps)
     singles = read_singles(options.singles, network) if options.reuse else []
     if singles:
         network.fill()  # the selections of four need the bank

@@ -22,7 +22,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 from tqdm import tqdm
 
-from diffsift.backbones import ModelSpecification, catalogue, load
+from diffsift.backbones import ModelSpecification, load
 from diffsift.bank.locations import grid_points
 from diffsift.datasets import DigitScenes, image_tensors
 from diffsift.demo import PIPELINE
@@ -77,7 +77,9 @@ def main() -> None:
 def _pooled(scenes: int) -> tuple[dict[tuple[str, str], list[Tensor]], np.ndarray, dict[str, str]]:
     """Features (scenes, channels) in parts, by map and way; the classes; the kind of each map."""
     backbone = load(ModelSpecification(id=str(PIPELINE), device="cpu"))
-    maps = [entry for entry in catalogue(backbone) if entry.kind in ("self-map", "cross-map") and not entry.unreadable]
+    maps = [
+        entry for entry in backbone.activations() if entry.kind in ("self-map", "cross-map") and not entry.unreadable
+    ]
     data = DigitScenes(train=scenes, validation=scenes, test=1, task="classification", seed=SEED)
     samples = [*data.split("train"), *data.split("validation")]
     grid = torch.from_numpy(grid_points(8))

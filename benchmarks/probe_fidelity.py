@@ -34,14 +34,14 @@ from tqdm import tqdm
 
 from diffsift.bank import Bank
 from diffsift.bank.development import ALWAYS_FIT, folds_by_group
+from diffsift.common.workspace import Workspace
 from diffsift.demo import PIPELINE
 from diffsift.objectives import Objective, Probe, Score
 from diffsift.objectives.reference import ReferenceProbe, reference_kinds, reference_probe
 from diffsift.runs.prepare import Prepared, prepare
-from diffsift.search import SearchSpace, SiftSampler
+from diffsift.search import SearchSpace, SubsetGPSampler
 from diffsift.spaces import Candidate, Selection
 from diffsift.specification import Specification
-from diffsift.workspace import Workspace
 
 IMAGES = {"segmentation": 20, "depth": 60, "classification": 300, "correspondence": 300}
 """Training images, and as many held-out ones: fewer where a reference learns from every pixel."""
@@ -181,7 +181,7 @@ def _selections(prepared: Prepared, probe: Probe, evaluations: int, wanted: int)
     pool = prepared.pool()
     channels = {candidate: prepared.bank[candidate].standardiser.channels for candidate in pool}
     space = SearchSpace(pool, channels, prepared.specification.limits.model_copy(update={"activations": 4}))
-    sampler = SiftSampler(space, seed=SEED)
+    sampler = SubsetGPSampler(space, seed=SEED)
     history: dict[Selection, float] = {}
     for _ in tqdm(range(evaluations), desc="history", unit="trial"):
         selection, _ = sampler.propose(history)
@@ -209,7 +209,7 @@ def _slow(prepared: Prepared, selections: Sequence[Selection], kinds: Sequence[s
             specification.task,
             prepared.objective,
             prepared.bank.development,
-            prepared.shelf,
+            prepared.backbones,
             statistics,
             noise_seed=specification.model.noise_seed,
             batch_size=specification.model.batch_size,

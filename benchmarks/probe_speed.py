@@ -34,8 +34,8 @@ from _common import RESULTS, environment, load, print_table, write_csv
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from diffsift.backbones import catalogue
 from diffsift.bank import Bank, DevelopmentSet, Entry
+from diffsift.common.workspace import Workspace
 from diffsift.demo import PIPELINE
 from diffsift.extraction import Standardiser, block_scale
 from diffsift.objectives import NeighbourProbe, Probe, ProbeSpecification, RidgeProbe
@@ -43,10 +43,9 @@ from diffsift.objectives.metrics import confusion, mean_iou
 from diffsift.objectives.probes import PENALTIES
 from diffsift.objectives.reference import MlpEnsembleHead, Places
 from diffsift.runs.prepare import prepare
-from diffsift.search import SearchSpace, SiftSampler
+from diffsift.search import SearchSpace, SubsetGPSampler
 from diffsift.spaces import Candidate, LimitsSpecification, Selection
 from diffsift.specification import Specification
-from diffsift.workspace import Workspace
 
 POINTS, FOLDS, SEED = 64, 3, 7
 BASE = {"locations": 24_000, "channels": 64, "classes": 11, "candidates": 4}
@@ -101,7 +100,7 @@ def demo_bank(folder: Path, pool: int) -> tuple[Bank, list[Candidate]]:
     }
     prepared = prepare(Specification.parse(values), Workspace.at(folder), False, lambda line: None)
     backbone = prepared.backbone("main")
-    wide = [entry for entry in catalogue(backbone) if entry.channels >= BASE["channels"]]
+    wide = [entry for entry in backbone.activations() if entry.channels >= BASE["channels"]]
     wanted = dict.fromkeys((50, 200), wide[: -(-pool // 2)])
     prepared.bank.fill(backbone, wanted)
     named = [Candidate("main", entry.name, timestep) for timestep, entries in wanted.items() for entry in entries]
@@ -157,7 +156,7 @@ def amortised(bank: Any, pool: Sequence[Candidate], penalties: int, trials: int)
     """Mean over the distinct selections of a fresh study, proposals not counted."""
     probe = RidgeProbe(bank, ProbeSpecification(regularisation="auto" if penalties > 1 else 1e-4))
     space = SearchSpace(pool, dict.fromkeys(pool, BASE["channels"]), LimitsSpecification())
-    sampler = SiftSampler(space, seed=SEED)
+    sampler = SubsetGPSampler(space, seed=SEED)
     history: dict[Selection, float] = {}
     total = np.zeros(2)
     while len(history) < trials:

@@ -27,13 +27,14 @@ from _common import RESULTS, environment, print_table, write_csv
 from tqdm import tqdm
 
 from diffsift.bank import Bank, DevelopmentSet, Entry
+from diffsift.common.context import RunContext
+from diffsift.common.workspace import Workspace
 from diffsift.datasets import DigitScenes, Samples, Split
 from diffsift.demo import PIPELINE
-from diffsift.objectives import Contender, ProbeSpecification, RidgeProbe
+from diffsift.objectives import FittedSelection, ProbeSpecification, RidgeProbe
 from diffsift.runs.prepare import Prepared, prepare
 from diffsift.spaces import Candidate, Selection
 from diffsift.specification import Specification
-from diffsift.workspace import Workspace
 
 SEED = 53
 """Of the scenes; used nowhere else."""
@@ -116,7 +117,7 @@ def _measured(prepared: Prepared) -> list[dict[str, Any]]:
     pairs = [[singles[i], singles[j]] for i in range(len(singles)) for j in range(i)]
     selections = [Selection.of(members) for members in [*([single] for single in singles), *pairs, singles]]
     contenders = [
-        Contender(
+        FittedSelection(
             selection.key,
             selection,
             fit.fit(selection),
@@ -124,7 +125,7 @@ def _measured(prepared: Prepared) -> list[dict[str, Any]]:
         )
         for selection in selections
     ]
-    result = prepared.objective.test(contenders, prepared.shelf, noise_seed=0, batch_size=32, progress=False)
+    result = prepared.objective.test(contenders, prepared.backbones, RunContext(batch_size=32))
     return [
         {
             "selection": str(selection),

@@ -4,11 +4,11 @@ Measures a real search: ``diffsift.select`` on the demo's specification with tim
 stopped right after the search (the test split stays sealed). The total is the wall time of ``SearchStudy.run`` and the
 last MLflow flush, over the trials. Each moment counts for one part only, the innermost:
 
-- proposal: `SiftSampler.sample_relative`, without the storage reads in it;
+- proposal: `SubsetGPSampler.sample_relative`, without the storage reads in it;
 - probe: `RidgeProbe.score`;
 - ledger: `Ledger.evaluation`, `Ledger.record_evaluation` and the questions to `Claims`;
 - optuna storage: every call on the study's storage (SQLite, with Optuna's cache in memory before it);
-- mlflow: `MlflowLog.add` and `MlflowLog.flush`; it writes in batches, so most trials pay nothing and some for many;
+- mlflow: `MlflowLogger.add` and `MlflowLogger.flush`; it writes in batches: most trials pay nothing, some for many;
 - rest: what is left: Optuna's study in memory, the search space, the progress of the loop, the timing itself.
 
 ``--planted`` measures what grows with a study instead: a search of --trials selections of a pool of 40 with a synthetic
@@ -47,9 +47,9 @@ from _common import RESULTS, environment, load, print_table, write_csv
 import diffsift
 from diffsift.demo import TRIALS, demo_specification
 from diffsift.objectives import RidgeProbe
-from diffsift.search import SearchStudy, SiftSampler, open_storage
+from diffsift.search import SearchStudy, SubsetGPSampler, open_storage
 from diffsift.spaces import Selection
-from diffsift.tracking import Claims, Ledger, MlflowLog
+from diffsift.tracking import Claims, Ledger, MlflowLogger
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from support import planted
@@ -151,13 +151,13 @@ def install(clock: Clock) -> None:
 
     RidgeProbe.score = clock.timed("probe", score_noting)
     planted.SyntheticProbe.score = clock.timed("probe", planted.SyntheticProbe.score)
-    SiftSampler.sample_relative = clock.timed("proposal", SiftSampler.sample_relative)
+    SubsetGPSampler.sample_relative = clock.timed("proposal", SubsetGPSampler.sample_relative)
     for name in ("evaluation", "record_evaluation"):
         setattr(Ledger, name, clock.timed("ledger", getattr(Ledger, name)))
     for name in ("ask", "settle", "others"):
         setattr(Claims, name, clock.timed("ledger", getattr(Claims, name)))
     for name in ("add", "flush"):
-        setattr(MlflowLog, name, clock.timed("mlflow", getattr(MlflowLog, name)))
+        setattr(MlflowLogger, name, clock.timed("mlflow", getattr(MlflowLogger, name)))
     # What a study talks to is not RDBStorage itself but Optuna's cache before it, made by get_storage.
     storage = type(optuna.storages.get_storage("sqlite://"))
     for name, method in vars(optuna.storages.BaseStorage).items():
@@ -166,7 +166,7 @@ def install(clock: Clock) -> None:
 
     run = SearchStudy.run
 
-    def run_and_stop(study: SearchStudy, probe: RidgeProbe, *, log: MlflowLog | None = None, **options: Any) -> None:
+    def run_and_stop(study: SearchStudy, probe: RidgeProbe, *, log: MlflowLogger | None = None, **options: Any) -> None:
         last = "told" if log is None else "logged"
         clock.start()
         run(study, probe, log=log, after_step=lambda step: clock.end_trial() if step == last else None, **options)
@@ -201,12 +201,12 @@ def _search_demo(options: argparse.Namespace, folder: str) -> None:
     specification = demo_specification(seed=options.seed, trials=options.trials)
     study = specification.study.model_copy(update={"name": f"trial-cost-{uuid.uuid4().hex[:8]}"})
     specification = specification.model_copy(update={"study": study})
-    diffsift.select(specification, workspace=options.workspace or folder, progress=options.progress)
+    diffsift.select(specification, workspace=options.workspace or folder)
 
 
 def _search_planted(options: argparse.Namespace, folder: str) -> None:
     study, log = planted.logged_study(folder)
-    study.run(planted.SyntheticProbe(), trials=options.trials, log=log, progress=options.progress)
+    study.run(planted.SyntheticProbe(), trials=options.trials, log=log)
 
 
 def _yardstick() -> np.ndarray:

@@ -28,12 +28,12 @@ import numpy as np
 from _common import RESULTS, environment, load, print_table, write_csv
 
 import diffsift
+from diffsift.common.workspace import Workspace
 from diffsift.demo import demo_specification
 from diffsift.runs.workers import join
 from diffsift.search import SearchStudy
 from diffsift.specification import Specification
 from diffsift.tracking import Ledger, open_database
-from diffsift.workspace import Workspace
 
 FORKS = multiprocessing.get_context("fork")
 
@@ -106,7 +106,7 @@ def _prepared(place: Workspace, repeat: int, workers: int, trials: int) -> Speci
 
     SearchStudy.run = stop  # type: ignore[method-assign]
     try:
-        diffsift.select(specification, workspace=place.folder, progress=False, say=lambda line: None)
+        diffsift.select(specification, workspace=place.folder)
     except _PreparedError:
         return specification
     finally:
@@ -125,7 +125,7 @@ def _work(study: str, folder: Path, barrier: Barrier, times: Any) -> None:
         times.put((started, time.time(), scored["scored"]))
 
     SearchStudy.run = timed  # type: ignore[method-assign,assignment]
-    join(study, workspace=folder, progress=False, say=lambda line: None)
+    join(study, workspace=folder)
 
 
 def _print(rows: Sequence[dict[str, Any]], workers: Sequence[int]) -> None:

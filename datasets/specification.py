@@ -24,6 +24,16 @@ PngUnit = Annotated[
 class _Data(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @property
+    def origin(self) -> str:
+        """The folder or file that the data come from; their kind where they have none."""
+        fields = dict(self)
+        return str(next((value for value in fields.values() if isinstance(value, Path)), fields["kind"]))
+
+    def describe(self) -> str:
+        """The data in words."""
+        return f"{dict(self)['kind']} in {self.origin}"
+
 
 class DigitScenesSpecification(_Data):
     """The built-in data: digit scenes, generated from a seed."""
@@ -34,6 +44,10 @@ class DigitScenesSpecification(_Data):
     test: int = Field(default=400, ge=1, description="test scenes, sealed until the search has ended")
     seed: int = Field(default=0, ge=0, description="seed of the scenes")
     detail: int = Field(default=3, ge=2, le=32, description="background colours per edge; 32 is the hard variant")
+
+    def describe(self) -> str:
+        """The data in words."""
+        return f"digit scenes (built in): {self.train} training, {self.validation} validation, {self.test} test scenes"
 
 
 class FolderSpecification(_Data):
@@ -60,6 +74,10 @@ class FolderSpecification(_Data):
     )
     seed: int = Field(default=0, ge=0, description="seed of the split by fractions")
 
+    def describe(self) -> str:
+        """The data in words."""
+        return f"images {self.images}, labels {self.labels}"
+
     @model_validator(mode="after")
     def _fractions_sum_to_one(self) -> FolderSpecification:
         train, validation, test = self.fractions
@@ -71,10 +89,8 @@ class FolderSpecification(_Data):
         return self
 
 
-class RootedSpecification(BaseModel):
+class RootedSpecification(_Data):
     """A data set under one folder."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str
     root: Path = Field(description="folder of the data set")
@@ -171,10 +187,8 @@ class SpairSpecification(RootedSpecification):
     )
 
 
-class ListSpecification(BaseModel):
+class ListSpecification(_Data):
     """Images and answers listed in a CSV or JSON file: columns image, label, split and, if wanted, group and prompt."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["list"]
     file: Path = Field(description="CSV with a header, or JSON list of mappings; paths in it are relative to it")
@@ -188,15 +202,17 @@ class ListSpecification(BaseModel):
     png_unit: PngUnit = None
 
 
-class PythonSpecification(BaseModel):
+class PythonSpecification(_Data):
     """A data set that exists in Python alone, such as `MappedDataset`: handed over, never written down."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["python"]
     dataset: Any = Field(
         default=None, exclude=True, repr=False, description="the object; select and resume take it as an argument"
     )
+
+    def describe(self) -> str:
+        """The data in words."""
+        return f"a {type(self.dataset).__name__} from Python"
 
     @field_validator("dataset")
     @classmethod

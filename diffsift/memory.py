@@ -9,7 +9,7 @@ import sys
 _OPTIONS = {-4: 0, -1: 2**31 - 1, -2: 2**29}
 
 
-def keep_freed_memory() -> bool:
+def tune_malloc() -> bool:
     """Let this process keep what it frees: passes that capture are then about as fast as passes that do not.
 
     glibc hands large blocks back to the system when they are freed and gets them anew, page by page. While captured

@@ -10,7 +10,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from diffsift.backbones import JointSpecification, ModelSpecification
+from diffsift.backbones.names import BackboneName, is_reserved
 from diffsift.bank import BankSpecification
+from diffsift.common.context import RunContext
+from diffsift.common.reporting import Reporter
+from diffsift.common.workspace import Workspace
 from diffsift.datasets import Dataset, DataSpecification
 from diffsift.datasets.specification import PythonSpecification
 from diffsift.errors import SpecificationError, did_you_mean
@@ -26,10 +30,9 @@ __all__ = ["Specification", "load_specification"]
 ShortName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.-]{0,29}$")]
 """What a further model goes by in candidates, and a further data set in tables."""
 
-MAIN = "main"
-"""What the model and the data set go by that stand beside no others, or before them."""
+MAIN = BackboneName.MAIN.value
+"""Name of the main model, and of the main data set."""
 
-_RESERVED = (MAIN, "pixels", "latents", "random")
 _SHARED = ("device", "batch_size", "noise_seed")
 """Fields of `model` that hold for all models."""
 
@@ -39,7 +42,7 @@ Level = Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(gt=0, 
 _RUNTIME_FIELDS: dict[str, tuple[str, ...]] = {
     "model": ("device", "batch_size"),
     "bank": ("budget_gb",),
-    "study": ("storage", "trials", "timeout", "workers", "confirm", "confirm_probe"),
+    "study": ("storage", "trials", "timeout", "workers", "rerank", "rerank_probe"),
     "tracking": tuple(TrackingSpecification.model_fields),
 }
 
@@ -83,7 +86,7 @@ class Specification(BaseModel):
         """Set what a protocol sets, give further models what holds for all, and refuse what contradicts either."""
         if not isinstance(values, dict):
             return values
-        values = with_protocol(values)
+        values = with_protocol(renamed(values))
         if not isinstance(values.get("further_models"), dict):
             return values
         main = values.get("model")
@@ -91,8 +94,8 @@ class Specification(BaseModel):
         shared = {name: given.get(name, ModelSpecification.model_fields[name].default) for name in _SHARED}
         completed = {}
         for name, model in values["further_models"].items():
-            if name in _RESERVED or str(name).startswith("random-"):
-                raise ValueError(f"further_models must not use the names {', '.join(_RESERVED)}, but has {name!r}")
+            if is_reserved(str(name)):
+                raise ValueError(f"further_models must not use the names {', '.join(BackboneName)}, but has {name!r}")
             if isinstance(model, dict):
                 for field in _SHARED:
                     if model.get(field, shared[field]) != shared[field]:
@@ -183,6 +186,22 @@ class Specification(BaseModel):
             return values.model_copy(update={"data": data})
         return cls.parse({**values, "data": {"kind": "python", "dataset": dataset}})
 
+    def context(self, workspace: Workspace, reporter: Reporter) -> RunContext:
+        """How a run of this study is carried out.
+
+        Args:
+            workspace: where things lie.
+            reporter: told what is being done.
+        """
+        return RunContext(
+            workspace=workspace,
+            seed=self.study.seed,
+            noise_seed=self.model.noise_seed,
+            batch_size=self.model.batch_size,
+            device=self.model.device,
+            reporter=reporter,
+        )
+
     def identity(self) -> dict[str, Any]:
         """The fields that identify a study, as JSON."""
         values = self.model_dump(mode="json")
@@ -194,10 +213,31 @@ class Specification(BaseModel):
                 model.pop(field, None)
         return values
 
-    def with_runtime(self, **changes: Any) -> Specification:
-        """A copy with some of `study.trials`, `timeout`, `workers` and `storage` replaced; None leaves a field."""
+    def with_runtime(
+        self,
+        *,
+        trials: int | None = None,
+        timeout: float | None = None,
+        workers: int | None = None,
+        storage: str | None = None,
+    ) -> Specification:
+        """A copy with some fields of `study` replaced; None leaves a field as it is."""
+        changes = {"trials": trials, "timeout": timeout, "workers": workers, "storage": storage}
         given = {field: value for field, value in changes.items() if value is not None}
         return self.model_copy(update={"study": StudySpecification(**{**self.study.model_dump(), **given})})
+
+
+_RENAMED = {"study": {"confirm": "rerank", "confirm_probe": "rerank_probe"}}
+"""Fields of older versions and their present names, by part."""
+
+
+def renamed(values: dict[str, Any]) -> dict[str, Any]:
+    """A nested mapping with the fields of older versions under their present names."""
+    found = dict(values)
+    for part, names in _RENAMED.items():
+        if isinstance(found.get(part), dict):
+            found[part] = {names.get(field, field): value for field, value in found[part].items()}
+    return found
 
 
 def load_specification(path: str | Path) -> Specification:

@@ -1,13 +1,16 @@
-from ._stability import stability
-from .final_test import FOUND, Row, confirm, decide_weights, on_backbones, settle, verdict
+from ._stability import selection_stability
+from .final_test import FinalTest, best_alternatives
+from .rows import Baselines, Row, RowName
+from .verdict import verdict_on
+from .weights import decide_weights
 
 __all__ = [
-    "FOUND",
+    "Baselines",
+    "FinalTest",
     "Row",
-    "confirm",
+    "RowName",
+    "best_alternatives",
     "decide_weights",
-    "on_backbones",
-    "settle",
-    "stability",
-    "verdict",
+    "selection_stability",
+    "verdict_on",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from diffsift.objectives import Probe
-from diffsift.tracking import ChosenShare, TrialRecord
+from diffsift.tracking import SelectionFrequency, TrialRecord
 
 MOST = 50
 """Selections that compete; others are far behind."""
@@ -16,7 +16,7 @@ MOST = 50
 DRAWS = 1000
 
 
-def stability(
+def selection_stability(
     records: Sequence[TrialRecord],
     probe: Probe,
     groups: Sequence[str],
@@ -24,7 +24,7 @@ def stability(
     most: int = MOST,
     draws: int = DRAWS,
     seed: int = 0,
-) -> tuple[ChosenShare, ...]:
+) -> tuple[SelectionFrequency, ...]:
     """The share of bootstrap resamples whose best selection holds an activation, the most frequent first.
 
     The selections that compete are the `most` best of the study, each with its results on the held-out images; every
@@ -52,4 +52,4 @@ def stability(
         for spot in {(candidate.backbone, candidate.activation) for candidate in selection.candidates}:
             counts[spot] += int(won)
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return tuple(ChosenShare(*spot, count / draws) for spot, count in ranked if count)
+    return tuple(SelectionFrequency(*spot, count / draws) for spot, count in ranked if count)

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diffsift.backbones import Activation, Backbone, PipelineBackbone, activation_named, catalogue, owner_of
+from diffsift.backbones import Activation, Backbone, PipelineBackbone, owner_of
 from diffsift.backbones import load as load_backbone
 from diffsift.errors import SelectionError
-from diffsift.spaces import Candidate, Selection
+from diffsift.spaces import Candidate, Selection, activations_by_timestep
 
 from .fusion import Standardiser, block_scale, pool, resample_map, sample_map
 from .selection_file import read_selection
@@ -55,10 +55,8 @@ class FeatureExtractor(nn.Module):
         self.denoisers = nn.ModuleList(dict.fromkeys(backbone.denoiser for backbone in backbones))
         self._wanted: list[tuple[Backbone, dict[int, list[Activation]]]] = []
         for backbone in backbones:
-            known, wanted = catalogue(backbone), dict[int, list[Activation]]()
-            for candidate in selection.candidates:
-                if candidate.backbone == backbone.name:
-                    wanted.setdefault(candidate.timestep, []).append(activation_named(candidate.activation, known))
+            known = {entry.name: entry for entry in backbone.activations()}
+            wanted = activations_by_timestep(selection.candidates, backbone.name, known)
             backbone.check_timesteps(list(wanted))
             self._wanted.append((backbone, wanted))
         self._standardisers = dict(standardisers)

@@ -1,7 +1,7 @@
-from ._base import Contender, Objective, Protocol, TestResult
-from .multi_dataset import SeveralObjective, make_objective
+from ._base import EvaluationProtocol, FittedSelection, Objective, SplitResults
+from .multi_dataset import MultiDatasetObjective, make_objective
 from .probes import Head, NeighbourProbe, Probe, RidgeHead, RidgeProbe, Score
-from .registry import known_tasks, objective_named, register_objective
+from .registry import OBJECTIVES, register_objective
 from .segmentation import SegmentationObjective
 from .specification import (
     AnyTaskSpecification,
@@ -13,26 +13,25 @@ from .specification import (
 )
 
 __all__ = [
+    "OBJECTIVES",
     "AnyTaskSpecification",
     "ClassificationSpecification",
-    "Contender",
     "CorrespondenceSpecification",
     "DepthSpecification",
+    "EvaluationProtocol",
+    "FittedSelection",
     "Head",
+    "MultiDatasetObjective",
     "NeighbourProbe",
     "Objective",
     "Probe",
     "ProbeSpecification",
-    "Protocol",
     "RidgeHead",
     "RidgeProbe",
     "Score",
     "SegmentationObjective",
-    "SeveralObjective",
+    "SplitResults",
     "TaskSpecification",
-    "TestResult",
-    "known_tasks",
     "make_objective",
-    "objective_named",
     "register_objective",
 ]

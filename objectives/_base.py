@@ -13,6 +13,7 @@ import numpy as np
 
 from diffsift.backbones import BackboneCache
 from diffsift.bank import BankView, DevelopmentSet
+from diffsift.common.context import RunContext
 from diffsift.datasets import Dataset, Sample
 from diffsift.errors import SpecificationError
 from diffsift.extraction import Standardiser
@@ -28,7 +29,7 @@ SHOWN = 8
 
 
 @dataclass(frozen=True)
-class Contender:
+class FittedSelection:
     """A selection with its probe fit on the development set, ready for the test split; no head where nothing is fit."""
 
     name: str
@@ -38,7 +39,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class TestResult:
+class SplitResults:
     """How contenders did on the test split.
 
     Attributes:
@@ -57,7 +58,7 @@ class TestResult:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvaluationProtocol:
     """How scores of the final table come about. Scores of different protocols are not comparable.
 
     Attributes:
@@ -126,7 +127,7 @@ class Objective(ABC):
 
     @property
     @abstractmethod
-    def protocol(self) -> Protocol:
+    def protocol(self) -> EvaluationProtocol:
         """How scores come about; reads the data set's identity."""
 
     @abstractmethod
@@ -144,13 +145,10 @@ class Objective(ABC):
     @abstractmethod
     def test(
         self,
-        contenders: Sequence[Contender],
-        shelf: BackboneCache,
-        *,
-        noise_seed: int,
-        batch_size: int,
-        progress: bool,
-    ) -> TestResult:
+        contenders: Sequence[FittedSelection],
+        backbones: BackboneCache,
+        context: RunContext,
+    ) -> SplitResults:
         """Open the test split and score every contender on all of it."""
 
     # What follows is for reference probes alone: an objective without them need not define it.

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
-from diffsift.backbones import Activation, BackboneCache
+from diffsift.backbones import BackboneCache
 from diffsift.bank.locations import all_locations
+from diffsift.common.context import RunContext
 from diffsift.datasets import Sample, image_tensors, prompts_of
 from diffsift.extraction import sample_map
-from diffsift.spaces import Candidate
+from diffsift.spaces import Candidate, activations_by_timestep
 
-from ._base import Contender
+from ._base import FittedSelection
 from .probes import Head
 
 _SUMS_PER_PLACE = 4096
@@ -26,16 +26,19 @@ _SUMS_AT_ONCE = 16_000_000
 
 
 def batches(
-    samples: Sequence[Sample], size: int, progress: bool, contenders: Sequence[Contender] = ()
+    samples: Sequence[Sample], context: RunContext, contenders: Sequence[FittedSelection] = ()
 ) -> Iterator[list[Sample]]:
-    """Test samples, `size` at a time; fewer where a contender's head takes very many sums at every place."""
+    """Test samples, a batch at a time; a smaller one where a contender's head takes very many sums at every place."""
     widest = max((len(head_of(contender).intercept) for contender in contenders), default=1)
-    size = min(size, max(1, _SUMS_PER_PLACE // widest))
-    for start in tqdm(range(0, len(samples), size), desc="test split", unit="batch", disable=not progress):
-        yield [samples[index] for index in range(start, min(start + size, len(samples)))]
+    size = min(context.batch_size, max(1, _SUMS_PER_PLACE // widest))
+    with context.reporter.progress(len(samples), "test split", "image") as bar:
+        for start in range(0, len(samples), size):
+            batch = [samples[index] for index in range(start, min(start + size, len(samples)))]
+            yield batch
+            bar.update(len(batch))
 
 
-def head_of(contender: Contender) -> Head:
+def head_of(contender: FittedSelection) -> Head:
     """The contender's fitted head."""
     if not isinstance(contender.head, Head):
         raise ValueError(f"{contender.name} must have a fitted head, but has {contender.head}.")
@@ -43,7 +46,7 @@ def head_of(contender: Contender) -> Head:
 
 
 def dense_outputs(
-    batch: Sequence[Sample], contenders: Sequence[Contender], shelf: BackboneCache, noise_seed: int
+    batch: Sequence[Sample], contenders: Sequence[FittedSelection], backbones: BackboneCache, noise_seed: int
 ) -> dict[str, list[Float[Tensor, "outputs height width"]]]:
     """Outputs at every label pixel.
 
@@ -51,7 +54,7 @@ def dense_outputs(
     and only the result is enlarged: the same as from enlarged features, at a fraction of the time and memory.
     """
     on_grid: dict[tuple[str, torch.Size], Tensor] = {}
-    for candidate, feature_map in captured(batch, needed_by(contenders), shelf, noise_seed):
+    for candidate, feature_map in captured(batch, needed_by(contenders), backbones, noise_seed):
         grid = feature_map.shape[-2:]
         channels_last = feature_map.permute(0, 2, 3, 1)
         for contender in contenders:
@@ -86,20 +89,17 @@ def _at_pixels(
     return torch.cat(found).T.reshape(-1, height, width)
 
 
-def needed_by(contenders: Sequence[Contender]) -> set[Candidate]:
+def needed_by(contenders: Sequence[FittedSelection]) -> set[Candidate]:
     """The candidates that contenders are made of."""
     return {candidate for contender in contenders for candidate in contender.standardisers}
 
 
 def captured(
-    batch: Sequence[Sample], needed: Collection[Candidate], shelf: BackboneCache, noise_seed: int
+    batch: Sequence[Sample], needed: Collection[Candidate], backbones: BackboneCache, noise_seed: int
 ) -> Iterator[tuple[Candidate, Float[Tensor, "batch channels rows columns"]]]:
     """The feature maps of every needed candidate, once, on the CPU."""
-    for backbone, activations in shelf.each({candidate.backbone for candidate in needed}):
-        wanted: dict[int, list[Activation]] = {}
-        for candidate in sorted(needed):
-            if candidate.backbone == backbone.name:
-                wanted.setdefault(candidate.timestep, []).append(activations[candidate.activation])
+    for backbone, activations in backbones.each({candidate.backbone for candidate in needed}):
+        wanted = activations_by_timestep(sorted(needed), backbone.name, activations)
         images = image_tensors([sample.image for sample in batch])
         for timestep, maps in backbone.capture(images, wanted, seed=noise_seed, prompts=prompts_of(batch)):
             for name, feature_map in maps.items():

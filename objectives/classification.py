@@ -11,10 +11,11 @@ from diffsift.backbones import BackboneCache
 from diffsift.bank import BankSpecification, BankView, DevelopmentSet
 from diffsift.bank.development import development_set, pooling_side
 from diffsift.bank.locations import grid_points
+from diffsift.common.context import RunContext
 from diffsift.datasets import Dataset, DataSpecification, Sample, check_splits, open_dataset, searched_on
 from diffsift.extraction import pool, sample_map
 
-from ._base import SHOWN, Answers, Array, Contender, Objective, Protocol, TestResult, data_digest
+from ._base import SHOWN, Answers, Array, EvaluationProtocol, FittedSelection, Objective, SplitResults, data_digest
 from ._dense import batches, captured, head_of, needed_by
 from .metrics import Accuracy, BalancedAccuracy, confusion
 from .probes import ClassReadout, Probe, fast_probe
@@ -37,9 +38,9 @@ class ClassificationObjective(Objective):
         self.class_names, self.credits = self._dataset.class_names, self._dataset.credits
 
     @property
-    def protocol(self) -> Protocol:
+    def protocol(self) -> EvaluationProtocol:
         side = pooling_side(self._bank)
-        return Protocol(
+        return EvaluationProtocol(
             task="classification",
             metric=f"{self.metric.name} over {len(self.class_names)} classes",
             averaging="from counts over the whole split",
@@ -61,17 +62,17 @@ class ClassificationObjective(Objective):
         return fast_probe(bank, self._probe, ClassReadout(self.metric))
 
     def test(
-        self, contenders: Sequence[Contender], shelf: BackboneCache, *, noise_seed: int, batch_size: int, progress: bool
-    ) -> TestResult:
+        self, contenders: Sequence[FittedSelection], backbones: BackboneCache, context: RunContext
+    ) -> SplitResults:
         grid = torch.from_numpy(grid_points(pooling_side(self._bank)))
         counts: dict[str, list[Array]] = {contender.name: [] for contender in contenders}
         shown: list[Sample] = []
         groups: list[str] = []
-        for batch in batches(self._dataset.split("test"), batch_size, progress, contenders):
+        for batch in batches(self._dataset.split("test"), context, contenders):
             shown.extend(batch[: SHOWN - len(shown)])
             groups.extend(sample.group for sample in batch)
             sums = {c.name: torch.from_numpy(head_of(c).intercept).repeat(len(batch), 1) for c in contenders}
-            for candidate, feature_map in captured(batch, needed_by(contenders), shelf, noise_seed):
+            for candidate, feature_map in captured(batch, needed_by(contenders), backbones, context.noise_seed):
                 sampled = sample_map(feature_map, grid.expand(len(batch), -1, -1))
                 for contender in contenders:
                     if candidate in contender.standardisers:
@@ -87,7 +88,7 @@ class ClassificationObjective(Objective):
         results = {name: np.concatenate(entries) for name, entries in counts.items()}
         reported = (Accuracy(), BalancedAccuracy())
         measures = {name: {m.name: m.value(entries) for m in reported} for name, entries in results.items()}
-        return TestResult(results, measures, shown, {}, tuple(groups))
+        return SplitResults(results, measures, shown, {}, tuple(groups))
 
     def answers(self, sample: Sample) -> Answers:
         return Answers(grid_points(pooling_side(self._bank)), np.array([int(sample.label)]), pooled=True)

@@ -8,17 +8,17 @@ from itertools import product
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from diffsift.backbones import BackboneCache
 from diffsift.bank import BankSpecification, BankView, DevelopmentSet
 from diffsift.bank.development import development_set, keypoints_of
 from diffsift.bank.locations import grid_points
+from diffsift.common.context import RunContext
 from diffsift.datasets import Dataset, DataSpecification, Sample, check_splits, open_dataset
 from diffsift.errors import DataError, SpecificationError
 from diffsift.extraction import block_scale, sample_map
 
-from ._base import SHOWN, Array, Contender, Objective, Protocol, TestResult, data_digest
+from ._base import SHOWN, Array, EvaluationProtocol, FittedSelection, Objective, SplitResults, data_digest
 from ._dense import captured, needed_by
 from .metrics import RatioMetric, by_pair, correct_keypoints
 from .probes import MatchingProbe, nearest_places, pck_metric
@@ -51,9 +51,9 @@ class CorrespondenceObjective(Objective):
         self.class_names, self.credits = (), self._dataset.credits
 
     @property
-    def protocol(self) -> Protocol:
+    def protocol(self) -> EvaluationProtocol:
         side = self._task.resolution
-        return Protocol(
+        return EvaluationProtocol(
             task="correspondence",
             metric=f"PCK@{self._task.threshold:g} of the longer edge of the {self._task.normalise}",
             averaging="over all keypoints" if self._task.average == "point" else "per pair, then the mean over pairs",
@@ -85,8 +85,8 @@ class CorrespondenceObjective(Objective):
         return MatchingProbe(bank, self._task)
 
     def test(
-        self, contenders: Sequence[Contender], shelf: BackboneCache, *, noise_seed: int, batch_size: int, progress: bool
-    ) -> TestResult:
+        self, contenders: Sequence[FittedSelection], backbones: BackboneCache, context: RunContext
+    ) -> SplitResults:
         samples, pairs = self._dataset.split("test"), self._dataset.pairs("test")
         places = grid_points(self._task.resolution)
         settings = [*product({*self._task.thresholds, self._task.threshold}, ("image", "box"))]
@@ -95,15 +95,17 @@ class CorrespondenceObjective(Objective):
         }
         shown: list[Sample] = []
         groups: list[str] = []
-        bar = tqdm(total=len(pairs), desc="test split", unit="pair", disable=not progress)
-        for chunk in _chunks(pairs, batch_size):
+        bar = context.reporter.progress(len(pairs), "test split", "pair")
+        for chunk in _chunks(pairs, context.batch_size):
             indices = sorted({index for pair in chunk for index in pair})
             batch = [samples[index] for index in indices]
             shown.extend(batch[: SHOWN - len(shown)])
             local = [(indices.index(source), indices.index(target)) for source, target in chunk]
             groups.extend(batch[source].group for source, _ in local)
             keypoints = keypoints_of(batch, "the test split")
-            for name, predicted in _matched(batch, keypoints, places, local, contenders, shelf, noise_seed).items():
+            for name, predicted in _matched(
+                batch, keypoints, places, local, contenders, backbones, context.noise_seed
+            ).items():
                 for (source, target), prediction in zip(local, predicted, strict=True):
                     truth = np.where(np.isfinite(keypoints[source]), keypoints[target], np.nan)
                     for threshold, by in settings:
@@ -117,7 +119,7 @@ class CorrespondenceObjective(Objective):
         if self._task.average == "image":
             results = {name: by_pair(entries) for name, entries in results.items()}
         measures = {name: _measures(entries) for name, entries in found.items()}
-        return TestResult(results, measures, shown, {}, tuple(groups))
+        return SplitResults(results, measures, shown, {}, tuple(groups))
 
     def _counted(self, target: Sample, predicted: Array, truth: Array, threshold: float, by: str) -> Array | None:
         """(correct, counted); None by box where there is none, which is refused where the box is what is asked for."""
@@ -146,8 +148,8 @@ def _matched(
     keypoints: Array,
     places: Array,
     pairs: Sequence[tuple[int, int]],
-    contenders: Sequence[Contender],
-    shelf: BackboneCache,
+    contenders: Sequence[FittedSelection],
+    backbones: BackboneCache,
     noise_seed: int,
 ) -> dict[str, list[Array]]:
     """Per contender and pair, the predicted place (x, y) of every keypoint of the source; of hidden ones too."""
@@ -155,7 +157,7 @@ def _matched(
     points = torch.from_numpy(at.astype(np.float32))
     sources, targets = (list(side) for side in zip(*pairs, strict=True))
     sums: dict[str, tuple[Tensor, Tensor]] = {}
-    for candidate, feature_map in captured(batch, needed_by(contenders), shelf, noise_seed):
+    for candidate, feature_map in captured(batch, needed_by(contenders), backbones, noise_seed):
         sampled = sample_map(feature_map, points)
         for contender in contenders:
             if candidate not in contender.standardisers:

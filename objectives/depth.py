@@ -10,9 +10,10 @@ from diffsift.backbones import BackboneCache
 from diffsift.bank import BankSpecification, BankView, DevelopmentSet
 from diffsift.bank.development import development_set
 from diffsift.bank.locations import all_locations
+from diffsift.common.context import RunContext
 from diffsift.datasets import Dataset, DataSpecification, Sample, check_splits, open_dataset, searched_on
 
-from ._base import SHOWN, Answers, Array, Contender, Objective, Protocol, TestResult, data_digest
+from ._base import SHOWN, Answers, Array, EvaluationProtocol, FittedSelection, Objective, SplitResults, data_digest
 from ._dense import batches, dense_outputs
 from .metrics import DEPTH_MEASURES, RatioMetric, depth_measures, per_image
 from .probes import DepthReadout, Probe, fast_probe
@@ -38,8 +39,8 @@ class DepthObjective(Objective):
         self.class_names, self.credits = (), self._dataset.credits
 
     @property
-    def protocol(self) -> Protocol:
-        return Protocol(
+    def protocol(self) -> EvaluationProtocol:
+        return EvaluationProtocol(
             task="depth",
             metric=f"{self._task.score}, {'scale-and-shift aligned' if self._aligned else 'scale-aware'}",
             averaging="per image, then the mean over images",
@@ -63,17 +64,17 @@ class DepthObjective(Objective):
         return fast_probe(bank, self._probe, self._readout)
 
     def test(
-        self, contenders: Sequence[Contender], shelf: BackboneCache, *, noise_seed: int, batch_size: int, progress: bool
-    ) -> TestResult:
+        self, contenders: Sequence[FittedSelection], backbones: BackboneCache, context: RunContext
+    ) -> SplitResults:
         plain: dict[str, list[dict[str, float]]] = {contender.name: [] for contender in contenders}
         aligned: dict[str, list[dict[str, float]]] = {contender.name: [] for contender in contenders}
         predictions: dict[str, list[Array]] = {contender.name: [] for contender in contenders}
         shown: list[Sample] = []
         groups: list[str] = []
-        for batch in batches(self._dataset.split("test"), batch_size, progress, contenders):
+        for batch in batches(self._dataset.split("test"), context, contenders):
             shown.extend(batch[: SHOWN - len(shown)])
             groups.extend(sample.group for sample in batch)
-            for name, outputs in dense_outputs(batch, contenders, shelf, noise_seed).items():
+            for name, outputs in dense_outputs(batch, contenders, backbones, context.noise_seed).items():
                 for sample, output in zip(batch, outputs, strict=True):
                     predicted = output[0].numpy()
                     truth = sample.label
@@ -84,7 +85,7 @@ class DepthObjective(Objective):
         chosen = aligned if self._aligned else plain
         results = {name: per_image(entries, self._task.score) for name, entries in chosen.items()}
         measures = {name: _means(plain[name], "") | _means(aligned[name], " aligned") for name in plain}
-        return TestResult(results, measures, shown, predictions, tuple(groups))
+        return SplitResults(results, measures, shown, predictions, tuple(groups))
 
     def answers(self, sample: Sample) -> Answers:
         known = np.isfinite(sample.label)

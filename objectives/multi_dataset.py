@@ -10,13 +10,22 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from diffsift.backbones import BackboneCache
-from diffsift.bank import Bank, BankPart, BankSpecification, BankView, DevelopmentSet, joined, pack_groups
+from diffsift.bank import (
+    Bank,
+    BankPart,
+    BankSpecification,
+    BankView,
+    DevelopmentSet,
+    join_development_sets,
+    pack_groups,
+)
+from diffsift.common.context import RunContext
 from diffsift.datasets import DataSpecification
 
-from ._base import SHOWN, Contender, Objective, Protocol, TestResult
+from ._base import SHOWN, EvaluationProtocol, FittedSelection, Objective, SplitResults
 from .metrics import MeanOverDataSets, pack_results
-from .probes import HeadPerDataSet, SeveralProbe
-from .registry import objective_named
+from .probes import HeadPerDataSet, MultiDatasetProbe
+from .registry import OBJECTIVES
 from .specification import AnyTaskSpecification, ProbeSpecification
 
 
@@ -31,12 +40,12 @@ def make_objective(
     Raises:
         SpecificationError: a data set has the answers of another task.
     """
-    make = objective_named(task.kind)
+    make = OBJECTIVES[task.kind]
     objectives: dict[str, Objective] = {name: make(entry, task, bank, probe) for name, entry in data.items()}
-    return SeveralObjective(objectives) if len(objectives) > 1 else next(iter(objectives.values()))
+    return MultiDatasetObjective(objectives) if len(objectives) > 1 else next(iter(objectives.values()))
 
 
-class SeveralObjective(Objective):
+class MultiDatasetObjective(Objective):
     """The mean of a task's score over data sets, each with a probe of its own on the same features.
 
     One bank holds the images of all, with one standardiser per candidate, as the extractor will have one: it cannot
@@ -55,39 +64,37 @@ class SeveralObjective(Objective):
         self.credits = tuple(dict.fromkeys(chain.from_iterable(part.credits for part in parts)))
 
     @property
-    def protocol(self) -> Protocol:
+    def protocol(self) -> EvaluationProtocol:
         protocols = {name: part.protocol.to_json() for name, part in self.objectives.items()}
         joint = {field: _in_words({name: entry[field] for name, entry in protocols.items()}) for field in _FIELDS}
         first = next(iter(protocols.values()))
         digest = hashlib.sha256(json.dumps([entry["data"] for entry in protocols.values()]).encode()).hexdigest()[:16]
         averaging = f"{joint.pop('averaging')}, then the mean over {len(protocols)} data sets"
-        return Protocol(task=first["task"], data=digest, averaging=averaging, split=first["split"], **joint)
+        return EvaluationProtocol(task=first["task"], data=digest, averaging=averaging, split=first["split"], **joint)
 
     def load(self) -> DevelopmentSet:
-        return joined({name: part.load() for name, part in self.objectives.items()})
+        return join_development_sets({name: part.load() for name, part in self.objectives.items()})
 
-    def probe(self, bank: BankView) -> SeveralProbe:
+    def probe(self, bank: BankView) -> MultiDatasetProbe:
         if not isinstance(bank, Bank):
             raise TypeError(f"several data sets need the whole bank, but got a {type(bank).__name__}.")
         parts = enumerate(self.objectives.values())
-        return SeveralProbe([part.probe(BankPart(bank, number)) for number, part in parts])
+        return MultiDatasetProbe([part.probe(BankPart(bank, number)) for number, part in parts])
 
     def test(
-        self, contenders: Sequence[Contender], shelf: BackboneCache, *, noise_seed: int, batch_size: int, progress: bool
-    ) -> TestResult:
+        self, contenders: Sequence[FittedSelection], backbones: BackboneCache, context: RunContext
+    ) -> SplitResults:
         found = {
             name: part.test(
                 [_on_one(contender, number) for contender in contenders],
-                shelf,
-                noise_seed=noise_seed,
-                batch_size=batch_size,
-                progress=progress,
+                backbones,
+                context,
             )
             for number, (name, part) in enumerate(self.objectives.items())
         }
         results = list(found.values())
         groups = [part.groups or [str(number) for number in range(_count(part))] for part in results]
-        return TestResult(
+        return SplitResults(
             results={c.name: pack_results([part.results[c.name] for part in results]) for c in contenders},
             measures={c.name: self._measures(c.name, found) for c in contenders},
             samples=_in_turn([part.samples for part in results]),
@@ -99,7 +106,7 @@ class SeveralObjective(Objective):
             groups=pack_groups(groups),
         )
 
-    def _measures(self, contender: str, found: Mapping[str, TestResult]) -> dict[str, float]:
+    def _measures(self, contender: str, found: Mapping[str, SplitResults]) -> dict[str, float]:
         """Per data set its score, and what its objective measures besides."""
         measures = {}
         for name, result in found.items():
@@ -120,12 +127,12 @@ def _in_words(by_name: Mapping[str, str]) -> str:
     return ", ".join(f"{name}: {value}" for name, value in by_name.items())
 
 
-def _count(result: TestResult) -> int:
+def _count(result: SplitResults) -> int:
     """Results of each contender."""
     return len(next(iter(result.results.values())))
 
 
-def _on_one(contender: Contender, number: int) -> Contender:
+def _on_one(contender: FittedSelection, number: int) -> FittedSelection:
     """A contender with the head of one data set."""
     if not isinstance(contender.head, HeadPerDataSet):
         raise TypeError(f"{contender.name} must have a head per data set, but has {contender.head}.")

@@ -10,9 +10,10 @@ from diffsift.backbones import BackboneCache
 from diffsift.bank import BankSpecification, BankView, DevelopmentSet
 from diffsift.bank.development import development_set
 from diffsift.bank.locations import all_locations
+from diffsift.common.context import RunContext
 from diffsift.datasets import Dataset, DataSpecification, Sample, check_splits, open_dataset, searched_on
 
-from ._base import SHOWN, Answers, Array, Contender, Objective, Protocol, TestResult, data_digest
+from ._base import SHOWN, Answers, Array, EvaluationProtocol, FittedSelection, Objective, SplitResults, data_digest
 from ._dense import batches, dense_outputs
 from .metrics import MeanIou, confusion, per_class_iou, pixel_accuracy
 from .probes import Probe, fast_probe
@@ -35,8 +36,8 @@ class SegmentationObjective(Objective):
         self.class_names, self.credits = self._dataset.class_names, self._dataset.credits
 
     @property
-    def protocol(self) -> Protocol:
-        return Protocol(
+    def protocol(self) -> EvaluationProtocol:
+        return EvaluationProtocol(
             task="segmentation",
             metric=f"mean IoU over {len(self.class_names)} classes",
             averaging="from counts over the whole split, classes absent from its truth left out",
@@ -61,16 +62,16 @@ class SegmentationObjective(Objective):
         return fast_probe(bank, self._probe)
 
     def test(
-        self, contenders: Sequence[Contender], shelf: BackboneCache, *, noise_seed: int, batch_size: int, progress: bool
-    ) -> TestResult:
+        self, contenders: Sequence[FittedSelection], backbones: BackboneCache, context: RunContext
+    ) -> SplitResults:
         counts: dict[str, list[Array]] = {contender.name: [] for contender in contenders}
         predictions: dict[str, list[Array]] = {contender.name: [] for contender in contenders}
         shown: list[Sample] = []
         groups: list[str] = []
-        for batch in batches(self._dataset.split("test"), batch_size, progress, contenders):
+        for batch in batches(self._dataset.split("test"), context, contenders):
             shown.extend(batch[: SHOWN - len(shown)])
             groups.extend(sample.group for sample in batch)
-            for name, outputs in dense_outputs(batch, contenders, shelf, noise_seed).items():
+            for name, outputs in dense_outputs(batch, contenders, backbones, context.noise_seed).items():
                 for sample, scores in zip(batch, outputs, strict=True):
                     predicted = scores.argmax(0).numpy().astype(np.uint8)
                     counts[name].append(confusion(sample.label.ravel(), predicted.ravel(), None, len(self.class_names)))
@@ -78,7 +79,7 @@ class SegmentationObjective(Objective):
                         predictions[name].append(predicted)
         results = {name: np.stack(entries) for name, entries in counts.items()}
         measures = {name: self._measures(entries.sum(0)) for name, entries in results.items()}
-        return TestResult(results, measures, shown, predictions, tuple(groups))
+        return SplitResults(results, measures, shown, predictions, tuple(groups))
 
     def answers(self, sample: Sample) -> Answers:
         found = all_locations(sample.label)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 
-from .registry import known_tasks
+from .registry import OBJECTIVES
 
 
 class _Part(BaseModel):
@@ -70,9 +70,9 @@ class OtherTaskSpecification(_Task):
     @field_validator("kind")
     @classmethod
     def _is_registered(cls, kind: str) -> str:
-        if kind not in known_tasks():
+        if kind not in OBJECTIVES:
             raise ValueError(
-                f"must be one of {', '.join(known_tasks())} (register_objective, or an entry point of the group "
+                f"must be one of {', '.join(OBJECTIVES.names())} (register_objective, or an entry point of the group "
                 "diffsift.objectives, adds others)"
             )
         return kind

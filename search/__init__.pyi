@@ -1,6 +1,6 @@
 from .front import front_costs, pareto_front
-from .rerank import confirmation_words, confirmed, shortlist
-from .samplers import ENCODINGS, SiftSampler
+from .rerank import rerank, shortlist
+from .samplers import ENCODINGS, SubsetGPSampler
 from .space import SearchSpace, operations_per_image, require_operations
 from .specification import StudySpecification
 from .study import SearchStudy, open_storage
@@ -10,10 +10,8 @@ __all__ = [
     "ENCODINGS",
     "SearchSpace",
     "SearchStudy",
-    "SiftSampler",
     "StudySpecification",
-    "confirmation_words",
-    "confirmed",
+    "SubsetGPSampler",
     "earlier_bests",
     "front_costs",
     "open_storage",
@@ -21,5 +19,6 @@ __all__ = [
     "pareto_front",
     "require_operations",
     "require_warm_starts",
+    "rerank",
     "shortlist",
 ]

@@ -16,7 +16,7 @@ from diffsift.spaces import Selection
 from .space import SearchSpace
 
 
-class Mirror:
+class LocalStudy:
     """The finished trials of a study, and what other processes evaluate as trials that run.
 
     Optuna's SQL storage takes milliseconds for each parameter of a trial, and its trials that run outlive the process

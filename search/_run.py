@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,12 +10,13 @@ import numpy as np
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial
 
+from diffsift.common.reporting import Reporter
 from diffsift.spaces import Selection
 from diffsift.tracking import Claim, Claims, Evaluation, TrialRecord
 from diffsift.tracking.claims import Answer
 
-from ._local_study import Mirror
-from .samplers import SiftSampler, make_sampler
+from ._local_study import LocalStudy
+from .samplers import SubsetGPSampler, make_sampler
 
 if TYPE_CHECKING:
     from .study import Probe, SearchStudy
@@ -49,12 +49,13 @@ class Run:
         claims: Claims,
         trials: int,
         after_step: Callable[[str], None],
-        company: bool,
+        has_peers: bool,
+        reporter: Reporter,
     ) -> None:
         self._study, self._probe, self._claims, self._trials = study, probe, claims, trials
-        self._after_step, self._company = after_step, company
-        self._mirror = Mirror(study.space, study.directions)
-        self._sampler: SiftSampler | None = None
+        self._after_step, self._has_peers, self._reporter = after_step, has_peers, reporter
+        self._local = LocalStudy(study.space, study.directions)
+        self._sampler: SubsetGPSampler | None = None
         self._numbers: set[int] = set()  # of the database's trials that the mirror holds
         self._others: list[Claim] = []
         self._collisions = 0
@@ -66,33 +67,33 @@ class Run:
     @property
     def distinct(self) -> int:
         """Distinct selections that are finished, by all processes, as far as known here."""
-        return len(self._mirror.scores)
+        return len(self._local.scores)
 
     @property
     def best(self) -> float:
         """The highest score of all."""
-        return self._mirror.best
+        return self._local.best
 
     def advance(self) -> list[TrialRecord]:
         """Try to finish a trial; returns it and what others finished meanwhile, by number. Nothing: wait `pause`."""
         if self._full:
             return self._wait_for_others()
-        trial = self._mirror.ask(self._make_sampler())
+        trial = self._local.ask(self._make_sampler())
         selection = self._study.space.suggest(trial)
         stage = self._stage(trial)
-        if selection in self._mirror.scores:
+        if selection in self._local.scores:
             # Recorded all the same: made anew with the same seed, a sampler would repeat it for ever.
             self.repeated += 1
             return self._told(self._finished(trial, selection, self._study.evaluation(selection), stage))
         asked = self._claims.ask(selection, self._trials)
-        self._company = asked.company or asked.evaluations != self.distinct
+        self._has_peers = asked.company or asked.evaluations != self.distinct
         if asked.answer is not Answer.OURS:
             self._full = asked.answer is Answer.FULL
             return self._collided(trial)
         found: list[TrialRecord] = []
         if asked.scored:  # nobody told it yet, or another process did a moment ago
             found = self.look()
-            if selection in self._mirror.scores:
+            if selection in self._local.scores:
                 self._claims.told(selection)
                 return found + self._collided(trial)
         self.repeated = 0
@@ -112,15 +113,15 @@ class Run:
         for trial in new:
             selection = noted(trial)
             self._numbers.add(trial.number)
-            self._mirror.add(trial, selection)
+            self._local.add(trial, selection)
             found.append(self._study.record(trial, evaluations.get(selection) or self._study.evaluation(selection)))
         self._others = self._claims.others()
-        self._mirror.set_pending(claim.selection for claim in self._others)
+        self._local.set_pending(claim.selection for claim in self._others)
         return found
 
     def _finished(self, trial: Trial, selection: Selection, evaluation: Evaluation, stage: str) -> TrialRecord:
         trial.set_user_attr(NOTE, _note(selection, stage))
-        return self._written(self._mirror.tell(trial, selection, self._study.values(evaluation)), evaluation)
+        return self._written(self._local.tell(trial, selection, self._study.values(evaluation)), evaluation)
 
     def _written(self, trial: FrozenTrial, evaluation: Evaluation) -> TrialRecord:
         written = self._study.write(trial)
@@ -130,11 +131,11 @@ class Run:
     def _told(self, record: TrialRecord) -> list[TrialRecord]:
         """The record behind what others told before it."""
         self._after_step("told")
-        found = self.look() if self._company else []
+        found = self.look() if self._has_peers else []
         return sorted([*found, record], key=lambda entry: entry.number)
 
     def _collided(self, trial: Trial) -> list[TrialRecord]:
-        self._mirror.drop(trial)
+        self._local.drop(trial)
         self._collisions += 1
         self.pause = _COLLIDED
         return self.look()
@@ -157,14 +158,14 @@ class Run:
         told = []
         for evaluation in self._study.evaluations():
             selection = evaluation.selection
-            if selection in self._mirror.scores or self._claims.ask(selection, 0).answer is not Answer.OURS:
+            if selection in self._local.scores or self._claims.ask(selection, 0).answer is not Answer.OURS:
                 continue
             told += self.look()
-            if selection not in self._mirror.scores:
-                trial = self._mirror.finished_trial(
+            if selection not in self._local.scores:
+                trial = self._local.finished_trial(
                     selection, self._study.values(evaluation), {NOTE: _note(selection, "resumed")}
                 )
-                self._mirror.add(trial, selection)
+                self._local.add(trial, selection)
                 told.append(self._written(trial, evaluation))
                 self._after_step("told")
             self._claims.told(selection)
@@ -185,10 +186,9 @@ class Run:
                     f"({self._study.name!r})"
                 )
             )
-            warnings.warn(
+            self._reporter.warning(
                 f"waiting for process {process.pid} on host {process.host}, which evaluates the last selections since "
-                f"{self._others[0].since:%H:%M:%S} UTC{elsewhere}.",
-                stacklevel=2,
+                f"{self._others[0].since:%H:%M:%S} UTC{elsewhere}."
             )
 
     def _make_sampler(self) -> BaseSampler:
@@ -196,19 +196,19 @@ class Run:
             return self._sampler
         specification = self._study.specification
         seed = specification.seed
-        if self._study.stream:
-            seed = int(np.random.SeedSequence([seed, self._study.stream]).generate_state(1)[0]) % 2**31
+        if self._study.seed_stream:
+            seed = int(np.random.SeedSequence([seed, self._study.seed_stream]).generate_state(1)[0]) % 2**31
         sampler = make_sampler(
             specification.sampler,
             self._study.space,
             seed=seed,
-            finished=self._mirror.finished + self._collisions,
+            finished=self._local.finished + self._collisions,
             warm_starts=self._study.warm_starts,
             costs=specification.objectives[1:],
             similarity=self._study.similarity,
             skip=specification.skip,
         )
-        if isinstance(sampler, SiftSampler):
+        if isinstance(sampler, SubsetGPSampler):
             self._sampler = sampler
         return sampler
 

@@ -1,11 +1,11 @@
-"""Confirmation by a slow probe: of a few good and different selections the one that is best there is the one found."""
+"""Reranking: a slow probe decides among the best few selections that differ."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from diffsift.objectives import Probe
-from diffsift.tracking import Confirmed, TrialRecord
+from diffsift.tracking import Reranked, TrialRecord
 
 
 def shortlist(records: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
@@ -20,21 +20,11 @@ def shortlist(records: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
     return taken
 
 
-def confirmed(records: Sequence[TrialRecord], probe: Probe) -> tuple[Confirmed, ...]:
+def rerank(records: Sequence[TrialRecord], probe: Probe) -> tuple[Reranked, ...]:
     """The records with their score by `probe` on held-out images, in the given order; of equals the first is taken."""
     scores = [float(probe.score(record.selection).value) for record in records]
     best = scores.index(max(scores))
     return tuple(
-        Confirmed(record.selection, record.number, record.score, score, position == best)
+        Reranked(record.selection, record.number, record.score, score, position == best)
         for position, (record, score) in enumerate(zip(records, scores, strict=True))
     )
-
-
-def confirmation_words(entries: Sequence[Confirmed], probe: str) -> str:
-    """What the verdict adds on how the selection found was taken from the shortlist; empty where there was none."""
-    if not entries:
-        return ""
-    ranked = sorted(entries, key=lambda entry: (-entry.score, entry.trial))
-    place = next(rank for rank, entry in enumerate(ranked, start=1) if entry.taken)
-    by_fast = "the best by the fast probe too" if place == 1 else f"number {place} by the fast probe"
-    return f" It is the best of {len(entries)} different selections by the {probe} probe, and {by_fast}."

@@ -32,7 +32,7 @@ def _score_first(objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
 
 
 class StudySpecification(BaseModel):
-    """How the search goes. `storage`, `trials`, `timeout`, `workers` and `confirm` may change on resume."""
+    """How the search goes. `storage`, `trials`, `timeout`, `workers` and `rerank` may change on resume."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,14 +59,14 @@ class StudySpecification(BaseModel):
         description="studies of the same database whose best selections are tried first; needs the sampler sift",
     )
     skip: tuple[Stage, ...] = Field(default=(), description="stages that the sampler sift leaves out")
-    confirm: int = Field(
+    rerank: int = Field(
         default=1,
         ge=1,
         le=1000,
         description="how many of the best that differ are scored by the slow probe, which then decides; 1: none, the "
         "best by the fast probe is the one found",
     )
-    confirm_probe: str = Field(
+    rerank_probe: str = Field(
         default="reference", description="the slow probe: reference (the task's first), mlp, logistic, linear, exact"
     )
 

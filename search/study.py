@@ -6,7 +6,6 @@ import contextlib
 import gc
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -18,12 +17,12 @@ from optuna.storages import RDBStorage, get_storage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
-from tqdm import tqdm
 
+from diffsift.common.reporting import NullReporter, Reporter
 from diffsift.errors import StudyError
 from diffsift.objectives import RidgeProbe
 from diffsift.spaces import Selection
-from diffsift.tracking import Evaluation, Ledger, MlflowLog, TrialRecord, tune_sqlite
+from diffsift.tracking import Evaluation, Ledger, Logger, TrialRecord, tune_sqlite
 
 from ._run import Run, noted, stage_of
 from .space import SearchSpace
@@ -51,9 +50,9 @@ class SearchStudy:
         space: pool and limits.
         ledger: in the same database.
         warm_starts: selections to try first.
-        similarity: of the pool's candidates, for our sampler; see `SiftSampler`.
-        stream: which of several random streams of the seed proposals are drawn from: 0 for the leader of a study, a
-            number of its own for each process that joins it.
+        similarity: of the pool's candidates, for our sampler; see `SubsetGPSampler`.
+        seed_stream: number of the random stream that proposals are drawn from: 0 for the leader of a study, another
+            for each process that joins it.
     """
 
     def __init__(
@@ -65,10 +64,10 @@ class SearchStudy:
         *,
         warm_starts: Sequence[Selection] = (),
         similarity: Float[np.ndarray, "pool pool"] | None = None,
-        stream: int = 0,
+        seed_stream: int = 0,
     ) -> None:
         self.specification, self.space, self._ledger = specification, space, ledger
-        self.warm_starts, self.similarity, self.stream = list(warm_starts), similarity, stream
+        self.warm_starts, self.similarity, self.seed_stream = list(warm_starts), similarity, seed_stream
         self._database = open_storage(url)
         self._storage = get_storage(self._database)
         self._study = optuna.create_study(
@@ -119,9 +118,9 @@ class SearchStudy:
         *,
         trials: int,
         timeout: float | None = None,
-        log: MlflowLog | None = None,
-        progress: bool = True,
-        company: bool = False,
+        log: Logger | None = None,
+        reporter: Reporter | None = None,
+        has_peers: bool = False,
         after_step: Callable[[str], None] = lambda step: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -136,8 +135,8 @@ class SearchStudy:
             trials: distinct selections to end with.
             timeout: seconds after which no new trial starts.
             log: gets the trials of all processes; give it to one of them.
-            progress: show a progress bar.
-            company: whether other processes are expected; they are noticed anyway, but later.
+            reporter: told of trials and shown progress; default: nobody.
+            has_peers: whether other processes are expected; they are noticed anyway, but later.
             after_step: called with "scored", "told" and "logged" as a trial passes those points (for tests).
             stop: asked before each trial; True ends the run.
 
@@ -145,21 +144,21 @@ class SearchStudy:
             KeyboardInterrupt: the running trial is lost, or its score kept for the next run; nothing else is lost.
             StudyError: the study database cannot be written (a full disk, say); resume when it can.
         """
+        reporter = reporter or NullReporter()
         ends = None if timeout is None else time.monotonic() + timeout
         try:
             with _settled_garbage(), self._ledger.claims(self.name) as claims:
-                run = Run(self, probe, claims, trials, after_step, company)
+                run = Run(self, probe, claims, trials, after_step, has_peers, reporter)
                 there = min(run.distinct, trials)
-                with tqdm(total=trials, initial=there, desc="search", unit="trial", disable=not progress) as bar:
+                with reporter.progress(trials, "search", "trial", initial=there) as bar:
                     while run.distinct < trials and not stop() and (ends is None or time.monotonic() < ends):
                         found = run.advance()
-                        if log is not None:
-                            _hand_over(found, log, after_step)
+                        _hand_over(found, log, reporter, after_step)
                         _show(bar, run)
                         if not found:
                             time.sleep(run.pause)
                         if run.repeated >= _DUPLICATES_IN_A_ROW:
-                            _say_used_up(run, self.specification.sampler)
+                            _report_exhausted(run, self.specification.sampler, reporter)
                             break
         except (SQLAlchemyError, StorageInternalError) as error:
             raise StudyError(f"the study database cannot be written: {error.__cause__ or error}") from error
@@ -268,17 +267,20 @@ def _settled_garbage() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _hand_over(records: Sequence[TrialRecord], log: MlflowLog, after_step: Callable[[str], None]) -> None:
+def _hand_over(
+    records: Sequence[TrialRecord], log: Logger | None, reporter: Reporter, after_step: Callable[[str], None]
+) -> None:
     for record in records:
-        log.add(record)
-        after_step("logged")
+        reporter.trial(record)
+        if log is not None:
+            log.add(record)
+            after_step("logged")
 
 
-def _say_used_up(run: Run, sampler: str) -> None:
-    warnings.warn(
+def _report_exhausted(run: Run, sampler: str, reporter: Reporter) -> None:
+    reporter.warning(
         f"the search ends after {run.distinct} distinct selections: the {sampler} sampler proposed no new one "
-        f"{run.repeated} times in a row.",
-        stacklevel=3,
+        f"{run.repeated} times in a row."
     )
 
 

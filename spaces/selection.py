@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from diffsift.errors import SelectionError
+from diffsift.backbones.activation import Activation
+from diffsift.backbones.names import BackboneName
+from diffsift.errors import SelectionError, SpecificationError, did_you_mean
 
 WEIGHT_STEP = 0.05
 """Weights are quantised to multiples of this, so that selections that hardly differ count as one."""
@@ -27,7 +29,7 @@ class Candidate:
     timestep: int
 
     def __str__(self) -> str:
-        prefix = "" if self.backbone == "main" else f"{self.backbone}:"
+        prefix = "" if self.backbone == BackboneName.MAIN else f"{self.backbone}:"
         return f"{prefix}{self.activation}@{self.timestep}"
 
 
@@ -119,6 +121,35 @@ class Selection:
         return " + ".join(
             (f"{weight:g} " if weight != 1.0 else "") + str(candidate) for candidate, weight in self.members
         )
+
+
+def activations_by_timestep(
+    candidates: Iterable[Candidate], backbone: str, activations: Mapping[str, Activation]
+) -> dict[int, list[Activation]]:
+    """The candidates of one backbone, as it is asked to capture them.
+
+    Args:
+        candidates: of any backbones.
+        backbone: name of the one that is asked for.
+        activations: that backbone's activations by name.
+
+    Returns:
+        Activations by timestep, in the order of the candidates; empty where none is of this backbone.
+
+    Raises:
+        SpecificationError: a candidate's activation does not exist in that backbone; the closest names are offered.
+    """
+    wanted: dict[int, list[Activation]] = {}
+    for candidate in candidates:
+        if candidate.backbone != backbone:
+            continue
+        name = candidate.activation
+        if name not in activations:
+            raise SpecificationError(
+                f"activation {name!r} does not exist in this model{did_you_mean(name, activations)}"
+            )
+        wanted.setdefault(candidate.timestep, []).append(activations[name])
+    return wanted
 
 
 def passes_per_image(candidates: Iterable[Candidate], draws: Mapping[str, int]) -> int:

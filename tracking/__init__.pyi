@@ -1,30 +1,37 @@
 from ._sqlite import tune_sqlite
 from .claims import Claim, Claims
 from .ledger import Eliminated, Evaluation, Ledger, Opening, StudyRow, open_database
-from .mlflow_log import MlflowLog, serve
-from .records import ActivationDecision, ChosenShare, Confirmed, Cost, FinalRow, Outcome, TrialRecord
+from .logger import LOGGERS, Logger, Loggers, make_loggers, register_logger
+from .mlflow_log import MlflowLogger, serve
+from .records import ActivationDecision, Cost, FinalRow, Outcome, Reranked, SelectionFrequency, TrialRecord, Verdict
 from .report import ActivationPicture, PredictionPicture, ReportPictures, write_report
 
 __all__ = [
+    "LOGGERS",
     "ActivationDecision",
     "ActivationPicture",
-    "ChosenShare",
     "Claim",
     "Claims",
-    "Confirmed",
     "Cost",
     "Eliminated",
     "Evaluation",
     "FinalRow",
     "Ledger",
-    "MlflowLog",
+    "Logger",
+    "Loggers",
+    "MlflowLogger",
     "Opening",
     "Outcome",
     "PredictionPicture",
     "ReportPictures",
+    "Reranked",
+    "SelectionFrequency",
     "StudyRow",
     "TrialRecord",
+    "Verdict",
+    "make_loggers",
     "open_database",
+    "register_logger",
     "serve",
     "tune_sqlite",
     "write_report",

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from sqlalchemy import CursorResult, Engine, delete, update
 from sqlalchemy.exc import IntegrityError
 
+from diffsift.common.process import Process
 from diffsift.errors import StudyError
 
 from ._database import transaction
-from ._process import Process
 from ._tables import LockTable, utc_now
 
 

@@ -21,7 +21,7 @@ def serve(store_uri: str, artifacts: Path, port: int) -> None:
     """Show the store in the browser at ``http://127.0.0.1:PORT`` until Ctrl-C.
 
     Args:
-        store_uri: as `MlflowLog` got it.
+        store_uri: as `MlflowLogger` got it.
         artifacts: folder of the artifacts.
         port: of this machine, 1 to 65535.
 

@@ -14,11 +14,11 @@ from sqlalchemy import ColumnElement, Engine, and_, bindparam, delete, func, ins
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from diffsift.common.process import Process
 from diffsift.errors import StudyError
 from diffsift.spaces import Selection
 
 from ._database import transaction
-from ._process import Process
 from ._tables import ClaimTable, EvaluationTable, StudyTable, table_of
 
 _CLAIMS, _EVALUATIONS = table_of(ClaimTable), table_of(EvaluationTable)

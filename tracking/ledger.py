@@ -14,12 +14,12 @@ from sqlalchemy import Engine, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from diffsift.common.process import Process
 from diffsift.errors import StudyError, did_you_mean
 from diffsift.spaces import Candidate, Selection
 
 from ._database import open_database, transaction
 from ._lock import exclusive
-from ._process import Process
 from ._tables import (
     ClaimTable,
     DecisionTable,

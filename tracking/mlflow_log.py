@@ -6,7 +6,6 @@ missing or half-written can always be found and completed, and nothing is ever w
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from diffsift.common.reporting import NullReporter, Reporter
 from diffsift.errors import StudyError
 
 from ._mlflow_fields import (
@@ -30,13 +30,14 @@ from ._mlflow_fields import (
 )
 from ._mlflow_server import serve
 from ._mlflow_store import database_url, open_client, open_experiment, quiet, store_error
+from .logger import Logger
 from .records import Outcome, TrialRecord
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["MlflowLog", "serve"]
+__all__ = ["MlflowLogger", "serve"]
 
 FLUSH_TRIALS = 100
 FLUSH_SHARE = 0.02
@@ -49,10 +50,9 @@ TABLE, FRONT = "trials.csv", "front.json"
 _UID, _STUDY, _ROLE = "diffsift.trial_uid", "diffsift.study", "diffsift.role"
 _PARENT = "mlflow.parentRunId"
 _PARAMETERS_A_BATCH, _STEPS_A_BATCH = 100, 400  # MLflow's limits: 100 parameters, 1000 metrics (two a step)
-_logger = logging.getLogger("diffsift.tracking")
 
 
-class MlflowLog:
+class MlflowLogger(Logger):
     """Writes one study to an MLflow store.
 
     The first `child_runs` trials have a child run each; after them only trials that improve on all trials of a lower
@@ -69,12 +69,22 @@ class MlflowLog:
         artifacts: folder of the artifacts, used when the experiment is made.
         study: name of the study; its parent run is found again by it.
         child_runs: most child runs before only improvements get one, 0 or more.
+        reporter: told of the first failure; default: nobody.
     """
 
-    def __init__(self, store_uri: str, artifacts: Path, study: str, *, child_runs: int = 100) -> None:
+    def __init__(
+        self,
+        store_uri: str,
+        artifacts: Path,
+        study: str,
+        *,
+        child_runs: int = 100,
+        reporter: Reporter | None = None,
+    ) -> None:
         if child_runs < 0:
             raise StudyError(f"child_runs must be 0 or more, but got {child_runs}.")
         self.failures = 0
+        self._reporter = reporter or NullReporter()
         self._store_uri, self._artifacts, self._study, self._most_children = store_uri, artifacts, study, child_runs
         self._client: MlflowClient | None = None
         self._experiment = self._parent = ""
@@ -286,7 +296,7 @@ class MlflowLog:
         scores = {field_name(f"test/{row.name}"): float(row.score) for row in outcome.table}
         now = _now_ms()
         metrics = [Metric(key, value, now, 0) for key, value in scores.items() if old.get(key) != value]
-        tags = {"diffsift.verdict": outcome.verdict, "diffsift.found": str(outcome.found)}
+        tags = {"diffsift.verdict": str(outcome.verdict), "diffsift.found": str(outcome.found)}
         client.log_batch(self._parent, metrics, tags=[RunTag(key, clip(value)) for key, value in tags.items()])
         client.log_dict(self._parent, front_document(outcome), FRONT)
         for file in files:
@@ -348,7 +358,7 @@ class MlflowLog:
 
     def _client_(self) -> MlflowClient:
         if self._client is None:
-            raise StudyError("MlflowLog.start must be called before anything is logged.")
+            raise StudyError("MlflowLogger.start must be called before anything is logged.")
         return self._client
 
     def _or_refuse(self, action: Callable[[], None]) -> None:
@@ -369,10 +379,9 @@ class MlflowLog:
             self.failures += 1
             self._silent_until = time.monotonic() + RETRY_SECONDS
             if self.failures == 1:
-                _logger.warning(
-                    "%s The search goes on and loses nothing; 'diffsift resume %s' writes to MLflow what is missing.",
-                    error,
-                    self._study,
+                self._reporter.warning(
+                    f"{error} The search goes on and loses nothing; 'diffsift resume {self._study}' writes to MLflow "
+                    "what is missing."
                 )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from diffsift.errors import StudyError
 from diffsift.spaces import Selection, passes_per_image
@@ -90,21 +90,26 @@ class FinalRow:
 
 
 @dataclass(frozen=True)
-class Confirmed:
-    """A selection of the shortlist: its scores by the fast and by the slow probe, and whether it was taken for found.
+class Reranked:
+    """A selection of the shortlist, scored by the slow probe that decides among them.
 
-    Both scores are on held-out images and the higher the better.
+    Attributes:
+        selection: what was scored.
+        trial: number of its trial.
+        fast_score: by the search's probe, on held-out images; higher is better.
+        slow_score: by the slow probe, on the same images; higher is better.
+        taken: whether it became the selection found.
     """
 
     selection: Selection
     trial: int
-    score: float
-    confirmed: float
+    fast_score: float
+    slow_score: float
     taken: bool
 
 
 @dataclass(frozen=True)
-class ChosenShare:
+class SelectionFrequency:
     """The share of bootstrap resamples of the held-out images whose best selection holds an activation."""
 
     backbone: str
@@ -113,13 +118,65 @@ class ChosenShare:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Everything a finished search says: what the report shows and MLflow stores.
+class Verdict:
+    """What a final table says.
 
-    `maximised` names the signed score that trials have (minus the metric where lower is better; empty: the metric).
-    `measures` are further numbers on the test split, by row of the table and name. `front` are the trials that no other
-    beats in score and in all of `front_costs`. `confirmed` is the shortlist that was scored by `confirm_probe`, empty
-    where the best by the fast probe was taken. `stability` is in order of share.
+    Attributes:
+        headline: the score of the selection found, with its interval.
+        recommendation: one sentence: what to use.
+        evidence: the comparisons with the other rows, a sentence each.
+    """
+
+    headline: str
+    recommendation: str
+    evidence: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join([self.headline, self.recommendation, *self.evidence])
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**asdict(self), "evidence": list(self.evidence)}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any] | str) -> Verdict:
+        """The inverse of `to_json`; the text that older versions stored becomes headline and evidence."""
+        if isinstance(stored, str):
+            headline, _, rest = stored.partition(". ")
+            return cls(f"{headline.rstrip('.')}.", "See the report.", (rest,) if rest else ())
+        return cls(stored["headline"], stored["recommendation"], tuple(stored["evidence"]))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything a finished search says: what the report shows, MLflow logs and the ledger keeps.
+
+    Attributes:
+        study: name.
+        task: kind.
+        metric: name, in its own direction.
+        protocol: how the scores came about, in words.
+        model: what the features come from, in words.
+        data: what the search was done on, in words.
+        decisions: of the filters.
+        pool_size: candidates.
+        trials: all finished ones, in order.
+        table: the final table.
+        found: the selection found.
+        verdict: what the table says.
+        warnings: what the user should know.
+        credits: whom to name where images are shown.
+        class_names: empty where there are none.
+        maximised: name of the signed score that trials have, minus the metric where lower is better; empty: the metric.
+        measures: further numbers on the test split, by row of the table and name.
+        front: the trials that no other beats in score and in all of `front_costs`.
+        front_costs: what the score is set against.
+        reranked: the shortlist that `rerank_probe` decided among; empty where the best by the fast probe was taken.
+        rerank_probe: name of the slow probe.
+        protocol_fields: how the scores came about, by field; two studies compare where these are equal.
+        noise_seed: of the noise added to images.
+        model_id: hub id or folder of the main model.
+        stability: how often activations are selected on resampled images, most frequent first.
     """
 
     study: str
@@ -133,7 +190,7 @@ class Outcome:
     trials: tuple[TrialRecord, ...]
     table: tuple[FinalRow, ...]
     found: Selection
-    verdict: str
+    verdict: Verdict
     warnings: tuple[str, ...] = ()
     credits: tuple[str, ...] = ()
     class_names: tuple[str, ...] = field(default=())
@@ -141,6 +198,29 @@ class Outcome:
     measures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     front: tuple[TrialRecord, ...] = ()
     front_costs: tuple[Cost, ...] = ("channels",)
-    confirmed: tuple[Confirmed, ...] = ()
-    confirm_probe: str = ""
-    stability: tuple[ChosenShare, ...] = ()
+    reranked: tuple[Reranked, ...] = ()
+    rerank_probe: str = ""
+    stability: tuple[SelectionFrequency, ...] = ()
+    protocol_fields: Mapping[str, Any] = field(default_factory=dict)
+    noise_seed: int = 0
+    model_id: str = ""
+
+    def to_json(self, selection_file: str) -> dict[str, Any]:
+        """What the ledger keeps of it.
+
+        Args:
+            selection_file: path of the file that the selection found was written to.
+        """
+        return {
+            "selection": self.found.to_json(),
+            "verdict": self.verdict.to_json(),
+            "file": selection_file,
+            "model": self.model_id,
+            "stability": [asdict(entry) for entry in self.stability],
+            "metric": self.metric,
+            "protocol": {**self.protocol_fields, "noise_seed": self.noise_seed},
+            "table": [
+                {"name": row.name, "score": row.score, "low": row.low, "high": row.high, "channels": row.channels}
+                for row in self.table
+            ],
+        }

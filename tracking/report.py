@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from diffsift.common.files import write_atomically
 from diffsift.errors import StudyError
 
 from ._figures import curve_figure, front_figure, score_figure
@@ -78,11 +79,9 @@ def write_report(outcome: Outcome, pictures: ReportPictures, path: Path) -> None
     environment.filters["score"] = _score
     environment.filters["gain"] = _gain
     page = environment.get_template("report.html.j2").render(**_content(outcome, pictures))
-    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(path)
+        write_atomically(path, page)
     except OSError as error:
         raise StudyError(
             f"the report {path} cannot be written: {error.strerror or error}; make its folder writable, or free space."

@@ -15,3 +15,6 @@ class TrackingSpecification(BaseModel):
     child_runs: int = Field(
         default=100, ge=0, description="trials with a run of their own; beyond, only those that improve"
     )
+    loggers: tuple[str, ...] = Field(
+        default=(), description="further loggers by name, from packages with entry points of the group diffsift.loggers"
+    )

@@ -14,9 +14,10 @@ import typer
 
 from diffsift import __version__
 from diffsift.errors import DiffsiftError
-from diffsift.memory import keep_freed_memory
+from diffsift.memory import tune_malloc
 
 if TYPE_CHECKING:
+    from diffsift.common.reporting import Reporter
     from diffsift.runs.select import Result
 
 app = typer.Typer(
@@ -41,8 +42,12 @@ WorkspaceOption = Annotated[
     ),
 ]
 OutOption = Annotated[
-    Path, typer.Option("--out", "-o", help="The selection file to write; report.html goes beside it.")
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="Selection file to write (default: selection-STUDY.json); the report goes beside it."
+    ),
 ]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace files of another study.")]
 TrialsOption = Annotated[
     int | None, typer.Option(min=1, help="Distinct selections to evaluate, in all (default: 300, or the study's).")
 ]
@@ -102,7 +107,8 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of scenes and search.")] = 0,
     workers: WorkersOption = None,
     workspace: WorkspaceOption = None,
-    out: OutOption = Path("selection.json"),
+    out: OutOption = None,
+    force: ForceOption = False,
 ) -> None:
     """Run the main job on the built-in pipeline and data: minutes on two cores, no downloads."""
     with _errors():
@@ -111,7 +117,7 @@ def demo(
 
         specification = demo_specification(task=task, seed=seed, trials=trials).with_runtime(workers=workers)
         with _resumable():
-            _show(select(specification, workspace=workspace, out=out, say=_say), workspace)
+            _show(select(specification, workspace=workspace, out=out, force=force, reporter=_reporter()), workspace)
 
 
 @app.command(epilog="Example: diffsift init --out horses.yaml")
@@ -140,7 +146,8 @@ def search(
     timeout: TimeoutOption = None,
     workers: WorkersOption = None,
     workspace: WorkspaceOption = None,
-    out: OutOption = Path("selection.json"),
+    out: OutOption = None,
+    force: ForceOption = False,
 ) -> None:
     """Search for the best features; a study of the same name is gone on with."""
     with _errors():
@@ -150,11 +157,11 @@ def search(
 
         loaded = load_specification(specification).with_runtime(trials=trials, timeout=timeout, workers=workers)
         if dry_run:
-            expected = plan(loaded, workspace=workspace, say=_say)
+            expected = plan(loaded, workspace=workspace, reporter=_reporter())
             typer.echo(f"dry run     {expected.describe(loaded.study.trials)}")
             return
         with _resumable():
-            _show(select(loaded, workspace=workspace, out=out, say=_say), workspace)
+            _show(select(loaded, workspace=workspace, out=out, force=force, reporter=_reporter()), workspace)
 
 
 @app.command(epilog="Example: diffsift resume horses --trials 300")
@@ -165,7 +172,8 @@ def resume(
     workers: WorkersOption = None,
     storage: StorageOption = None,
     workspace: WorkspaceOption = None,
-    out: OutOption = Path("selection.json"),
+    out: OutOption = None,
+    force: ForceOption = False,
 ) -> None:
     """Go on with a study where it stopped; finished trials are kept."""
     with _errors():
@@ -180,7 +188,8 @@ def resume(
                 timeout=timeout,
                 workers=workers,
                 out=out,
-                say=_say,
+                force=force,
+                reporter=_reporter(),
             )
             _show(result, workspace)
 
@@ -201,7 +210,7 @@ def worker(
         if leader is not None:  # which ends its workers so
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         with _resumable():
-            join(study, workspace=workspace, storage=storage, leader=leader, progress=leader is None, say=_say)
+            join(study, workspace=workspace, storage=storage, leader=leader, reporter=_reporter())
 
 
 @app.command(epilog="Example: diffsift status")
@@ -223,12 +232,15 @@ def pick(
     ] = None,
     storage: StorageOption = None,
     workspace: WorkspaceOption = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The selection file to write.")] = Path("picked.json"),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Selection file to write (default: picked-STUDY.json).")
+    ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Take the best selection that costs no more than asked; without a bound, list what there is to take."""
     with _errors():
+        from diffsift.cli.tables import print_front
         from diffsift.runs.pick import pick as pick_selection
-        from diffsift.runs.pick import print_front
 
         if channels is None and passes is None and operations is None:
             print_front(study, workspace=workspace, storage=storage)
@@ -239,16 +251,17 @@ def pick(
             passes=passes,
             operations=operations,
             out=out,
+            force=force,
             workspace=workspace,
             storage=storage,
-            say=_say,
+            reporter=_reporter(),
         )
         record = found.record
         share = "" if record.operations is None else f", operations: {record.operations:.2f} whole passes"
         typer.echo(f"picked      {record.selection}")
         typer.echo(
             f"            {record.score:.4f} on validation; channels: {record.channels}, passes: "
-            f"{record.passes}{share}; not confirmed, the test split stays sealed"
+            f"{record.passes}{share}; not tested, the test split stays sealed"
         )
         typer.echo(f"selection   {found.file}  (with {found.file.stem}.safetensors)")
 
@@ -261,8 +274,8 @@ def compare(
 ) -> None:
     """Final scores of several studies in one column, if they were measured by one protocol."""
     with _errors():
+        from diffsift.cli.tables import print_comparison
         from diffsift.runs.compare import compare as compare_studies
-        from diffsift.runs.compare import print_comparison
 
         print_comparison(compare_studies(studies, workspace=workspace, storage=storage))
 
@@ -294,13 +307,13 @@ def properties(
 ) -> None:
     """Measure a model's activations without labels: noise, granularity, locality, and which are worth keeping."""
     with _errors():
-        from diffsift.runs.properties import show_properties
+        from diffsift.cli.tables import show_properties
 
         if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", timesteps):
             _fail(f"--timesteps must be whole numbers with commas between them (50,200), but got {timesteps!r}.")
         levels = [int(part) for part in timesteps.split(",")]
         csv = format is TableFormat.csv
-        show_properties(model, images, levels, device=device, csv=csv, out=out, say=_say)
+        show_properties(model, images, levels, device=device, csv=csv, out=out, reporter=_reporter())
 
 
 @app.command(epilog="Example: diffsift score selection.json --probe mlp --split test")
@@ -334,7 +347,7 @@ def score(
             workspace=workspace,
             storage=storage,
             device=device,
-            say=_say,
+            reporter=_reporter(),
         )
         typer.echo(f"score       {found}")
 
@@ -356,7 +369,14 @@ def extract(
         from diffsift.runs.extract import extract_files
 
         extract_files(
-            selection, images, out, model=model, device=device, batch_size=batch_size, prompts=prompts, say=_say
+            selection,
+            images,
+            out,
+            model=model,
+            device=device,
+            batch_size=batch_size,
+            prompts=prompts,
+            reporter=_reporter(),
         )
 
 
@@ -387,7 +407,7 @@ def bank_clean(
         def agreed(question: str) -> bool:
             return yes or typer.confirm(question)
 
-        clean_bank(workspace, unused=unused, damaged=damaged, study=study, agreed=agreed, say=_say)
+        clean_bank(workspace, unused=unused, damaged=damaged, study=study, agreed=agreed, say=typer.echo)
 
 
 @app.command(epilog="Example: diffsift ui --port 5001")
@@ -397,8 +417,8 @@ def ui(
 ) -> None:
     """Look at the trials in the MLflow UI, on 127.0.0.1 only. Ctrl-C ends it."""
     with _errors():
+        from diffsift.common.workspace import Workspace
         from diffsift.tracking import serve
-        from diffsift.workspace import Workspace
 
         place = Workspace.at(workspace)
         if not (place.folder / "mlflow.db").is_file():
@@ -408,12 +428,14 @@ def ui(
 
 def main() -> None:
     """Entry point of the command ``diffsift``."""
-    keep_freed_memory()
+    tune_malloc()
     app()
 
 
-def _say(line: str) -> None:
-    typer.echo(line)
+def _reporter() -> Reporter:
+    from diffsift.common.reporting import ConsoleReporter
+
+    return ConsoleReporter()
 
 
 def _show(result: Result, workspace: Path | None) -> None:

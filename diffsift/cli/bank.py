@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from diffsift.bank import Removal, StoredEntry, clean, inventory, removals
+from diffsift.common.workspace import Workspace
 from diffsift.errors import BankError
-from diffsift.workspace import Workspace
 
 
 def print_bank(workspace: Path | None, *, check: bool) -> None:

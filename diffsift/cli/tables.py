@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv as csv_module
-import re
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -20,11 +22,16 @@ from diffsift.backbones import (
     unet_pass,
     with_operations,
 )
+from diffsift.common.reporting import Reporter
 from diffsift.errors import StudyError
+from diffsift.runs.compare import Comparison
+from diffsift.runs.pick import front_of
+from diffsift.runs.prepare import counted
+from diffsift.runs.properties import MeasuredModel, measure_model
 from diffsift.runs.select import Result
-from diffsift.spaces import FilterSpecification, apply_filters
-from diffsift.tracking import Ledger, Outcome, open_database
-from diffsift.workspace import Workspace
+from diffsift.spaces import FilterSpecification, Properties, apply_filters, capacity
+from diffsift.study_store import StudyStore
+from diffsift.tracking import Outcome, Verdict
 
 _COLUMNS = ("name", "kind", "stage", "level", "depth", "channels", "stride", "operations", "kept", "reason")
 
@@ -66,9 +73,8 @@ def print_status(workspace: Path | None, storage: str | None) -> None:
     Raises:
         StudyError: there is no study database.
     """
-    place = Workspace.at(workspace)
-    place.require_studies(storage)
-    with Ledger(open_database(storage or place.study_url)) as ledger:
+    with StudyStore.existing(workspace, storage) as store:
+        ledger, place = store.ledger, store.workspace
         columns = ("study", "evaluated", "solved by elimination", "asked", "best on validation", "selection", "verdict")
         table = Table()
         for column in columns:
@@ -84,7 +90,7 @@ def print_status(workspace: Path | None, storage: str | None) -> None:
                 str(row.runtime["study"]["trials"]),
                 "" if best is None else f"{best.score:.4f}",
                 "" if best is None else str(best.selection),
-                "not finished" if outcome is None else _gist(str(outcome["verdict"])),
+                "not finished" if outcome is None else Verdict.from_json(outcome["verdict"]).recommendation,
             )
     if not table.row_count:
         raise StudyError(
@@ -94,18 +100,13 @@ def print_status(workspace: Path | None, storage: str | None) -> None:
     Console().print(table)
 
 
-def _gist(verdict: str) -> str:
-    """The first thing that a verdict says of others, without figures; all of it is in the report."""
-    score, _, rest = verdict.partition(". ")
-    said = (rest or score).partition(". ")[0].rstrip(".")
-    return re.sub(r" \([^)]*\)", "", said) + "."
-
-
 def print_result(result: Result, workspace: Path | None) -> None:
     """The final table, the verdict, and where things are."""
     console, outcome = Console(), result.outcome
     console.print(_final_table(outcome))
-    console.print(f"[bold]Verdict[/bold] {outcome.verdict}", highlight=False)
+    console.print(f"[bold]{outcome.verdict.headline} {outcome.verdict.recommendation}[/bold]", highlight=False)
+    for line in outcome.verdict.evidence:
+        console.print(f"- {line}", highlight=False)
     where = "" if workspace is None else f" --workspace {workspace}"
     console.print(
         f"selection   {result.selection_file}  (with {result.selection_file.stem}.safetensors)", highlight=False
@@ -132,3 +133,69 @@ def _final_table(outcome: Outcome) -> Table:
         cells = (row.name, f"{row.score:.3f}", interval, gain, str(row.channels), str(row.passes))
         table.add_row(*(cell.replace("[", r"\[") for cell in cells), style=style)
     return table
+
+
+def print_front(study: str, *, workspace: Path | None, storage: str | None) -> None:
+    """The Pareto front of a study as a table."""
+    table = Table(title=f"{study}: what no other selection beats in score and cost (scores on validation)")
+    for column in ("score", "channels", "passes", "operations"):
+        table.add_column(column, justify="right")
+    table.add_column("selection", overflow="fold")
+    for record in front_of(study, workspace=workspace, storage=storage):
+        share = "" if record.operations is None else f"{record.operations:.2f}"
+        cells = (f"{record.score:.4f}", str(record.channels), str(record.passes), share)
+        table.add_row(*cells, str(record.selection))
+    Console().print(table)
+
+
+def print_comparison(found: Comparison) -> None:
+    """The comparison as a table."""
+    table = Table("study", "features", found.metric, "95 % interval", "channels")
+    for study, (model, rows) in found.rows.items():
+        for row in rows:
+            interval = f"{row['low']:.3f} to {row['high']:.3f}"
+            table.add_row(study, row["name"], f"{row['score']:.3f}", interval, str(row["channels"]))
+        table.add_row(study, f"(model: {model})", "", "", "", style="dim", end_section=True)
+    Console().print(table)
+    Console().print("Protocol: " + "; ".join(f"{name}: {value}" for name, value in found.protocol.items()))
+
+
+def show_properties(
+    model: str, images: Path, timesteps: Sequence[int], *, device: str, csv: bool, out: Path | None, reporter: Reporter
+) -> None:
+    """Measure a model, and print what was measured."""
+    measured = measure_model(model, images, timesteps, device=device, out=out, reporter=reporter)
+    rows = list(_property_rows(measured))
+    if csv:
+        writer = csv_module.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(_PROPERTY_COLUMNS)
+        writer.writerows(rows)
+    else:
+        # One line per candidate, also in 80 columns: reasons are in the CSV and, counted, below.
+        decisions = measured.decisions
+        title = f"{model}: {len(decisions)} activations, {sum(d.kept for d in decisions)} kept"
+        table = Table(*_SHORT, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for name, timestep, *numbers, kept, _ in rows:
+            short = [f"{float(number):.2f}" for number in numbers[:-1]]
+            cells = (name, timestep, *short, f"{float(numbers[-1]):.0f}", kept)
+            table.add_row(*cells, style=None if kept == "yes" else "dim")
+        Console().print(table)
+        for reason, count in counted(d.reason for d in decisions if not d.kept):
+            reporter.info("", f"{count:4d} dropped: {reason}")
+    if out is not None:
+        reporter.info("pictures", str(out))
+
+
+def _property_rows(measured: MeasuredModel) -> Iterator[tuple[str, ...]]:
+    for decision in measured.decisions:
+        entry = decision.activation
+        for timestep in measured.timesteps:
+            found = measured.of(entry.name, timestep)
+            numbers = [*asdict(found).values(), capacity(entry, found)]
+            kept = "yes" if decision.kept else "no"
+            yield (entry.name, str(timestep), *(f"{number:.3f}" for number in numbers), kept, decision.reason)
+
+
+_PROPERTY_COLUMNS = ("name", "timestep", *(field.name for field in fields(Properties)), "capacity", "kept", "reason")
+_SHORT = ("name", "t", "noise", "gran", "over", "local", "pos", "incr", "outl", "cap", "kept")
+"""Headings of the printed table: timestep, the properties in their order, capacity."""

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffsift.errors import StudyError
-from diffsift.tracking import Ledger, open_database
-from diffsift.workspace import Workspace
+from diffsift.study_store import StudyStore
 
 
 @dataclass(frozen=True)
@@ -35,12 +34,10 @@ def compare(studies: Sequence[str], *, workspace: str | Path | None = None, stor
     """
     if len(set(studies)) < 2:
         raise StudyError(f"there must be at least two studies to compare, but got {', '.join(studies) or 'none'}.")
-    place = Workspace.at(workspace)
-    place.require_studies(storage)
     outcomes: dict[str, dict[str, Any]] = {}
-    with Ledger(open_database(storage or place.study_url)) as ledger:
+    with StudyStore.existing(workspace, storage) as store:
         for study in studies:
-            outcome = ledger.outcome(study)
+            outcome = store.ledger.outcome(study)
             if outcome is None or "protocol" not in outcome:
                 raise StudyError(f"study {study!r} must have ended with a final table, but has not: resume it.")
             outcomes[study] = outcome
@@ -49,21 +46,6 @@ def compare(studies: Sequence[str], *, workspace: str | Path | None = None, stor
         _refuse_other_protocol(studies[0], first["protocol"], study, outcome["protocol"])
     rows = {study: (str(outcome["model"]), list(outcome["table"])) for study, outcome in outcomes.items()}
     return Comparison(str(first["metric"]), dict(first["protocol"]), rows)
-
-
-def print_comparison(found: Comparison) -> None:
-    """The comparison as a table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("study", "features", found.metric, "95 % interval", "channels")
-    for study, (model, rows) in found.rows.items():
-        for row in rows:
-            interval = f"{row['low']:.3f} to {row['high']:.3f}"
-            table.add_row(study, row["name"], f"{row['score']:.3f}", interval, str(row["channels"]))
-        table.add_row(study, f"(model: {model})", "", "", "", style="dim", end_section=True)
-    Console().print(table)
-    Console().print("Protocol: " + "; ".join(f"{name}: {value}" for name, value in found.protocol.items()))
 
 
 def _refuse_other_protocol(first: str, expected: dict[str, Any], study: str, got: dict[str, Any]) -> None:

@@ -12,14 +12,14 @@ from .prepare import Prepared
 
 @dataclass(frozen=True)
 class Price:
-    """Of one model.
+    """What one model costs.
 
     Attributes:
         name: of its backbone.
-        about: in what it differs from the model as given, in words; empty where it is no variant.
-        passes: that the bank still needs, one for each image, timestep and noise draw.
-        bytes: of its entries on disk; those that exist already are counted too.
-        seconds: that the passes take; None where it was not measured.
+        about: how it differs from the model as given, in words; empty where it is no variant.
+        passes: runs of the denoiser that the bank still needs, one for each image, timestep and noise draw.
+        bytes: size of its entries on disk; those that exist already are counted too.
+        seconds: what the passes take; None where it was not measured.
     """
 
     name: str
@@ -30,19 +30,19 @@ class Price:
 
     @property
     def words(self) -> str:
-        """Passes, disk, and if it was measured time."""
+        """Passes, disk and, if it was measured, time."""
         took = "" if self.seconds is None else f", about {duration(self.seconds)}"
         return f"{self.passes} passes, {self.bytes / 1e6:.1f} MB{took}"
 
 
 def prices(prepared: Prepared) -> list[Price]:
-    """Of each model, in the order of the study; nothing is run."""
+    """The price of each model, in the order of the study; nothing is run."""
     specification, found = prepared.specification, []
-    for name, source in prepared.sources.items():
-        wanted, model = prepared.wanted(source), specification.models[name]
-        runs = prepared.bank.passes(name, source.identity, wanted)
-        about = differences(model, specification.model) if name in specification.variants else ""
-        found.append(Price(name, about, runs * model.noise_seeds, prepared.bank.estimate(wanted)))
+    for name, model in prepared.models.items():
+        wanted, given = prepared.wanted(model), specification.models[name]
+        runs = prepared.bank.passes(name, dict(model.identity), wanted)
+        about = differences(given, specification.model) if name in specification.variants else ""
+        found.append(Price(name, about, runs * given.noise_seeds, prepared.bank.estimate(wanted)))
     return found
 
 
@@ -62,6 +62,13 @@ def price_lines(found: Sequence[Price]) -> list[str]:
     return [f"{price.name:{width}}  {price.words}{f' ({price.about})' if price.about else ''}" for price in found]
 
 
+def duration(seconds: float) -> str:
+    """A time in seconds, minutes or hours, as long as it is."""
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 60:.0f} minutes ({seconds / 3600:.2f} hours)" if seconds >= 90 else f"{seconds:.0f} s"
+
+
 def _total(found: Sequence[Price]) -> Price:
     known = [price.seconds for price in found if price.seconds is not None]
     return Price(
@@ -71,10 +78,3 @@ def _total(found: Sequence[Price]) -> Price:
         bytes=sum(price.bytes for price in found),
         seconds=sum(known) if len(known) == len(found) else None,
     )
-
-
-def duration(seconds: float) -> str:
-    """In seconds, minutes or hours, as long as it is."""
-    if seconds >= 3600:
-        return f"{seconds / 3600:.1f} hours"
-    return f"{seconds / 60:.0f} minutes ({seconds / 3600:.2f} hours)" if seconds >= 90 else f"{seconds:.0f} s"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from tqdm import tqdm
 
+from diffsift.common.reporting import Reporter
 from diffsift.datasets import image_tensors, read_image, read_prompts
 from diffsift.errors import DataError, SelectionError
 from diffsift.extraction import FeatureExtractor
@@ -25,7 +25,7 @@ def extract_files(
     device: str,
     batch_size: int,
     prompts: Path | None = None,
-    say: Callable[[str], None],
+    reporter: Reporter,
 ) -> None:
     """Write ``out/<stem>.safetensors`` with a tensor ``features`` (channels, rows, columns) for every image.
 
@@ -59,7 +59,8 @@ def extract_files(
     except OSError as error:
         raise DataError(f"the folder {out} cannot be made: {error.strerror}.") from error
     shape: tuple[int, ...] = ()
-    for start in tqdm(range(0, len(images), batch_size), desc="extract", unit="batch"):
+    bar = reporter.progress(len(images), "extract", "image")
+    for start in range(0, len(images), batch_size):
         paths = images[start : start + batch_size]
         arrays: list[np.ndarray] = [read_image(path) for path in paths]
         # Images of one shape run together: each backbone resizes them to a size of its own.
@@ -68,7 +69,9 @@ def extract_files(
             batch = torch.stack(image_tensors([arrays[index] for index in together]))
             features = extractor(batch, None if told is None else [told[paths[index].stem] for index in together])
             shape = tuple(features.shape[1:])
+            bar.update(len(together))
             for index, feature in zip(together, features, strict=True):
                 file = out / f"{paths[index].stem}.safetensors"
                 save_file({"features": feature.to(torch.float32).cpu().contiguous()}, file)
-    say(f"wrote       {len(images)} files of (channels, rows, columns) = {shape} to {out}")
+    bar.close()
+    reporter.info("wrote", f"{len(images)} files of (channels, rows, columns) = {shape} to {out}")

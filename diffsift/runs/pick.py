@@ -7,19 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffsift import __version__
-from diffsift.backbones import Activation
+from diffsift.common.reporting import LoggingReporter, Reporter
 from diffsift.errors import StudyError
-from diffsift.search import pareto_front
-from diffsift.search.space import operations_per_image
-from diffsift.spaces import Selection
-from diffsift.stored_study import stored_specification
-from diffsift.tracking import Cost, Ledger, TrialRecord, open_database
-from diffsift.workspace import Workspace
+from diffsift.search import operations_per_image, pareto_front
+from diffsift.spaces import activations_by_timestep
+from diffsift.study_store import StudyStore
+from diffsift.tracking import Cost, TrialRecord
 
-from .prepare import Prepared, Say, prepare
-from .select import refuse_other_content
+from .outputs import PICKED, OutputFiles
 
-SEALED = "picked from the study's front; not confirmed: the test split stays sealed"
+SEALED = "picked from the study's front; not tested: the test split stays sealed"
 
 
 @dataclass(frozen=True)
@@ -30,19 +27,16 @@ class Pick:
     file: Path
 
 
-def finished_selections(study: str, place: Workspace, storage: str | None = None) -> tuple[TrialRecord, ...]:
+def finished_selections(study: str, store: StudyStore) -> tuple[TrialRecord, ...]:
     """Every selection that a study has scored, with its costs; no model is loaded.
 
     Raises:
         StudyError: there is no such study, or it has not scored any.
     """
-    specification = stored_specification(study, place, storage)
-    with Ledger(open_database(storage or specification.study.storage or place.study_url)) as ledger:
-        row = ledger.study(study)
-        evaluations = ledger.evaluations(study)
-    if row is None or not evaluations:
+    draws = store.specification(study).noise_draws
+    row, evaluations = store.row(study), store.ledger.evaluations(study)
+    if not evaluations:
         raise StudyError(f"study {study!r} must have scored a selection, but has not: resume it.")
-    draws = specification.noise_draws
     return tuple(
         TrialRecord(
             uid=entry.selection.key,
@@ -61,12 +55,18 @@ def finished_selections(study: str, place: Workspace, storage: str | None = None
 
 
 def front_of(study: str, *, workspace: str | Path | None = None, storage: str | None = None) -> tuple[TrialRecord, ...]:
-    """The study's front in score and all costs that are known, cheapest first.
+    """The study's Pareto front in score and all costs that are known, cheapest first.
+
+    Args:
+        study: name.
+        workspace: folder that holds the study.
+        storage: SQLAlchemy URL of the study database, where it is not in the workspace.
 
     Raises:
         StudyError: there is no such study, or it has not scored any selection.
     """
-    records = finished_selections(study, Workspace.at(workspace), storage)
+    with StudyStore.existing(workspace, storage) as store:
+        records = finished_selections(study, store)
     return pareto_front(records, _known_costs(records))
 
 
@@ -76,11 +76,11 @@ def pick(
     channels: int | None = None,
     passes: int | None = None,
     operations: float | None = None,
-    out: str | Path = "picked.json",
+    out: str | Path | None = None,
     workspace: str | Path | None = None,
     storage: str | None = None,
-    progress: bool = True,
-    say: Say = print,
+    force: bool = False,
+    reporter: Reporter | None = None,
 ) -> Pick:
     """Write the selection with the best validation score that costs no more than asked.
 
@@ -91,36 +91,46 @@ def pick(
         channels: most channels of the fused feature.
         passes: most runs of a model per image.
         operations: most operations per image, as a share of a whole pass's.
-        out: the selection file to write; its tensors go beside it.
+        out: the selection file to write; its tensors go beside it. Default: ``picked-STUDY.json``.
         workspace: folder that holds the study.
-        storage: SQLAlchemy URL of the study database, where it is another.
-        progress: show progress bars.
-        say: where lines about the course of things go.
+        storage: SQLAlchemy URL of the study database, where it is not in the workspace.
+        force: replace a file that is not a picked selection of this study.
+        reporter: see `select`.
+
+    Returns:
+        The selection with its costs, and the file.
 
     Raises:
         StudyError: there is no such study, nothing fits, or the data or model changed.
     """
-    place = Workspace.at(workspace)
+    files = OutputFiles.of(study, out or f"picked-{study}.json")
+    files.refuse_overwriting(study, PICKED, force=force)
     bounds: dict[Cost, float | None] = {"channels": channels, "passes": passes, "operations": operations}
     asked: dict[Cost, float] = {name: bound for name, bound in bounds.items() if bound is not None}
-    chosen = _best_within(study, finished_selections(study, place, storage), asked)
-    specification = stored_specification(study, place, storage)
-    prepared = prepare(specification, place, progress, say)
-    with Ledger(open_database(storage or specification.study.storage or place.study_url)) as ledger:
-        refuse_other_content(ledger, prepared)
-    _fill(prepared, chosen.selection)
-    file = Path(out)
+    with StudyStore.existing(workspace, storage) as store:
+        chosen = _best_within(study, finished_selections(study, store), asked)
+        specification = store.specification(study)
+        from .prepare import prepare
+
+        context = specification.context(store.workspace, reporter or LoggingReporter())
+        prepared = prepare(specification, store, context)
+        store.refuse_other_identity(specification, prepared.content)
+    for model in prepared.models.values():
+        wanted = activations_by_timestep(chosen.selection.candidates, model.name, model.activations)
+        if wanted:
+            prepared.bank.fill(prepared.backbone(model.name), wanted)
     metric = prepared.objective.metric
     about = {
         "diffsift": __version__,
         "study": study,
+        "kind": PICKED,
         "task": specification.task.kind,
         "protocol": str(prepared.objective.protocol),
         "validation_score": {"metric": metric.name, "value": metric.sign * chosen.score},
         "verdict": SEALED,
     }
-    prepared.save_selection(file, chosen.selection, about)
-    return Pick(chosen, file)
+    prepared.save_selection(files.selection, chosen.selection, about)
+    return Pick(chosen, files.selection)
 
 
 def _best_within(study: str, records: tuple[TrialRecord, ...], asked: Mapping[Cost, float]) -> TrialRecord:
@@ -135,33 +145,6 @@ def _best_within(study: str, records: tuple[TrialRecord, ...], asked: Mapping[Co
     return max(fitting, key=lambda record: (record.score, -record.number))
 
 
-def _fill(prepared: Prepared, selection: Selection) -> None:
-    """Have the bank hold a selection's candidates."""
-    for source in prepared.sources.values():
-        wanted: dict[int, list[Activation]] = {}
-        for candidate in selection.candidates:
-            if candidate.backbone == source.name:
-                wanted.setdefault(candidate.timestep, []).append(source.activations[candidate.activation])
-        if wanted:
-            prepared.bank.fill(prepared.backbone(source.name), wanted)
-
-
 def _known_costs(records: tuple[TrialRecord, ...]) -> tuple[Cost, ...]:
     counted = all(record.operations is not None for record in records)
     return ("channels", "passes", "operations") if counted else ("channels", "passes")
-
-
-def print_front(study: str, *, workspace: str | Path | None = None, storage: str | None = None) -> None:
-    """The front as a table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{study}: what no other selection beats in score and cost (scores on validation)")
-    for column in ("score", "channels", "passes", "operations"):
-        table.add_column(column, justify="right")
-    table.add_column("selection", overflow="fold")
-    for record in front_of(study, workspace=workspace, storage=storage):
-        share = "" if record.operations is None else f"{record.operations:.2f}"
-        cells = (f"{record.score:.4f}", str(record.channels), str(record.passes), share)
-        table.add_row(*cells, str(record.selection))
-    Console().print(table)

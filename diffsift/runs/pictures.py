@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from diffsift.backbones import BackboneCache, activation_named, catalogue
+from diffsift.backbones import BackboneCache, activation_named
+from diffsift.common.context import RunContext
 from diffsift.datasets import image_tensors, prompts_of
-from diffsift.evaluation import FOUND
-from diffsift.objectives import TestResult
-from diffsift.specification import Specification
+from diffsift.evaluation import RowName
+from diffsift.objectives import SplitResults
 from diffsift.tracking import ActivationPicture, Outcome, PredictionPicture, ReportPictures
 
 _KEPT_SHOWN = 6
@@ -19,27 +19,27 @@ _DROPPED_SHOWN = 6
 
 
 def report_pictures(
-    shelf: BackboneCache, outcome: Outcome, result: TestResult, specification: Specification
+    backbones: BackboneCache, outcome: Outcome, result: SplitResults, context: RunContext
 ) -> ReportPictures:
     """A few kept and dropped activations of the first test image, and predictions of the selection found.
 
     Of several models the first that the selection uses is shown.
     """
     image = result.samples[0].image
-    backbone = shelf[outcome.found.candidates[0].backbone]
-    known = catalogue(backbone)
+    backbone = backbones[outcome.found.candidates[0].backbone]
+    known = backbone.activations()
     shown = _activations_to_show(outcome, backbone.name, {entry.name for entry in known if not entry.unreadable})
     timestep = outcome.found.candidates[0].timestep
     wanted = {timestep: [activation_named(name, known) for name, _ in shown]}
     pictures = []
     batch, prompts = image_tensors([image]), prompts_of(result.samples[:1])
-    for _, maps in backbone.capture(batch, wanted, seed=specification.model.noise_seed, prompts=prompts):
+    for _, maps in backbone.capture(batch, wanted, seed=context.noise_seed, prompts=prompts):
         pictures = [ActivationPicture(name, timestep, kept, principal_colors(maps[name][0])) for name, kept in shown]
     predictions = []
-    if FOUND in result.predictions:
+    if RowName.FOUND in result.predictions:
         predictions = [
             PredictionPicture(sample.image, sample.label, predicted)
-            for sample, predicted in zip(result.samples, result.predictions[FOUND], strict=True)
+            for sample, predicted in zip(result.samples, result.predictions[RowName.FOUND], strict=True)
         ]
     return ReportPictures(image=image, activations=pictures, predictions=predictions)
 

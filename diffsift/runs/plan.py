@@ -7,15 +7,15 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from diffsift.common.reporting import LoggingReporter, Reporter
 from diffsift.datasets import image_tensors, prompts_of
 from diffsift.search.warm_start import require_warm_starts
-from diffsift.spaces import Decision
+from diffsift.spaces import Decision, ModelSpace
 from diffsift.specification import Specification
-from diffsift.tracking import Ledger, open_database
-from diffsift.workspace import Workspace
+from diffsift.study_store import StudyStore
 
 from .cost import Price, duration, joint_words, price_lines, prices
-from .prepare import Prepared, Say, Source, prepare
+from .prepare import Prepared, prepare
 
 _PROBE_MEMORY = 1_000_000_000
 """Bytes that a probe keeps at most."""
@@ -61,44 +61,51 @@ class Plan:
         return "\n            ".join([whole, *price_lines(self.models), joint_words(self.models)])
 
 
-def plan(specification: Specification, *, workspace: str | Path | None = None, say: Say = print) -> Plan:
-    """Check everything and say what the search will cost, from two measured passes; nothing is extracted.
+def plan(
+    specification: Specification, *, workspace: str | Path | None = None, reporter: Reporter | None = None
+) -> Plan:
+    """Check everything and tell what the search will cost, from two measured passes; nothing is extracted.
+
+    Args:
+        specification: of the study.
+        workspace: see `select`.
+        reporter: see `select`.
 
     Raises:
         DiffsiftError: the specification, model or data is not what it must be, or the bank exceeds its budget.
     """
-    place = Workspace.at(workspace)
-    if specification.study.warm_start:
-        place.require_studies(specification.study.storage)
-        with Ledger(open_database(specification.study.storage or place.study_url)) as ledger:
-            require_warm_starts(ledger, specification.study.warm_start)
-    prepared = prepare(specification, place, False, say)
+    with StudyStore(workspace, specification.study.storage) as store:
+        if specification.study.warm_start:
+            store.workspace.require_studies(specification.study.storage)
+            require_warm_starts(store.ledger, specification.study.warm_start)
+        context = specification.context(store.workspace, reporter or LoggingReporter())
+        prepared = prepare(specification, store, context)
     bank, found, captured = prepared.bank, list[Price](), 0
     for price in prices(prepared):
-        source = prepared.sources[price.name]
-        took, held = _measured(prepared, source)
+        model = prepared.models[price.name]
+        took, held = _measured(prepared, model)
         found.append(replace(price, seconds=price.passes * took / specification.models[price.name].noise_seeds))
-        captured = max(captured, held + bank.fit_memory(prepared.wanted(source)))
+        captured = max(captured, held + bank.fit_memory(prepared.wanted(model)))
     most = sum(price.bytes for price in found)
     return Plan(
         models=tuple(found),
-        decisions=tuple(decision for source in prepared.sources.values() for decision in source.decisions),
-        candidates=sum(len(source.kept) for source in prepared.sources.values()) * len(specification.timesteps),
+        decisions=tuple(decision for model in prepared.models.values() for decision in model.decisions),
+        candidates=sum(len(model.kept) for model in prepared.models.values()) * len(specification.timesteps),
         images=len(bank.development.samples),
         passes=sum(price.passes for price in found),
         seconds=sum(price.seconds or 0.0 for price in found),
         bytes=most,
-        free=shutil.disk_usage(place.folder).free,
+        free=shutil.disk_usage(store.workspace.folder).free,
         # Each data set's probe keeps features in float32.
         memory=max(captured, min(_PROBE_MEMORY * len(specification.data_sets), 2 * most)),
     )
 
 
-def _measured(prepared: Prepared, source: Source) -> tuple[float, int]:
+def _measured(prepared: Prepared, model: ModelSpace) -> tuple[float, int]:
     """Seconds per image of the faster of two passes of a batch (the first warms up), and bytes captured in one."""
-    samples, backbone = prepared.bank.development.samples, prepared.backbone(source.name)
+    samples, backbone = prepared.bank.development.samples, prepared.backbone(model.name)
     batch = [samples[index] for index in range(min(prepared.specification.model.batch_size, len(samples)))]
-    images, wanted = image_tensors([sample.image for sample in batch]), prepared.wanted(source)
+    images, wanted = image_tensors([sample.image for sample in batch]), prepared.wanted(model)
     first = dict(list(wanted.items())[:1])
     seconds, held = [], 0
     for _ in range(2):

@@ -1,28 +1,19 @@
-"""Properties of a model's activations: measured once per model and images, shown as a table and pictures."""
+"""Properties of a model's activations on a folder of images, with pictures of them; no labels are needed."""
 
 from __future__ import annotations
 
-import csv as csv_module
-import hashlib
-import json
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
-from diffsift import __version__
-from diffsift.backbones import Activation, ModelSpecification, PipelineBackbone, catalogue, load
+from diffsift.backbones import BackboneName, ModelSpecification, PipelineBackbone, load
+from diffsift.common.reporting import Reporter
 from diffsift.datasets import image_tensors, read_image
 from diffsift.errors import DataError
 from diffsift.spaces import (
@@ -32,60 +23,46 @@ from diffsift.spaces import (
     MeasuredFilter,
     Properties,
     apply_filters,
-    capacity,
     measure_properties,
 )
 
+from .measure import MEASURED_IMAGES, SEEDS, measurable
 from .pictures import principal_colors
 
-Say = Callable[[str], None]
-
-MEASURED_IMAGES = 24
-SEEDS = (0, 1, 2, 3)
 _SUFFIXES = (".png", ".jpg", ".jpeg")
-_COLUMNS = ("name", "timestep", *(field.name for field in fields(Properties)), "capacity", "kept", "reason")
-_SHORT = ("name", "t", "noise", "gran", "over", "local", "pos", "incr", "outl", "cap", "kept")
-"""Headings of the printed table: timestep, the properties in their order, capacity."""
 
 
-def measured_once(
-    folder: Path,
-    backbone: PipelineBackbone,
-    activations: Sequence[Activation],
-    timesteps: Sequence[int],
-    images: Sequence[Tensor],
-    progress: bool,
-) -> dict[Candidate, Properties]:
-    """The properties of all activations but attention maps; what was measured before is read from `folder`."""
-    wanted = [entry for entry in activations if entry.port != "attention" and not entry.unreadable]
-    pixels = b"".join((image * 255).round().to("cpu", torch.uint8).numpy().tobytes() for image in images)
-    key = {
-        "diffsift": __version__,
-        "backbone": backbone.identity(),
-        "activations": [entry.name for entry in wanted],
-        "timesteps": list(timesteps),
-        "seeds": list(SEEDS),
-        "images": hashlib.sha256(pixels).hexdigest(),
-    }
-    file = folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]}.json"
-    if file.is_file():
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        return {
-            Candidate(backbone.name, row.pop("activation"), row.pop("timestep")): Properties(**row) for row in stored
-        }
-    found = measure_properties(backbone, wanted, timesteps, images, seeds=SEEDS, progress=progress)
-    rows = [{"activation": c.activation, "timestep": c.timestep, **asdict(p)} for c, p in found.items()]
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(rows), encoding="utf-8")
-    partial.replace(file)
-    return found
+@dataclass(frozen=True)
+class MeasuredModel:
+    """What was measured of a model.
+
+    Attributes:
+        decisions: of the measured filter, one per activation.
+        properties: of every activation at every timestep.
+        timesteps: that were measured.
+    """
+
+    decisions: tuple[Decision, ...]
+    properties: Mapping[Candidate, Properties]
+    timesteps: tuple[int, ...]
+
+    def of(self, activation: str, timestep: int) -> Properties:
+        """The properties of an activation at a timestep."""
+        return self.properties[Candidate(BackboneName.MAIN, activation, timestep)]
 
 
-def show_properties(
-    model: str, images: Path, timesteps: Sequence[int], *, device: str, csv: bool, out: Path | None, say: Say
-) -> None:
-    """Measure a model on the images of a folder; print the table, and write pictures where `out` names a folder.
+def measure_model(
+    model: str, images: Path, timesteps: Sequence[int], *, device: str, out: Path | None, reporter: Reporter
+) -> MeasuredModel:
+    """Measure a model on the images of a folder, and write pictures where `out` names a folder.
+
+    Args:
+        model: hub id or folder of a pipeline.
+        images: folder of PNG or JPEG images; the first 24 are used.
+        timesteps: noise levels.
+        device: that the model runs on.
+        out: folder for ``properties.png`` and a picture of every activation; None: no pictures.
+        reporter: told of each pass.
 
     Raises:
         DataError: the folder holds fewer than two images.
@@ -99,42 +76,14 @@ def show_properties(
     backbone = load(ModelSpecification(id=model, device=device))
     backbone.check_timesteps(timesteps)
     batch = image_tensors([read_image(file) for file in files[:MEASURED_IMAGES]])
-    known = [entry for entry in catalogue(backbone) if entry.port != "attention" and not entry.unreadable]
-    found = measure_properties(backbone, known, timesteps, batch, seeds=SEEDS)
+    known = measurable(backbone.activations())
+    found = measure_properties(backbone, known, timesteps, batch, seeds=SEEDS, reporter=reporter)
     decisions = apply_filters(known, FilterSpecification(rules="measured"), MeasuredFilter(found))
-    rows = list(_rows(decisions, found, timesteps))
-    if csv:
-        writer = csv_module.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        writer.writerows(rows)
-    else:
-        # One line per candidate, also in 80 columns: reasons are in the CSV and, counted, below.
-        title = f"{model}: {len(known)} activations, {sum(d.kept for d in decisions)} kept"
-        table = Table(*_SHORT, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for name, timestep, *numbers, kept, _ in rows:
-            short = [f"{float(number):.2f}" for number in numbers[:-1]]
-            cells = (name, timestep, *short, f"{float(numbers[-1]):.0f}", kept)
-            table.add_row(*cells, style=None if kept == "yes" else "dim")
-        Console().print(table)
-        for reason, count in Counter(d.reason for d in decisions if not d.kept).most_common():
-            say(f"{count:4d} dropped: {reason}")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         network_map(decisions, found, out / "properties.png")
-        colours(backbone, decisions, timesteps[0], batch[:1], out)
-        say(f"pictures    {out}")
-
-
-def _rows(
-    decisions: Sequence[Decision], found: Mapping[Candidate, Properties], timesteps: Sequence[int]
-) -> Iterator[tuple[str, ...]]:
-    for decision in decisions:
-        entry = decision.activation
-        for timestep in timesteps:
-            measured = found[Candidate("main", entry.name, timestep)]
-            numbers = [*asdict(measured).values(), capacity(entry, measured)]
-            kept = "yes" if decision.kept else "no"
-            yield (entry.name, str(timestep), *(f"{number:.3f}" for number in numbers), kept, decision.reason)
+        activation_pictures(backbone, decisions, timesteps[0], batch[:1], out)
+    return MeasuredModel(tuple(decisions), found, tuple(timesteps))
 
 
 def network_map(decisions: Sequence[Decision], found: Mapping[Candidate, Properties], file: Path) -> None:
@@ -142,8 +91,8 @@ def network_map(decisions: Sequence[Decision], found: Mapping[Candidate, Propert
     kinds = list(dict.fromkeys(decision.activation.kind for decision in decisions))
     names = [field.name for field in fields(Properties)]
     figure = Figure(figsize=(11, 0.26 * (len(kinds) + 4) * len(names)), layout="constrained")
-    rows_of_axes = figure.subplots(len(names), 1)
-    for axes, name in zip(rows_of_axes, names, strict=True):
+    plots = figure.subplots(len(names), 1)
+    for axes, name in zip(plots, names, strict=True):
         values = [
             float(np.mean([getattr(p, name) for c, p in found.items() if c.activation == d.activation.name]))
             for d in decisions
@@ -156,12 +105,12 @@ def network_map(decisions: Sequence[Decision], found: Mapping[Candidate, Propert
         axes.invert_yaxis()
         axes.set_title(name.replace("_", " "), fontsize=9, loc="left")
         figure.colorbar(points, ax=axes, pad=0.01)
-    rows_of_axes[-1].set_xlabel("depth, in the order of a forward pass; kept activations have a black edge")
+    plots[-1].set_xlabel("depth, in the order of a forward pass; kept activations have a black edge")
     FigureCanvasAgg(figure)
     figure.savefig(file, format="png")
 
 
-def colours(
+def activation_pictures(
     backbone: PipelineBackbone, decisions: Sequence[Decision], timestep: int, image: Sequence[Tensor], out: Path
 ) -> None:
     """Every activation of one image, its three leading principal components as colours, in a file each."""

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from diffsift.backbones import Activation, BackboneCache, catalogue, resolve_device
-from diffsift.bank import Bank, DevelopmentSet
-from diffsift.errors import SelectionError, SpecificationError
+from diffsift.backbones import BackboneCache
+from diffsift.bank import DevelopmentSet
+from diffsift.common.context import RunContext
+from diffsift.common.reporting import LoggingReporter, Reporter
+from diffsift.errors import SelectionError, SpecificationError, did_you_mean
 from diffsift.extraction import SelectionFile, read_selection
-from diffsift.objectives import Contender, Objective, make_objective
+from diffsift.objectives import FittedSelection, Objective, Probe, make_objective
 from diffsift.objectives.metrics import Interval
 from diffsift.objectives.reference import reference_kinds, reference_probe
+from diffsift.spaces import activations_by_timestep
 from diffsift.specification import Specification
-from diffsift.stored_study import stored_specification
-from diffsift.tracking import Ledger, open_database
-from diffsift.workspace import Workspace
+from diffsift.study_store import StudyStore
 
 
 @dataclass(frozen=True)
@@ -58,23 +59,21 @@ def score_file(
     workspace: str | Path | None = None,
     storage: str | None = None,
     device: str = "auto",
-    progress: bool = True,
-    say: Callable[[str], None] = print,
+    reporter: Reporter | None = None,
 ) -> SelectionScore:
     """Score a selection on the data and task of a study.
 
     Args:
-        path: of ``selection.json``.
+        path: of the selection file.
         probe: the study's own ``probe.kind`` (the fast one: ``ridge`` or ``knn``), one of `reference_kinds`, or
             ``reference`` for the first of them.
         split: ``validation`` (the held-out images that the search is scored on, fold by fold), or ``test``: fit on all
             of the search's images, scored on the test split; the opening is recorded in the study.
         study: whose data and task are used; default: the study that the file names.
         workspace: folder that holds the study.
-        storage: SQLAlchemy URL of the study database, where it is another.
+        storage: SQLAlchemy URL of the study database, where it is not in the workspace.
         device: that the backbone and the heads run on.
-        progress: show progress bars.
-        say: where lines about the course of things go.
+        reporter: see `select`.
 
     Raises:
         SelectionError: the file cannot be used, or names no study.
@@ -82,83 +81,86 @@ def score_file(
         StudyError: there is no such study.
     """
     file = read_selection(path, device=device)
-    place = Workspace.at(workspace)
     name = study or file.about.get("study")
     if name is None:
         raise SelectionError(f"{path} must name the study it comes from, but does not: name one with --study.")
-    specification = stored_specification(name, place, storage)
-    fast = specification.probe.kind
-    if probe not in (fast, "reference", *reference_kinds(specification.task.kind)):
-        kinds = ", ".join((fast, "reference", *reference_kinds(specification.task.kind)))
-        raise SpecificationError(f"the probe of {specification.task.kind} must be one of {kinds}, but got {probe!r}.")
-    objective = make_objective(specification.data_sets, specification.task, specification.bank, specification.probe)
-    development = objective.load()
-    shelf = BackboneCache()
-    shelf.add_models(file.models, check=file.verify)
-    if split == "test":
-        with Ledger(open_database(storage or specification.study.storage or place.study_url)) as ledger:
-            ledger.open_test_split(name, [f"{file.path.name} by the {probe} probe"])
-            say(f"test split  opened {len(ledger.openings(name))} times in study {name}; choose nothing by this score")
-    if probe == fast:
-        results, groups = _fast(file, objective, development, shelf, specification, place, split, progress)
-    else:
-        reference = reference_probe(
-            probe,
-            specification.task,
-            objective,
-            development,
-            shelf,
-            file.standardisers,
-            on_test=split == "test",
-            noise_seed=file.noise_seed,
-            batch_size=specification.model.batch_size,
-            seed=specification.study.seed,
-            device=resolve_device(device),
-            progress=progress,
-        )
-        results, groups = reference.held_out(file.selection), reference.groups
-    metric = objective.metric
-    chosen = reference_kinds(specification.task.kind)[0] if probe == "reference" else probe
+    with StudyStore.existing(workspace, storage) as store:
+        scoring = _Scoring.of(file, store, store.specification(name), device, reporter or LoggingReporter())
+        chosen = scoring.checked_probe(probe)
+        if split == "test":
+            store.ledger.open_test_split(name, [f"{file.path.name} by the {probe} probe"])
+            times = len(store.ledger.openings(name))
+            scoring.context.reporter.info(
+                "test split", f"opened {times} times in study {name}; choose nothing by this score"
+            )
+        if chosen == scoring.specification.probe.kind:
+            results, groups = scoring.fast(store, split)
+        else:
+            slow = scoring.slow(chosen, on_test=split == "test")
+            results, groups = slow.held_out(file.selection), slow.groups
+    metric = scoring.objective.metric
     interval = metric.interval(results, groups=groups)
     return SelectionScore(metric.value(results), interval, metric.name, chosen, split, len(results))
 
 
-def _fast(
-    file: SelectionFile,
-    objective: Objective,
-    development: DevelopmentSet,
-    shelf: BackboneCache,
-    specification: Specification,
-    place: Workspace,
-    split: str,
-    progress: bool,
-) -> tuple[np.ndarray, Sequence[str] | None]:
-    """Results by the search's own probe, with their groups: from the bank, or in full on the test split."""
-    seed, batch = file.noise_seed, specification.model.batch_size
-    bank = Bank(
-        place.bank,
-        development,
-        specification.bank,
-        noise_seed=seed,
-        batch_size=batch,
-        progress=progress,
-        study=specification.study.name,
-    )
-    for name in file.models:
-        known = {entry.name: entry for entry in catalogue(shelf[name])}
-        wanted: dict[int, list[Activation]] = {}
-        for candidate in file.selection.candidates:
-            if candidate.backbone == name:
-                wanted.setdefault(candidate.timestep, []).append(known[candidate.activation])
-        bank.fill(shelf[name], wanted)
-    probe = objective.probe(bank)
-    if split == "validation":
-        return probe.held_out(file.selection), probe.groups
-    contender = Contender(
-        "selection",
-        file.selection,
-        probe.fit(file.selection),
-        {candidate: bank[candidate].standardiser for candidate in file.selection.candidates},
-    )
-    result = objective.test([contender], shelf, noise_seed=seed, batch_size=batch, progress=progress)
-    return result.results["selection"], result.groups
+@dataclass(frozen=True)
+class _Scoring:
+    """A selection file with the data and task that it is scored on."""
+
+    file: SelectionFile
+    specification: Specification
+    objective: Objective
+    development: DevelopmentSet
+    backbones: BackboneCache
+    context: RunContext
+
+    @classmethod
+    def of(
+        cls, file: SelectionFile, store: StudyStore, specification: Specification, device: str, reporter: Reporter
+    ) -> _Scoring:
+        objective = make_objective(specification.data_sets, specification.task, specification.bank, specification.probe)
+        backbones = BackboneCache()
+        backbones.add_models(file.models, check=file.verify)
+        context = replace(specification.context(store.workspace, reporter), noise_seed=file.noise_seed, device=device)
+        return cls(file, specification, objective, objective.load(), backbones, context)
+
+    def checked_probe(self, probe: str) -> str:
+        """The kind of probe that a name means.
+
+        Raises:
+            SpecificationError: the task has no such probe.
+        """
+        task, fast = self.specification.task.kind, self.specification.probe.kind
+        kinds = reference_kinds(task)
+        if probe not in (fast, "reference", *kinds):
+            known = ", ".join((fast, "reference", *kinds))
+            raise SpecificationError(
+                f"the probe of {task} must be one of {known}, but got {probe!r}{did_you_mean(probe, (fast, *kinds))}"
+            )
+        return kinds[0] if probe == "reference" else probe
+
+    def slow(self, kind: str, *, on_test: bool) -> Probe:
+        """A reference probe."""
+        return reference_probe(
+            kind,
+            self.specification.task,
+            self.objective,
+            self.development,
+            self.backbones,
+            self.file.standardisers,
+            self.context,
+            on_test=on_test,
+        )
+
+    def fast(self, store: StudyStore, split: str) -> tuple[np.ndarray[Any, Any], Sequence[str] | None]:
+        """Results by the search's own probe, with their groups: from the bank, or in full on the test split."""
+        bank, selection = store.bank(self.development, self.specification, self.context), self.file.selection
+        for name in self.file.models:
+            known = {entry.name: entry for entry in self.backbones[name].activations()}
+            bank.fill(self.backbones[name], activations_by_timestep(selection.candidates, name, known))
+        probe = self.objective.probe(bank)
+        if split == "validation":
+            return probe.held_out(selection), probe.groups
+        fitted = FittedSelection("selection", selection, probe.fit(selection), bank.standardisers(selection.candidates))
+        found = self.objective.test([fitted], self.backbones, self.context)
+        return found.results["selection"], found.groups

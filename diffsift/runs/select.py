@@ -1,48 +1,43 @@
-"""The main job, top to bottom: specification, backbone, pool, bank, search, confirmation, files."""
+"""The main job, top to bottom: specification, models, pool, bank, search, final test, files."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffsift import __version__
 from diffsift.backbones import ModelSpecification, differences, resolve_device, resolve_dtype
-from diffsift.bank import similarity
+from diffsift.bank import measured_similarity
+from diffsift.common.files import digest
+from diffsift.common.reporting import LoggingReporter, Reporter
 from diffsift.datasets import Dataset
-from diffsift.errors import SpecificationError, StudyError
-from diffsift.evaluation import FOUND, stability
-from diffsift.objectives import TestResult
-from diffsift.search import SearchSpace, SearchStudy, front_costs, pareto_front
-from diffsift.search.warm_start import earlier_bests, require_warm_starts
+from diffsift.errors import SpecificationError
+from diffsift.evaluation import RowName, selection_stability
+from diffsift.search import SearchSpace, SearchStudy, earlier_bests, front_costs, pareto_front, require_warm_starts
 from diffsift.spaces import Candidate, Selection
-from diffsift.specification import Specification
-from diffsift.stored_study import CONTENT, stored_specification
-from diffsift.tracking import (
-    ActivationDecision,
-    Eliminated,
-    Ledger,
-    MlflowLog,
-    Outcome,
-    TrialRecord,
-    open_database,
-    write_report,
-)
-from diffsift.workspace import Workspace
+from diffsift.specification import Specification, load_specification
+from diffsift.study_store import StudyStore
+from diffsift.tracking import Logger, Loggers, Outcome, TrialRecord, make_loggers, write_report
 
 from .cost import joint_words, prices
-from .final_evaluation import finish
+from .final_test import FinalEvaluation, evaluate
+from .outputs import FOUND, OutputFiles
 from .pictures import report_pictures
-from .prepare import OLDER, PAPER, Prepared, Say, prepare, search_space
-from .workers import helpers, refuse_workers
+from .prepare import Prepared, prepare
+from .workers import refuse_workers, spawned_workers
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished search hands back: its outcome and the files it wrote."""
+    """What a finished search hands back.
+
+    Attributes:
+        outcome: the final table, the verdict and everything else that was found.
+        selection_file: written; its tensors lie beside it.
+        report_file: written.
+    """
 
     outcome: Outcome
     selection_file: Path
@@ -50,94 +45,59 @@ class Result:
 
 
 def select(
-    specification: Specification | Mapping[str, Any],
+    specification: Specification | Mapping[str, Any] | str | Path,
     *,
     dataset: Dataset | None = None,
     workspace: str | Path | None = None,
-    out: str | Path = "selection.json",
+    out: str | Path | None = None,
     report: str | Path | None = None,
-    progress: bool = True,
-    say: Say = print,
+    force: bool = False,
+    reporter: Reporter | None = None,
 ) -> Result:
-    """Choose features: run the whole search that a specification describes, or go on with it where it stopped.
+    """Choose features: run the search that a specification describes, or continue it where it stopped.
 
     Args:
-        specification: or a nested mapping of its fields.
+        specification: the specification, a nested mapping of its fields, or the path of a YAML file.
         dataset: data from Python, such as `MappedDataset`, in the place of `data` in the specification.
         workspace: folder for bank, databases and artifacts; default: ``$DIFFSIFT_WORKSPACE`` or ``./.diffsift``.
-        out: the selection file to write; its tensors go beside it.
-        report: the report to write; default: ``report.html`` beside the selection.
-        progress: show progress bars.
-        say: where lines about the course of things go.
+        out: the selection file to write; its tensors go beside it. Default: ``selection-STUDY.json``.
+        report: the report to write. Default: beside the selection, named like it.
+        force: replace files of another study.
+        reporter: told what is being done. Default: progress bars on standard error, lines to the logger ``diffsift``.
 
     Returns:
         The outcome with the final table, and the paths of the files.
 
     Raises:
         DiffsiftError: the specification, model, data or database is not what it must be; raised before long work.
-        KeyboardInterrupt: nothing finished is lost; `resume` goes on.
+        KeyboardInterrupt: nothing finished is lost; `resume` continues.
     """
+    if isinstance(specification, str | Path):
+        specification = load_specification(specification)
     specification = _with_fixed_dtype(Specification.of(specification, dataset))
-    place = Workspace.at(workspace)
-    selection_file = Path(out)
-    report_file = Path(report) if report else selection_file.with_name("report.html")
+    name = specification.study.name
+    files = OutputFiles.of(name, out, report)
+    files.refuse_overwriting(name, FOUND, force=force)
     refuse_workers(specification)
-    with _open_ledger(specification, place) as ledger, ledger.exclusive(specification.study.name):
-        _refuse_other_identity(ledger, specification)
-        _refuse_fewer_trials(ledger, specification)
-        require_warm_starts(ledger, specification.study.warm_start)
-        prepared = prepare(specification, place, progress, say)
-        refuse_other_content(ledger, prepared)
-        study, log, records = _search(prepared, place, ledger, progress, say)
-        chosen_shares = stability(records, prepared.probe, prepared.bank.development.held_out_groups)
-        end = finish(prepared, study, ledger, progress, say)
-        reopened = _reopened(ledger, specification.study.name)
-        for warning in reopened:
-            say(f"warning     {warning}")
-        outcome = Outcome(
-            study=specification.study.name,
-            task=specification.task.kind,
-            metric=prepared.objective.metric.name,
-            maximised=prepared.objective.metric.maximised,
-            protocol=str(prepared.objective.protocol),
-            model=_model_words(specification, end.found),
-            data="; ".join(map(_data_words, specification.data_sets.values())),
-            decisions=_recorded(prepared),
-            pool_size=len(study.space.pool),
-            trials=tuple(records),
-            table=end.table,
-            found=end.found,
-            verdict=end.verdict,
-            warnings=(*prepared.warnings, end.weights_note, *reopened),
-            credits=prepared.objective.credits,
-            class_names=prepared.objective.class_names,
-            measures=end.test.measures,
-            confirmed=end.confirmed,
-            confirm_probe=end.confirm_probe,
-            stability=chosen_shares,
-            front=pareto_front(records, front_costs(specification.study)),
-            front_costs=front_costs(specification.study),
-        )
-        _write(prepared, outcome, end.test, selection_file, report_file)
-        if log is not None:
-            log.finish(outcome, [selection_file, selection_file.with_suffix(".safetensors"), report_file])
-        ledger.record_outcome(
-            specification.study.name,
-            {
-                "selection": end.found.to_json(),
-                "verdict": end.verdict,
-                "file": str(selection_file),
-                "model": specification.model.id,
-                "stability": [asdict(entry) for entry in chosen_shares],
-                "metric": prepared.objective.metric.name,
-                "protocol": {**prepared.objective.protocol.to_json(), "noise_seed": specification.model.noise_seed},
-                "table": [
-                    {"name": row.name, "score": row.score, "low": row.low, "high": row.high, "channels": row.channels}
-                    for row in end.table
-                ],
-            },
-        )
-    return Result(outcome, selection_file, report_file)
+    with StudyStore(workspace, specification.study.storage) as store:
+        context = specification.context(store.workspace, reporter or LoggingReporter())
+        with store.ledger.exclusive(name):
+            store.refuse_other_identity(specification)
+            store.refuse_fewer_trials(specification)
+            require_warm_starts(store.ledger, specification.study.warm_start)
+            prepared = prepare(specification, store, context)
+            store.refuse_other_identity(specification, prepared.content)
+            with _Search(prepared, store) as search:
+                search.run()
+                end = evaluate(prepared, search.study, store)
+                notes = _reopened(store, name)
+                for note in notes:
+                    context.reporter.warning(note)
+                outcome = _outcome(prepared, search, end, notes)
+                _write(prepared, outcome, end, files, store)
+                search.loggers.finish(outcome, files.all)
+            store.ledger.record_outcome(name, outcome.to_json(str(files.selection)))
+    return Result(outcome, files.selection, files.report)
 
 
 def resume(
@@ -148,145 +108,231 @@ def resume(
     trials: int | None = None,
     timeout: float | None = None,
     workers: int | None = None,
-    **options: Any,
+    dataset: Dataset | None = None,
+    out: str | Path | None = None,
+    report: str | Path | None = None,
+    force: bool = False,
+    reporter: Reporter | None = None,
 ) -> Result:
-    """Go on with a study by name; `trials` is the new total. Other `options` are those of `select`.
+    """Continue a study by name; finished trials are kept.
+
+    Args:
+        study: name.
+        workspace: folder that holds the study.
+        storage: SQLAlchemy URL of the study database, where it is not in the workspace.
+        trials: the new total of distinct selections; default: as before.
+        timeout: seconds after which no new trial starts; default: as before.
+        workers: processes that evaluate selections; default: as before.
+        dataset: the data, where the study was made with data from Python.
+        out: see `select`.
+        report: see `select`.
+        force: see `select`.
+        reporter: see `select`.
+
+    Returns:
+        As `select`.
 
     Raises:
-        StudyError: there is no such study in the database.
+        StudyError: there is no such study.
+        DiffsiftError: see `select`.
     """
-    place = Workspace.at(workspace)
-    specification = stored_specification(study, place, storage)
+    with StudyStore.existing(workspace, storage) as store:
+        specification = store.specification(study)
+        folder = store.workspace.folder
     specification = specification.with_runtime(trials=trials, timeout=timeout, workers=workers, storage=storage)
-    return select(specification, workspace=place.folder, **options)
+    return select(
+        specification, dataset=dataset, workspace=folder, out=out, report=report, force=force, reporter=reporter
+    )
 
 
-def _search(
-    prepared: Prepared, place: Workspace, ledger: Ledger, progress: bool, say: Say
-) -> tuple[SearchStudy, MlflowLog | None, list[TrialRecord]]:
-    specification, bank = prepared.specification, prepared.bank
-    if specification.variants:
-        say(f"joint       {joint_words(prices(prepared))}")
-    extracted = sum(
-        bank.fill(prepared.backbone(source.name), prepared.wanted(source)) for source in prepared.sources.values()
-    )
-    pool = _checked_pool(prepared, say)
-    say(
-        f"bank        {bank.size / 1e6:.0f} MB, {len(pool)} candidates at {bank.development.locations} locations of "
-        f"{len(bank.development.samples)} images ({'all there already' if not extracted else f'{extracted} extracted'})"
-    )
-    space = search_space(specification, bank, pool, prepared.operations())
-    name = specification.study.name
-    bank.share(place.shared(name), pool)  # before others can see the study: workers may join from then on
-    if ledger.study(name) is None:
+class _Search:
+    """A study's search, from the bank to its last trial; inside the ``with`` block its loggers are open."""
+
+    def __init__(self, prepared: Prepared, store: StudyStore) -> None:
+        self.prepared, self.store, self.context = prepared, store, prepared.context
+        self.specification = prepared.specification
+        self.study = self._opened()
+        self.loggers = self._loggers()
+
+    def __enter__(self) -> _Search:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.loggers.interrupt()
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """All finished trials."""
+        return self.study.records()
+
+    def run(self) -> None:
+        """Evaluate selections until the study has as many as it asks for."""
+        study = self.specification.study
+        with spawned_workers(self.specification, self.store, self.context.reporter):
+            self.study.run(
+                self.prepared.probe,
+                trials=study.trials,
+                timeout=study.timeout,
+                log=self.loggers,
+                reporter=self.context.reporter,
+                has_peers=study.workers > 1,
+            )
+        self.loggers.flush()
+        best, distinct = self.study.best(), len({record.selection for record in self.records})
+        error = self.prepared.probe.sampling_error(best.selection)
+        sampled = "" if error is None else f" (sampled locations: standard error {error:.4f})"
+        self.context.reporter.info(
+            "search",
+            f"{distinct} distinct selections, best on validation {best.score:.4f}{sampled}: {best.selection}",
+        )
+
+    def _opened(self) -> SearchStudy:
+        """Fill the bank, record the study, and open it."""
+        prepared, specification, ledger = self.prepared, self.specification, self.store.ledger
+        pool = self._filled()
+        space = prepared.space()
+        name = specification.study.name
+        prepared.bank.share(self.store.workspace.shared(name), pool)  # before others can see the study and join it
         shares = prepared.operations()
         frozen = [[entry.backbone, entry.activation, entry.timestep, shares.get(entry)] for entry in pool]
-        identity = {**specification.identity(), CONTENT: _content(prepared)}
-        ledger.create_study(name, identity, specification.model_dump(mode="json"), frozen)
-        ledger.record_decisions(name, _recorded(prepared))
-    else:
-        ledger.set_runtime(name, specification.model_dump(mode="json"))
-    earlier, notes = earlier_bests(ledger, specification.study.warm_start, space, _recorded(prepared))
-    for note in notes:
-        prepared.warnings.append(note)
-        say(f"warm start  {note}")
-    # The model as it is given: what a rule chooses in dozens of variants would take the place of the search.
-    as_given = [source for name, source in prepared.sources.items() if name not in specification.variants]
-    warm = [selection for rule in (PAPER, OLDER) for selection in prepared.by_rule(rule, as_given)]
-    if specification.study.sampler == "sift" and "elimination" not in specification.study.skip:
-        warm = [*_left_by_elimination(prepared, space, ledger, say), *warm]
-    study = SearchStudy(
-        specification.study.storage or place.study_url,
-        specification.study,
-        space,
-        ledger,
-        warm_starts=[*earlier, *(selection for selection in warm if set(selection.candidates) <= set(pool))],
-        similarity=similarity(bank, pool),
-    )
-    failed = study.reclaim()
-    if failed:
-        say(f"resumed     {failed} trial that a stopped process left running was marked as failed")
-    log = _open_log(prepared, place, study)
-    try:
-        with helpers(specification, place, say):
-            study.run(
-                prepared.probe,
-                trials=specification.study.trials,
-                timeout=specification.study.timeout,
-                log=log,
-                progress=progress,
-                company=specification.study.workers > 1,
+        if self.store.create_or_update(specification, prepared.content, frozen):
+            ledger.record_decisions(name, prepared.decisions)
+        study = SearchStudy(
+            self.store.url,
+            specification.study,
+            space,
+            ledger,
+            warm_starts=self._warm_starts(space, pool),
+            similarity=measured_similarity(prepared.bank, pool),
+        )
+        failed = study.reclaim()
+        if failed:
+            self.context.reporter.info(
+                "resumed", f"{failed} trial that a stopped process left running was marked as failed"
             )
-    except KeyboardInterrupt:
-        if log is not None:
-            log.interrupt()
-        raise
-    if log is not None:
-        log.flush()
-    records = study.records()
-    best = study.best()
-    distinct = len({record.selection for record in records})
-    error = prepared.probe.sampling_error(best.selection)
-    sampled = "" if error is None else f" (sampled locations: standard error {error:.4f})"
-    say(f"search      {distinct} distinct selections, best on validation {best.score:.4f}{sampled}: {best.selection}")
-    return study, log, records
+        return study
+
+    def _filled(self) -> list[Candidate]:
+        """Extract what the bank lacks; returns the pool."""
+        prepared, bank, reporter = self.prepared, self.prepared.bank, self.context.reporter
+        if self.specification.variants:
+            reporter.info("joint", joint_words(prices(prepared)))
+        extracted = prepared.fill()
+        for candidate, reason in sorted(bank.rejected.items()):
+            warning = f"{candidate} was dropped: {reason}"
+            prepared.warnings.append(warning)
+            reporter.warning(warning)
+        pool = prepared.pool()
+        if not pool:
+            raise SpecificationError(
+                "the pool must hold at least one candidate, but all have values that are not finite."
+            )
+        reporter.info(
+            "bank",
+            f"{bank.size / 1e6:.0f} MB, {len(pool)} candidates at {bank.development.locations} locations of "
+            f"{len(bank.development.samples)} images "
+            f"({f'{extracted} extracted' if extracted else 'all there already'})",
+        )
+        return pool
+
+    def _warm_starts(self, space: SearchSpace, pool: list[Candidate]) -> list[Selection]:
+        """What is tried first: the best of earlier studies, what elimination leaves, what rules choose."""
+        prepared, study, reporter = self.prepared, self.specification.study, self.context.reporter
+        earlier, notes = earlier_bests(self.store.ledger, study.warm_start, space, prepared.decisions)
+        for note in notes:
+            prepared.warnings.append(note)
+            reporter.info("warm start", note)
+        # The model as it is given: what a rule chooses in dozens of variants would take the place of the search.
+        as_given = [name for name in prepared.models if name not in self.specification.variants]
+        warm = [
+            selection
+            for rule in (RowName.PAPER, RowName.OLDER)
+            for selection in prepared.baselines.by_rule(rule, as_given)
+        ]
+        if study.sampler == "sift" and "elimination" not in study.skip:
+            warm = [*self._left_by_elimination(space), *warm]
+        return [*earlier, *(selection for selection in warm if set(selection.candidates) <= set(pool))]
+
+    def _left_by_elimination(self, space: SearchSpace) -> list[Selection]:
+        """What backward elimination leaves of the pool, within the limits; nothing where the probe fits nothing.
+
+        It is done once in a study. The sets that it solves on labels are no trials: the ledger counts them beside
+        those.
+        """
+        name, ledger = self.specification.study.name, self.store.ledger
+        known = ledger.elimination(name)
+        if known is None:
+            most = space.limits.activations
+            found = self.prepared.probe.eliminate(space.pool, most)
+            if found is None or not found.solves:
+                return []
+            ledger.record_elimination(name, space.repaired(dict.fromkeys(found.survivors[:most], 1.0)), found.solves)
+            known = ledger.elimination(name)
+            assert known is not None
+        note = f"{known.solves} sets solved on labels in addition to the trials; left: {known.selection}"
+        self.context.reporter.info("elimination", note)
+        self.prepared.warnings.append(f"backward elimination: {note}")
+        return [known.selection]
+
+    def _loggers(self) -> Loggers:
+        """The study's loggers, opened and brought up to date with the trials there are."""
+        made: list[Logger] = make_loggers(
+            self.specification.tracking, self.specification.study.name, self.store.workspace, self.context.reporter
+        )
+        loggers = Loggers(made)
+        loggers.start(self.specification.model_dump(mode="json"), _data_input(self.prepared))
+        loggers.repair(self.records)
+        return loggers
 
 
-def _left_by_elimination(prepared: Prepared, space: SearchSpace, ledger: Ledger, say: Say) -> list[Selection]:
-    """What backward elimination leaves of the pool, within the limits; nothing where the probe fits nothing.
-
-    It is done once in a study. The sets that it solves on labels are no trials: the ledger counts them beside those.
-    """
-    name, most = prepared.specification.study.name, space.limits.activations
-    known = ledger.elimination(name)
-    if known is None:
-        found = prepared.probe.eliminate(space.pool, most)
-        if found is None or not found.solves:
-            return []
-        left = space.repaired(dict.fromkeys(found.survivors[:most], 1.0))
-        ledger.record_elimination(name, left, found.solves)
-        known = Eliminated(left, found.solves)
-    note = f"{known.solves} sets solved on labels, beside the trials; what is left: {known.selection}"
-    say(f"elimination {note}")
-    prepared.warnings.append(f"backward elimination: {note}")
-    return [known.selection]
-
-
-def _checked_pool(prepared: Prepared, say: Say) -> list[Candidate]:
-    for candidate, reason in sorted(prepared.bank.rejected.items()):
-        warning = f"{candidate} was dropped: {reason}"
-        prepared.warnings.append(warning)
-        say(f"warning     {warning}")
-    pool = prepared.pool()
-    if not pool:
-        raise SpecificationError("the pool must hold at least one candidate, but all have values that are not finite.")
-    return pool
-
-
-def _open_log(prepared: Prepared, place: Workspace, study: SearchStudy) -> MlflowLog | None:
-    tracking = prepared.specification.tracking
-    if not tracking.mlflow:
-        return None
-    uri = tracking.uri or place.mlflow_url
-    log = MlflowLog(uri, place.artifacts, prepared.specification.study.name, child_runs=tracking.child_runs)
-    log.start(prepared.specification.model_dump(mode="json"), _data_input(prepared))
-    log.repair(study.records())
-    return log
+def _outcome(prepared: Prepared, search: _Search, end: FinalEvaluation, notes: list[str]) -> Outcome:
+    specification, objective, records = prepared.specification, prepared.objective, search.records
+    return Outcome(
+        study=specification.study.name,
+        task=specification.task.kind,
+        metric=objective.metric.name,
+        maximised=objective.metric.maximised,
+        protocol=str(objective.protocol),
+        protocol_fields=objective.protocol.to_json(),
+        noise_seed=specification.model.noise_seed,
+        model=_model_words(specification, end.found),
+        model_id=specification.model.id,
+        data="; ".join(data.describe() for data in specification.data_sets.values()),
+        decisions=prepared.decisions,
+        pool_size=len(search.study.space.pool),
+        trials=tuple(records),
+        table=end.table,
+        found=end.found,
+        verdict=end.verdict,
+        warnings=(*prepared.warnings, end.weights_note, *notes),
+        credits=objective.credits,
+        class_names=objective.class_names,
+        measures=end.test.measures,
+        reranked=end.reranked,
+        rerank_probe=end.rerank_probe,
+        stability=selection_stability(records, prepared.probe, prepared.bank.development.held_out_groups),
+        front=pareto_front(records, front_costs(specification.study)),
+        front_costs=front_costs(specification.study),
+    )
 
 
-def _write(prepared: Prepared, outcome: Outcome, result: TestResult, selection_file: Path, report_file: Path) -> None:
-    row = next(row for row in outcome.table if row.name == FOUND)
+def _write(prepared: Prepared, outcome: Outcome, end: FinalEvaluation, files: OutputFiles, store: StudyStore) -> None:
+    row = next(row for row in outcome.table if row.name == RowName.FOUND)
     about = {
         "diffsift": __version__,
         "study": outcome.study,
+        "kind": FOUND,
         "task": outcome.task,
         "protocol": outcome.protocol,
         "test_score": {"metric": outcome.metric, "value": row.score, "low": row.low, "high": row.high},
-        "verdict": outcome.verdict,
+        "verdict": str(outcome.verdict),
     }
-    prepared.save_selection(selection_file, outcome.found, about)
-    pictures = report_pictures(prepared.shelf, outcome, result, prepared.specification)
-    write_report(outcome, pictures, report_file)
+    prepared.save_selection(files.selection, outcome.found, about)
+    pictures = report_pictures(prepared.backbones, outcome, end.test, prepared.context)
+    stored = store.workspace.report(outcome.study)
+    write_report(outcome, pictures, stored)
+    files.copy_report(stored)
 
 
 def _with_fixed_dtype(specification: Specification) -> Specification:
@@ -300,88 +346,22 @@ def _with_fixed_dtype(specification: Specification) -> Specification:
     return specification.model_copy(update={"model": fixed(specification.model), "further_models": further})
 
 
-def _open_ledger(specification: Specification, place: Workspace) -> Ledger:
-    place.make()
-    return Ledger(open_database(specification.study.storage or place.study_url))
-
-
-def _content(prepared: Prepared) -> dict[str, str]:
-    """Digests of what lies behind the names in a specification: weights and images may change under the same path."""
-    models = {source.name: source.identity for source in prepared.sources.values()}
-    parts = {"model": models, "data": prepared.bank.development.identity}
-    return {name: _digest(identity) for name, identity in parts.items()}
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _refuse_other_identity(ledger: Ledger, specification: Specification, content: dict[str, str] | None = None) -> None:
-    """Refuse a study of this name made with another specification, or, once it is known, with other content."""
-    row = ledger.study(specification.study.name)
-    if row is not None:
-        known = content or row.identity[CONTENT]
-        ledger.check_identity(specification.study.name, {**specification.identity(), CONTENT: known})
-
-
-def _refuse_fewer_trials(ledger: Ledger, specification: Specification) -> None:
-    """Refuse a total below what is there: whoever gives it takes it for what is to be added."""
-    name, asked = specification.study.name, specification.study.trials
-    there = 0 if ledger.study(name) is None else ledger.evaluated(name)
-    if asked < there:
-        raise StudyError(
-            f"trials must be at least {there}, the distinct selections that study {name!r} has evaluated, but got "
-            f"{asked}: it is the total, not what is added."
-        )
-
-
-def refuse_other_content(ledger: Ledger, prepared: Prepared) -> None:
-    """Refuse a study of this name whose model or data have changed under the same names.
-
-    Raises:
-        StudyError: what lies behind a name is not what the study was made with.
-    """
-    _refuse_other_identity(ledger, prepared.specification, _content(prepared))
-
-
-def _reopened(ledger: Ledger, study: str) -> list[str]:
-    times = len(ledger.openings(study))
+def _reopened(store: StudyStore, study: str) -> list[str]:
+    times = len(store.ledger.openings(study))
     if times == 1:
         return []
-    warning = (
+    return [
         f"the test split was opened {times} times in this study: what was chosen after a look at it scores too well"
-    )
-    return [warning]
-
-
-def _recorded(prepared: Prepared) -> tuple[ActivationDecision, ...]:
-    return tuple(
-        ActivationDecision(
-            name=entry.name,
-            kind=entry.kind,
-            stage=entry.stage,
-            level=entry.level,
-            depth=entry.depth,
-            channels=entry.channels,
-            stride=entry.stride,
-            kept=decision.kept,
-            reason=decision.reason,
-            backbone=source.name,
-        )
-        for source in prepared.sources.values()
-        for decision in source.decisions
-        for entry in [decision.activation]
-    )
+    ]
 
 
 def _data_input(prepared: Prepared) -> dict[str, Any]:
     """The development set as MLflow names a data set: by name, digest and where it comes from."""
-    identity = prepared.bank.development.identity
     data = prepared.specification.data_sets.values()
     return {
         "name": " + ".join(entry.kind for entry in data),
-        "digest": _digest(identity),
-        "source": " + ".join(map(_data_place, data)),
+        "digest": digest(prepared.bank.development.identity),
+        "source": " + ".join(entry.origin for entry in data),
         "context": "development",
         "images": len(prepared.bank.development.samples),
     }
@@ -394,21 +374,3 @@ def _model_words(specification: Specification, found: Selection) -> str:
     variants = {name: model for name, model in specification.variants.items() if name in used}
     words = [f"{name}: {differences(model, specification.model)}" for name, model in variants.items()]
     return "; ".join([models, *words])
-
-
-def _data_words(data: Any) -> str:
-    if data.kind == "digit-scenes":
-        return f"digit scenes (built in): {data.train} training, {data.validation} validation, {data.test} test scenes"
-    if data.kind == "python":
-        return f"a {type(data.dataset).__name__} from Python"
-    if data.kind == "folder":
-        return f"images {data.images}, labels {data.labels}"
-    return f"{data.kind} in {_data_place(data)}"
-
-
-def _data_place(data: Any) -> str:
-    """The folder or file that data come from; its kind where they are generated."""
-    return str(next((value for _, value in data if isinstance(value, Path)), data.kind))
-
-
-__all__ = ["Result", "refuse_other_content", "resume", "select"]

@@ -16,21 +16,24 @@ from typing import IO
 
 from threadpoolctl import threadpool_limits
 
-from diffsift.bank import Bank, similarity
+from diffsift.bank import Bank, measured_similarity
+from diffsift.common.reporting import LoggingReporter, Reporter
 from diffsift.errors import SpecificationError, StudyError
 from diffsift.objectives import make_objective
 from diffsift.search import SearchSpace, SearchStudy
 from diffsift.specification import Specification
-from diffsift.stored_study import stored_specification
-from diffsift.tracking import Ledger, open_database
-from diffsift.workspace import Workspace
+from diffsift.study_store import StudyStore
 
-from .prepare import Say, search_space
+from .prepare import search_space
 
-_PATIENCE = 15.0
+_GRACE = 15.0
 """Seconds that a worker gets to give back what it evaluates, before it is killed; nothing is lost then either."""
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+_ONLY_HERE = (
+    "other processes cannot open data that are in Python alone; data from files or a list (CSV, JSON) they can."
+)
 
 
 def join(
@@ -39,67 +42,61 @@ def join(
     workspace: str | Path | None = None,
     storage: str | None = None,
     leader: int | None = None,
-    progress: bool = True,
-    say: Say = print,
+    reporter: Reporter | None = None,
 ) -> None:
-    """Evaluate selections of a study that was started by `select`, until as many as asked are finished.
+    """Evaluate selections of a study that was started by `select`, until as many as it asks for are finished.
 
     Neither model nor images are loaded: what the study's leader wrote to the workspace at its last start is enough. The
-    test split stays closed, and MLflow is left to the leader or the next ``diffsift resume``.
+    test split stays closed, and loggers are left to the leader or the next ``diffsift resume``.
 
     Args:
-        study: its name.
+        study: name.
         workspace: folder of the study's bank.
         storage: SQLAlchemy URL of the study database, where it is not in the workspace.
         leader: number of the process that started this one; when that has ended, this one ends too.
-        progress: show a progress bar.
-        say: where lines about the course of things go.
+        reporter: told what is being done; default: see `select`.
 
     Raises:
         StudyError: there is no such study.
         BankError: what the leader wrote cannot be used.
         SpecificationError: the study's data are in Python alone.
     """
-    place = Workspace.at(workspace)
-    specification = stored_specification(study, place, storage)
-    if _only_here(specification):
-        raise SpecificationError(_ONLY_HERE)
-    objective = make_objective(specification.data_sets, specification.task, specification.bank, specification.probe)
-    bank = Bank.reopened(
-        place.shared(study),
-        place.bank,
-        specification.bank,
-        noise_seed=specification.model.noise_seed,
-        batch_size=specification.model.batch_size,
-    )
-    url = storage or specification.study.storage or place.study_url
-    with threadpool_limits(1), Ledger(open_database(url)) as ledger:
-        space = _space(ledger, specification, bank)
+    with threadpool_limits(1), StudyStore.existing(workspace, storage) as store:
+        specification = store.specification(study)
+        if _only_here(specification):
+            raise SpecificationError(_ONLY_HERE)
+        context = specification.context(store.workspace, reporter or LoggingReporter())
+        objective = make_objective(specification.data_sets, specification.task, specification.bank, specification.probe)
+        bank = store.shared_bank(specification, context)
+        space = _space(store, specification, bank)
         search = SearchStudy(
-            url,
+            store.url,
             specification.study,
             space,
-            ledger,
-            similarity=similarity(bank, space.pool),
-            stream=uuid.uuid4().int % 2**31,
+            store.ledger,
+            similarity=measured_similarity(bank, space.pool),
+            seed_stream=uuid.uuid4().int % 2**31,
         )
-        say(f"worker      process {os.getpid()} evaluates selections of {len(space.pool)} candidates in study {study}")
+        context.reporter.info(
+            "worker", f"process {os.getpid()} evaluates selections of {len(space.pool)} candidates in study {study}"
+        )
         search.run(
             objective.probe(bank),
             trials=specification.study.trials,
             timeout=specification.study.timeout,
-            progress=progress,
-            company=True,
+            reporter=context.reporter,
+            has_peers=True,
             stop=lambda: leader is not None and os.getppid() != leader,
         )
-        say(f"worker      study {study} has {ledger.evaluated(study)} of {specification.study.trials} selections")
+        done = store.ledger.evaluated(study)
+        context.reporter.info("worker", f"study {study} has {done} of {specification.study.trials} selections")
 
 
 @contextmanager
-def helpers(specification: Specification, place: Workspace, say: Say) -> Iterator[None]:
+def spawned_workers(specification: Specification, store: StudyStore, reporter: Reporter) -> Iterator[None]:
     """Run `study.workers` - 1 other processes on a study inside the ``with`` block.
 
-    One that fails or is killed is reported at the end and missed by nobody: what it was about to evaluate, others do.
+    A worker that fails or is killed is reported at the end; its pending selection is evaluated by another process.
     Each process, this one too, computes on one thread.
     """
     count = specification.study.workers - 1
@@ -108,16 +105,17 @@ def helpers(specification: Specification, place: Workspace, say: Say) -> Iterato
         return
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(1))
-        started = [_Helper.start(specification, place, stack) for _ in range(count)]
-        say(f"workers     {count + 1} processes: this one and {', '.join(str(entry.process.pid) for entry in started)}")
+        started = [_Worker.start(specification, store, stack) for _ in range(count)]
+        numbers = ", ".join(str(worker.process.pid) for worker in started)
+        reporter.info("workers", f"{count + 1} processes: this one and {numbers}")
         try:
             yield
         finally:
-            failed = [entry for entry in started if entry.process.poll() not in (None, 0)]
-            for entry in started:
-                entry.end()
-            for entry in failed:
-                say(f"warning     {entry.failure()}")
+            failed = [worker for worker in started if worker.process.poll() not in (None, 0)]
+            for worker in started:
+                worker.end()
+            for worker in failed:
+                reporter.warning(worker.failure())
 
 
 def refuse_workers(specification: Specification) -> None:
@@ -136,21 +134,16 @@ def _only_here(specification: Specification) -> bool:
     return any(data.kind == "python" for data in specification.data_sets.values())
 
 
-_ONLY_HERE = (
-    "other processes cannot open data that are in Python alone; data from files or a list (CSV, JSON) they can."
-)
-
-
 @dataclass(frozen=True)
-class _Helper:
+class _Worker:
     process: subprocess.Popen[bytes]
     output: IO[bytes]
 
     @classmethod
-    def start(cls, specification: Specification, place: Workspace, stack: ExitStack) -> _Helper:
+    def start(cls, specification: Specification, store: StudyStore, stack: ExitStack) -> _Worker:
         name, storage = specification.study.name, specification.study.storage
         output = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  (the stack closes it)
-        command = [sys.executable, "-m", "diffsift", "worker", name, "--workspace", str(place.folder)]
+        command = [sys.executable, "-m", "diffsift", "worker", name, "--workspace", str(store.workspace.folder)]
         command += ["--leader", str(os.getpid()), *(["--storage", storage] if storage else [])]
         process = subprocess.Popen(
             command,
@@ -165,7 +158,7 @@ class _Helper:
     def end(self) -> None:
         self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(_PATIENCE)
+            self.process.wait(_GRACE)
         self.process.kill()
         self.process.wait()
 
@@ -176,13 +169,13 @@ class _Helper:
         return f"worker {self.process.pid} ended early (status {self.process.returncode}){said}"
 
 
-def _space(ledger: Ledger, specification: Specification, bank: Bank) -> SearchSpace:
-    row = ledger.study(specification.study.name)
-    pool, operations = ([], {}) if row is None else (row.candidates, row.operations)
-    missing = [candidate for candidate in pool if candidate not in bank]
-    if missing or not pool:
+def _space(store: StudyStore, specification: Specification, bank: Bank) -> SearchSpace:
+    name = specification.study.name
+    row = store.row(name)
+    missing = [candidate for candidate in row.candidates if candidate not in bank]
+    if missing or not row.candidates:
         raise StudyError(
-            f"all {len(pool)} candidates of study {specification.study.name!r} must be in what its leader wrote down, "
+            f"all {len(row.candidates)} candidates of study {name!r} must be in what its leader wrote down, "
             f"but {len(missing)} are not: 'diffsift resume' writes it anew."
         )
-    return search_space(specification, bank, pool, operations)
+    return search_space(specification, bank, row.candidates, row.operations)

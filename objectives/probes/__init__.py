@@ -9,7 +9,7 @@ from ._base import Fitted, FoldedProbe, Head, HeadPerDataSet, Probe, RidgeHead, 
 from ._elimination import Elimination
 from ._folds import FoldProbe
 from ._matching import MatchingProbe, nearest_places, pck_metric
-from ._multi_dataset import SeveralProbe
+from ._multi_dataset import MultiDatasetProbe
 from ._readout import ClassReadout, DepthReadout, Readout
 from .knn import NeighbourHead, NeighbourProbe
 from .ridge import PENALTIES, RidgeProbe
@@ -24,6 +24,7 @@ __all__ = [
     "Head",
     "HeadPerDataSet",
     "MatchingProbe",
+    "MultiDatasetProbe",
     "NeighbourHead",
     "NeighbourProbe",
     "Probe",
@@ -31,7 +32,6 @@ __all__ = [
     "RidgeHead",
     "RidgeProbe",
     "Score",
-    "SeveralProbe",
     "fast_probe",
     "nearest_places",
     "pck_metric",

@@ -14,7 +14,7 @@ from ._base import Array, HeadPerDataSet, Probe, Score
 from ._elimination import Elimination
 
 
-class SeveralProbe(Probe):
+class MultiDatasetProbe(Probe):
     """Scores selections by the mean of what probes of one task give them, each on its own data set.
 
     Every data set has its own head, so their classes need have nothing in common; the features are the same.

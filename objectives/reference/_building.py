@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
-from diffsift.backbones import BackboneCache
+from diffsift.backbones import BackboneCache, resolve_device
 from diffsift.bank import DevelopmentSet
 from diffsift.bank.development import JoinedSamples, LazySamples
+from diffsift.common.context import RunContext
 from diffsift.errors import SpecificationError
 from diffsift.extraction import Standardiser
 from diffsift.spaces import Candidate
 
 from .._base import Objective
-from ..multi_dataset import SeveralObjective
-from ..probes import Probe, SeveralProbe
+from ..multi_dataset import MultiDatasetObjective
+from ..probes import MultiDatasetProbe, Probe
 from ..specification import AnyTaskSpecification, CorrespondenceSpecification
 from ._conv import ConvolutionalProbe
 from ._heads import LinearHead, LogisticHead, MlpEnsembleHead, ReferenceHead
@@ -53,15 +53,11 @@ def reference_probe(
     task: AnyTaskSpecification,
     objective: Objective,
     development: DevelopmentSet,
-    shelf: BackboneCache,
+    backbones: BackboneCache,
     statistics: Mapping[Candidate, Standardiser],
+    context: RunContext,
     *,
     on_test: bool = False,
-    noise_seed: int,
-    batch_size: int,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    progress: bool = False,
 ) -> Probe:
     """A probe that scores selections of a task by full-resolution, uncompressed features.
 
@@ -70,30 +66,21 @@ def reference_probe(
         task: part of the specification.
         objective: of that task.
         development: its development set.
-        shelf: backbones by name.
+        backbones: backbones by name.
         statistics: standardiser of each candidate that will be asked for.
         on_test: fit on all development images and score the test split, instead of fold by fold.
-        noise_seed: seed of the noise added to images.
-        batch_size: images that run through a backbone together.
-        seed: of what a head draws.
-        device: that heads are trained on.
-        progress: show a bar while a backbone runs.
+        context: noise seed, batch size, seed of what a head draws, device that heads are trained on, and reporter.
 
     Raises:
         SpecificationError: the task has no such probe.
     """
-    if isinstance(objective, SeveralObjective):
-        options: dict[str, Any] = {
-            "on_test": on_test,
-            "noise_seed": noise_seed,
-            "batch_size": batch_size,
-            "seed": seed,
-            "device": device,
-            "progress": progress,
-        }
+    if isinstance(objective, MultiDatasetObjective):
         parts = zip(objective.objectives.values(), development.parts, strict=True)
-        return SeveralProbe(
-            [reference_probe(kind, task, one, part, shelf, statistics, **options) for one, part in parts]
+        return MultiDatasetProbe(
+            [
+                reference_probe(kind, task, one, part, backbones, statistics, context, on_test=on_test)
+                for one, part in parts
+            ]
         )
     kinds = reference_kinds(task.kind)
     chosen = kinds[0] if kind == "reference" else kind
@@ -107,7 +94,7 @@ def reference_probe(
     if on_test:
         samples = JoinedSamples(development.samples, objective.dataset.split("test"))
         groups += [samples[index].group for index in range(count, len(samples))]
-    maps = FeatureMaps(samples, shelf, statistics, noise_seed=noise_seed, batch_size=batch_size, progress=progress)
+    maps = FeatureMaps(samples, backbones, statistics, context)
     if isinstance(task, CorrespondenceSpecification):
         pairs = _pairs(objective, development, count if on_test else None)
         edge = max(max(samples[target].image.shape[:2]) for _, target in pairs)
@@ -122,8 +109,8 @@ def reference_probe(
     drawn: dict[str, Any] = {
         "groups": groups,
         "classes": len(objective.class_names),
-        "seed": seed,
-        "device": device,
+        "seed": context.seed,
+        "device": resolve_device(context.device),
     }
     if chosen == CONVOLUTIONAL:
         return ConvolutionalProbe(*shared, **drawn)

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from diffsift.backbones import BackboneCache
 from diffsift.bank.development import LazySamples
+from diffsift.common.context import RunContext
 from diffsift.datasets import Sample
 from diffsift.extraction import Standardiser, block_scale, pool, sample_map
 from diffsift.spaces import Candidate, Selection
@@ -29,28 +29,23 @@ class FeatureMaps:
 
     Args:
         samples: images, by position.
-        shelf: backbones by name.
+        backbones: backbones by name.
         statistics: standardiser of each candidate that will be asked for; their projections are not used.
-        noise_seed: seed of the noise added to images.
-        batch_size: images that run through a backbone together.
+        context: noise seed, batch size and reporter are used.
         memory: bytes of maps that are kept for the next selection.
-        progress: show a bar while a backbone runs.
     """
 
     def __init__(
         self,
         samples: LazySamples,
-        shelf: BackboneCache,
+        backbones: BackboneCache,
         statistics: Mapping[Candidate, Standardiser],
+        context: RunContext,
         *,
-        noise_seed: int,
-        batch_size: int,
         memory: int = 2_000_000_000,
-        progress: bool = False,
     ) -> None:
-        self._samples, self._shelf, self._statistics = samples, shelf, statistics
-        self._noise_seed, self._batch_size = noise_seed, batch_size
-        self._memory, self._progress = memory, progress
+        self._samples, self._backbones, self._statistics = samples, backbones, statistics
+        self._context, self._memory = context, memory
         self._kept: MapsOf = {}
 
     def of(self, selection: Selection) -> SelectionFeatures:
@@ -67,12 +62,12 @@ class FeatureMaps:
 
     def _capture(self, missing: Sequence[Candidate]) -> None:
         count = len(self._samples)
-        bar = tqdm(total=count, desc="features", unit="image", disable=not self._progress)
-        with bar:
-            for start in range(0, count, self._batch_size):
-                indices = range(start, min(start + self._batch_size, count))
+        size = self._context.batch_size
+        with self._context.reporter.progress(count, "features", "image") as bar:
+            for start in range(0, count, size):
+                indices = range(start, min(start + size, count))
                 batch: list[Sample] = [self._samples[index] for index in indices]
-                for candidate, feature_map in captured(batch, missing, self._shelf, self._noise_seed):
+                for candidate, feature_map in captured(batch, missing, self._backbones, self._context.noise_seed):
                     known = self._statistics[candidate]
                     plain = Standardiser(known.mean, known.scale, None)
                     standardised = plain.apply(feature_map.permute(0, 2, 3, 1)).to(torch.float16)

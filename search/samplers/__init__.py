@@ -11,9 +11,9 @@ from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSamp
 from diffsift.spaces import Selection
 
 from ..space import Encoding, SearchSpace
-from ._subset_gp import SiftSampler
+from ._subset_gp import SubsetGPSampler
 
-__all__ = ["ENCODINGS", "SiftSampler", "make_sampler"]
+__all__ = ["ENCODINGS", "SubsetGPSampler", "make_sampler"]
 
 ENCODINGS: dict[str, Encoding] = {
     "sift": "slots",
@@ -42,7 +42,7 @@ def make_sampler(
     so they are made for each trial, seeded by (seed, finished).
     """
     if kind == "sift":
-        return SiftSampler(space, seed=seed, warm_starts=warm_starts, costs=costs, similarity=similarity, skip=skip)
+        return SubsetGPSampler(space, seed=seed, warm_starts=warm_starts, costs=costs, similarity=similarity, skip=skip)
     seed_here = (seed * 1_000_003 + finished) % 2**32
     if kind == "tpe":
         return TPESampler(seed=seed_here, multivariate=True, group=True)

@@ -37,7 +37,7 @@ _WINDOW = 40  # trials after which the search starts afresh elsewhere, if they b
 _TRIES = 100
 
 
-class SiftSampler(BaseSampler):
+class SubsetGPSampler(BaseSampler):
     """Proposes selections from the study's own history, so that resuming needs no other state.
 
     1. *warm starts*: selections people make without a search;

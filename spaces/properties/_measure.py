@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from diffsift.backbones import Activation, Backbone
+from diffsift.common.reporting import NullReporter, Reporter
 from diffsift.errors import SpecificationError
 
 from ..selection import Candidate
@@ -23,7 +23,7 @@ def measure_properties(
     images: Sequence[Float[Tensor, "3 height width"]],
     *,
     seeds: Sequence[int] = (0, 1, 2, 3),
-    progress: bool = True,
+    reporter: Reporter | None = None,
 ) -> dict[Candidate, Properties]:
     """The properties of every activation at every timestep, without labels.
 
@@ -33,7 +33,7 @@ def measure_properties(
         timesteps: noise levels.
         images: RGB in [0, 1]; a few dozen are enough.
         seeds: of the noise, two at least; four give `locality` without a bias from noise.
-        progress: show a progress bar.
+        reporter: told of each pass; default: nobody.
 
     Raises:
         SpecificationError: there are fewer than two images or seeds.
@@ -50,7 +50,7 @@ def measure_properties(
         for activation in readable
     }
     steps = len(images) * len(timesteps) * len(seeds)
-    with tqdm(total=steps, desc="properties", unit="pass", disable=not progress) as bar:
+    with (reporter or NullReporter()).progress(steps, "properties", "pass") as bar:
         for image in images:
             for timestep in timesteps:
                 held: dict[str, list[Tensor]] = {}

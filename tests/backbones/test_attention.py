@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diffsift.backbones import Capture, PipelineBackbone, activation_named, as_map, catalogue
+from diffsift.backbones import Capture, PipelineBackbone, activation_named, as_map
 from diffsift.backbones.attention import AttentionCalls, attention_map
 
 
@@ -25,7 +25,7 @@ def test_heads_are_averaged_and_may_share_keys() -> None:
 
 
 def test_the_maps_of_a_unet_are_those_of_its_own_projections(tiny_backbone: PipelineBackbone) -> None:
-    known = catalogue(tiny_backbone)
+    known = tiny_backbone.activations()
     block = "up-level0-repeat0-vit-block0"
     attention = activation_named(f"{block}-self-map", known)
     words = activation_named(f"{block}-cross-map", known)
@@ -66,7 +66,7 @@ def test_nothing_flows_between_tokens_when_attention_is_switched_off() -> None:
 
 
 def test_the_mode_is_left_when_an_exception_passes_through(tiny_backbone: PipelineBackbone) -> None:
-    wanted = [activation_named("mid-vit-block0-self-map", catalogue(tiny_backbone))]
+    wanted = [activation_named("mid-vit-block0-self-map", tiny_backbone.activations())]
     with pytest.raises(ValueError, match="stop"), Capture(tiny_backbone.denoiser, wanted):
         raise ValueError("stop")
     assert torch.overrides._get_current_function_mode_stack() == []

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffsift.backbones import Activation, Capture, PipelineBackbone, as_map, catalogue
+from diffsift.backbones import Activation, Capture, PipelineBackbone, as_map
 from diffsift.errors import CaptureError
 
 
@@ -60,7 +60,7 @@ def test_hooks_go_away_on_success_early_stop_and_error(network: nn.Sequential) -
 
 
 def test_values_are_those_of_the_modules_bit_for_bit(tiny_backbone: PipelineBackbone) -> None:
-    known = [entry for entry in reversed(catalogue(tiny_backbone)) if entry.port != "attention"]
+    known = [entry for entry in reversed(tiny_backbone.activations()) if entry.port != "attention"]
     one_of_each = {entry.kind: entry for entry in known}.values()
     assert len(one_of_each) == 15
     modules = dict(tiny_backbone.denoiser.named_modules())

@@ -16,7 +16,6 @@ from diffsift.backbones import (
     LatentControl,
     PipelineBackbone,
     activation_named,
-    catalogue,
     grid_size,
     in_scope,
     read_activations,
@@ -67,7 +66,7 @@ def test_names_and_places_are_unique_and_in_execution_order(config: dict[str, An
 
 
 def test_every_declaration_holds_for_the_tensor_it_declares(tiny_backbone: PipelineBackbone) -> None:
-    known = [entry for entry in catalogue(tiny_backbone) if entry.kind != "self-map" and not entry.parts]
+    known = [entry for entry in tiny_backbone.activations() if entry.kind != "self-map" and not entry.parts]
     clean, noise = torch.randn(2, 3, 4, 9, 7).unbind(0)  # odd, so that strides round
     with torch.inference_mode(), Capture(tiny_backbone.denoiser, known, stop_early=False) as captured:
         tiny_backbone.denoise(clean, noise, 10, tiny_backbone.condition(3))
@@ -79,7 +78,7 @@ def test_every_declaration_holds_for_the_tensor_it_declares(tiny_backbone: Pipel
 
 
 def test_depth_is_the_order_in_which_a_pass_reaches_them(tiny_backbone: PipelineBackbone) -> None:
-    known = tuple(entry for entry in catalogue(tiny_backbone) if not entry.parts)
+    known = tuple(entry for entry in tiny_backbone.activations() if not entry.parts)
     clean, noise = torch.randn(2, 1, 4, 8, 8).unbind(0)
     with torch.inference_mode(), Capture(tiny_backbone.denoiser, known, stop_early=False) as captured:
         tiny_backbone.denoise(clean, noise, 10, tiny_backbone.condition(1))
@@ -90,11 +89,11 @@ def test_depth_is_the_order_in_which_a_pass_reaches_them(tiny_backbone: Pipeline
 
 def test_a_backbone_may_declare_its_own(tiny_backbone: PipelineBackbone) -> None:
     control = LatentControl(tiny_backbone)
-    assert catalogue(control) == control.declared
+    assert control.activations() == control.activations()
 
 
 def test_an_unknown_name_offers_the_closest(tiny_backbone: PipelineBackbone) -> None:
-    known = tuple(entry for entry in catalogue(tiny_backbone) if not entry.parts)
+    known = tuple(entry for entry in tiny_backbone.activations() if not entry.parts)
     assert activation_named("mid-vit-out", known).kind == "vit-out"
     with pytest.raises(SpecificationError, match=r"'mid-vit-uot' does not exist .* did you mean 'mid-vit-out'"):
         activation_named("mid-vit-uot", known)

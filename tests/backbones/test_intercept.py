@@ -10,7 +10,7 @@ import torch
 from support.tiny_pipelines import FAMILIES, build
 from torch import Tensor
 
-from diffsift.backbones import PipelineBackbone, catalogue, with_random_weights
+from diffsift.backbones import PipelineBackbone, with_random_weights
 from diffsift.errors import ModelError
 
 SIZES = {"DDPM": (16, 16), "DiT": (16, 16)}  # these pipelines know no other size than the model's own
@@ -75,7 +75,7 @@ def same(one: Any, other: Any) -> bool:
 
 def test_activations_of_every_family_are_captured_the_same_at_any_place_in_a_batch(family: str) -> None:
     backbone = backbone_of(family)
-    wanted = [entry for entry in catalogue(backbone) if not entry.unreadable]
+    wanted = [entry for entry in backbone.activations() if not entry.unreadable]
     assert len(wanted) >= 10
     images = torch.rand(3, 3, 16, 16)
     ((_, together),) = backbone.capture(images, {300: wanted}, seed=0)
@@ -88,15 +88,15 @@ def test_activations_of_every_family_are_captured_the_same_at_any_place_in_a_bat
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name not in SIZES])
 def test_images_need_not_be_square(family: str) -> None:
     backbone = backbone_of(family, image_size=(16, 32))
-    wanted = [entry for entry in catalogue(backbone) if not entry.unreadable]
+    wanted = [entry for entry in backbone.activations() if not entry.unreadable]
     ((_, maps),) = backbone.capture(torch.rand(1, 3, 20, 20), {300: wanted}, seed=0)
     assert all(feature_map.shape[3] == 2 * feature_map.shape[2] for feature_map in maps.values())
 
 
 def test_features_depend_on_the_image_and_the_noise_level(family: str) -> None:
     backbone = backbone_of(family)
-    wanted = [entry for entry in catalogue(backbone) if not entry.unreadable and entry.kind == "block-out"]
-    wanted = wanted or [entry for entry in catalogue(backbone) if entry.kind == "res-out"]
+    wanted = [entry for entry in backbone.activations() if not entry.unreadable and entry.kind == "block-out"]
+    wanted = wanted or [entry for entry in backbone.activations() if entry.kind == "res-out"]
     found = dict(backbone.capture(torch.rand(2, 3, 16, 16), {10: wanted[-1:], 900: wanted[-1:]}, seed=0))
     low, high = (found[timestep][wanted[-1].name] for timestep in (10, 900))
     assert not torch.allclose(low, high)

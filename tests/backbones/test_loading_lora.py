@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from support.tiny_pipelines import build
 from torch import Tensor
 
-from diffsift.backbones import Capture, ModelSpecification, PipelineBackbone, catalogue, load
+from diffsift.backbones import Capture, ModelSpecification, PipelineBackbone, load
 from diffsift.errors import CaptureError, ModelError
 
 
@@ -34,7 +34,7 @@ def loaded(folder: Path, **options: Any) -> PipelineBackbone:
 
 def features(backbone: PipelineBackbone) -> Tensor:
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    entry = [entry for entry in catalogue(backbone) if entry.kind == "vit-out"][-1]
+    entry = [entry for entry in backbone.activations() if entry.kind == "vit-out"][-1]
     ((_, maps),) = backbone.capture(images, {100: [entry]}, seed=0)
     return maps[entry.name]
 
@@ -42,7 +42,7 @@ def features(backbone: PipelineBackbone) -> Tensor:
 def test_lora_weights_are_added(lora: tuple[Path, Path]) -> None:
     model, weights = lora
     plain, added = loaded(model), loaded(model, lora=str(weights))
-    assert [entry.name for entry in catalogue(added)] == [entry.name for entry in catalogue(plain)]
+    assert [entry.name for entry in added.activations()] == [entry.name for entry in plain.activations()]
     assert {type(module) for module in added.denoiser.modules()} == {type(m) for m in plain.denoiser.modules()}
     assert added.identity() != plain.identity()
     assert not torch.allclose(features(added), features(plain), atol=1e-3)
@@ -91,7 +91,7 @@ def test_gradient_checkpointing_changes_nothing() -> None:
 
 def test_a_network_compiled_in_part_is_refused() -> None:
     backbone = PipelineBackbone(build("SD 1.5"), source="tiny", image_size=(16, 16))
-    entry = catalogue(backbone)[-1]
+    entry = backbone.activations()[-1]
     next(iter(backbone.denoiser.children())).compile()
     with pytest.raises(CaptureError, match="must not be compiled, nor any part of it"):
         Capture(backbone.denoiser, [entry])

@@ -10,7 +10,6 @@ from torch import nn
 from diffsift.backbones import (
     Capture,
     PipelineBackbone,
-    catalogue,
     is_unet,
     load_structure,
     operation_shares,
@@ -23,7 +22,7 @@ from diffsift.backbones.operations import operation_counter
 
 def counted(backbone: PipelineBackbone, *names: str) -> int:
     """Operations of a pass that ends at the deepest of these activations; of a whole pass without any."""
-    wanted = [entry for entry in catalogue(backbone) if entry.name in names]
+    wanted = [entry for entry in backbone.activations() if entry.name in names]
     clean, noise = torch.randn(2, 1, 4, 8, 8).unbind(0)
     counter = operation_counter()
     with torch.inference_mode(), counter, Capture(backbone.denoiser, wanted, stop_early=bool(wanted)):
@@ -35,13 +34,13 @@ def counted(backbone: PipelineBackbone, *names: str) -> int:
     "name", ["unet-in", "down-level1-repeat0-vit-block0-cross-q", "mid-vit-out", "up-level1-repeat1-vit-block0-out"]
 )
 def test_a_share_is_what_a_pass_costs_that_ends_there(tiny_backbone: PipelineBackbone, name: str) -> None:
-    entry = next(entry for entry in catalogue(tiny_backbone) if entry.name == name)
+    entry = next(entry for entry in tiny_backbone.activations() if entry.name == name)
     assert entry.operations == pytest.approx(counted(tiny_backbone, name) / counted(tiny_backbone))
 
 
 def test_attention_is_counted(tiny_backbone: PipelineBackbone) -> None:
     """Torch's own counter leaves out attention on a CPU."""
-    share = {entry.name: entry.operations for entry in catalogue(tiny_backbone)}
+    share = {entry.name: entry.operations for entry in tiny_backbone.activations()}
     block = "mid-vit-block0"
     value, out = share[f"{block}-self-v"], share[f"{block}-self-out"]
     places, width = 4 * 4, 16
@@ -52,7 +51,7 @@ def test_attention_is_counted(tiny_backbone: PipelineBackbone) -> None:
 
 
 def test_shares_grow_with_depth_and_no_hook_is_left(tiny_backbone: PipelineBackbone) -> None:
-    shares = [entry.operations for entry in catalogue(tiny_backbone)]
+    shares = [entry.operations for entry in tiny_backbone.activations()]
     known = [share for share in shares if share is not None]
     assert len(known) == len(shares)
     assert known == sorted(known)
@@ -62,7 +61,7 @@ def test_shares_grow_with_depth_and_no_hook_is_left(tiny_backbone: PipelineBackb
 
 
 def test_a_mean_of_maps_costs_as_much_as_its_deepest_part(tiny_backbone: PipelineBackbone) -> None:
-    means = [entry for entry in catalogue(tiny_backbone) if entry.parts]
+    means = [entry for entry in tiny_backbone.activations() if entry.parts]
     assert means
     for entry in means:
         assert entry.operations == max(part.operations or 0 for part in entry.parts)
@@ -76,7 +75,7 @@ def test_a_configuration_alone_gives_the_same_shares(tiny_backbone: PipelineBack
     assert is_unet(structure)
     known = read_activations(structure)
     shares = operation_shares(structure, run, known)
-    loaded = {entry.name: entry.operations for entry in catalogue(tiny_backbone)}
+    loaded = {entry.name: entry.operations for entry in tiny_backbone.activations()}
     for entry in with_operations(known, shares):
         assert entry.operations == pytest.approx(loaded[entry.name], abs=0.05), entry.name
 
@@ -88,7 +87,7 @@ def test_a_structure_that_does_not_say_what_it_is_given_has_no_pass() -> None:
 
 
 def test_a_network_that_cannot_be_counted_has_no_shares(tiny_backbone: PipelineBackbone) -> None:
-    known = catalogue(tiny_backbone)
+    known = tiny_backbone.activations()
 
     def fails() -> None:
         raise NotImplementedError("packed weights")

@@ -16,7 +16,6 @@ from diffsift.backbones import (
     PipelineBackbone,
     PixelControl,
     activation_named,
-    catalogue,
     load,
     with_random_weights,
 )
@@ -28,8 +27,8 @@ NAMES = ("up-level0-repeat0-vit-block0-cross-q", "up-level1-repeat1-res-out")
 
 def features(backbone: Backbone, images: Tensor, *, timestep: int = 100, seed: int = 0) -> Tensor:
     """Both activations at one timestep, flattened by image."""
-    known = catalogue(backbone)
-    wanted = backbone.declared or [activation_named(name, known) for name in NAMES]
+    known = backbone.activations()
+    wanted = backbone.activations() or [activation_named(name, known) for name in NAMES]
     ((_, maps),) = backbone.capture(images, {timestep: wanted}, seed=seed)
     return torch.cat([found.flatten(1) for found in maps.values()], dim=1)
 
@@ -77,7 +76,7 @@ def test_a_timestep_out_of_range_is_refused(tiny_backbone: PipelineBackbone, ima
 
 def test_images_need_not_be_square(tiny_pipeline: Path) -> None:
     backbone = load(ModelSpecification(id=str(tiny_pipeline), device="cpu", image_size=(24, 40)))
-    ((_, maps),) = backbone.capture(torch.rand(1, 3, 40, 31), {10: catalogue(backbone)}, seed=0)
+    ((_, maps),) = backbone.capture(torch.rand(1, 3, 40, 31), {10: backbone.activations()}, seed=0)
     assert tuple(maps["unet-in"].shape[-2:]) == (12, 20)
     assert tuple(maps["mid-vit-out"].shape[-2:]) == (6, 10)
 
@@ -117,11 +116,11 @@ def test_random_weights_are_another_network(tiny_backbone: PipelineBackbone, ima
 
 def test_controls_are_neighbourhoods_of_pixels_and_latents(tiny_backbone: PipelineBackbone, images: Tensor) -> None:
     pixels, latents = PixelControl(tiny_backbone), LatentControl(tiny_backbone)
-    ((_, maps),) = pixels.capture(images, {0: pixels.declared}, seed=0)
+    ((_, maps),) = pixels.capture(images, {0: pixels.activations()}, seed=0)
     patches = maps["pixels-5x5"].reshape(5, 3, 5, 5, 16, 16)
     assert torch.equal(patches[:, :, 2, 2], images)
     assert torch.equal(patches[:, :, 0, 4, 2:, :-2], images[:, :, :-2, 2:])
-    ((_, maps),) = latents.capture(images, {0: latents.declared}, seed=0)
+    ((_, maps),) = latents.capture(images, {0: latents.activations()}, seed=0)
     center = maps["latents-3x3"].reshape(5, 4, 3, 3, 8, 8)[:, :, 1, 1]
     with torch.inference_mode():
         assert torch.allclose(center, tiny_backbone.encode(images), atol=1e-6)

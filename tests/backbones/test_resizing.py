@@ -9,7 +9,7 @@ import torch
 from support.tiny_pipelines import build
 from torch import Tensor
 
-from diffsift.backbones import Activation, PipelineBackbone, catalogue, with_random_weights
+from diffsift.backbones import Activation, PipelineBackbone, with_random_weights
 from diffsift.backbones import _base as base
 from diffsift.backbones._resizing import content, fit
 from diffsift.errors import ModelError
@@ -28,7 +28,7 @@ def images() -> Tensor:
 
 
 def late(backbone: PipelineBackbone) -> Activation:
-    return [entry for entry in catalogue(backbone) if entry.kind == "self-k" and entry.stage == "up"][-1]
+    return [entry for entry in backbone.activations() if entry.kind == "self-k" and entry.stage == "up"][-1]
 
 
 def features(backbone: PipelineBackbone, images: Tensor | list[Tensor], **options: object) -> Tensor:
@@ -124,7 +124,7 @@ def test_every_image_may_have_a_prompt(family: str, images: Tensor) -> None:
         return PipelineBackbone(build(family), source="tiny", image_size=(16, 16), prompt=prompt)
 
     def of(backbone: PipelineBackbone, **options: object) -> Tensor:
-        entry = [entry for entry in catalogue(backbone) if entry.kind in ("vit-out", "block-out")][-1]
+        entry = [entry for entry in backbone.activations() if entry.kind in ("vit-out", "block-out")][-1]
         ((_, maps),) = backbone.capture(images[:2], {100: [entry]}, seed=0, **options)
         return maps[entry.name]
 
@@ -141,7 +141,7 @@ def test_a_share_of_noise_levels_is_a_timestep(backbone: PipelineBackbone) -> No
 
 
 def test_stage_means_average_the_maps_of_a_stage(backbone: PipelineBackbone, images: Tensor) -> None:
-    known = {entry.name: entry for entry in catalogue(backbone)}
+    known = {entry.name: entry for entry in backbone.activations()}
     mean = known["up-cross-map"]
     assert len(mean.parts) > 1
     assert {part.stage for part in mean.parts} == {"up"}
@@ -155,7 +155,7 @@ def test_stage_means_average_the_maps_of_a_stage(backbone: PipelineBackbone, ima
 
 
 def test_the_control_encodes_prompts_that_the_model_never_met(backbone: PipelineBackbone, images: Tensor) -> None:
-    catalogue(backbone)
+    backbone.activations()
     random = with_random_weights(backbone)
     found = features(random, images[:2], prompts=["a", "b c"])
     assert torch.allclose(found, features(random, images[:2], prompts=["a", "b c"]))

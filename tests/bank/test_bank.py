@@ -28,6 +28,7 @@ from diffsift.backbones import PipelineBackbone, PixelControl, with_random_weigh
 from diffsift.backbones._resizing import fit
 from diffsift.bank import Bank, DevelopmentSet
 from diffsift.bank import _extraction as extraction_module
+from diffsift.common.context import RunContext
 from diffsift.datasets import image_tensors
 from diffsift.errors import BankError
 from diffsift.extraction import FeatureExtractor, block_scale
@@ -159,9 +160,7 @@ def test_a_value_that_is_not_finite_behind_the_fit_rejects_for_data_sets_with_th
             tmp_path / "bank",
             part_of(replace(development, training=first), images),
             SPECIFICATION,
-            noise_seed=0,
-            batch_size=1,
-            progress=False,
+            RunContext(batch_size=1),
         )
         return bank, bank.fill(backbone, few)
 
@@ -184,7 +183,7 @@ def test_a_value_that_is_not_finite_behind_the_fit_rejects_for_data_sets_with_th
 
 def test_controls_go_through_the_same_bank(open_bank: OpenBank, tiny_backbone: PipelineBackbone) -> None:
     pixels, bank = PixelControl(tiny_backbone), open_bank()
-    assert bank.fill(pixels, {0: list(pixels.declared)}) == 1
+    assert bank.fill(pixels, {0: list(pixels.activations())}) == 1
     assert bank[Candidate("pixels", "pixels-5x5", 0)].standardiser.raw_channels == 75
 
 
@@ -246,9 +245,7 @@ def test_pooled_entries_are_means_over_points(
         tmp_path / "pooled",
         replace(development, pooled=True),
         SPECIFICATION,
-        noise_seed=0,
-        batch_size=3,
-        progress=False,
+        RunContext(batch_size=3),
     )
     means.fill(tiny_backbone, wanted)
     candidate = Candidate("main", NAMES[0], 50)

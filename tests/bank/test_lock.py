@@ -19,10 +19,11 @@ import psutil
 import pytest
 from support import ROOT, tiny
 
-from diffsift.backbones import Activation, PipelineBackbone, catalogue
+from diffsift.backbones import Activation, PipelineBackbone
 from diffsift.bank import Bank, BankSpecification, DevelopmentSet, clean, inventory, removals
 from diffsift.bank import _bank as bank_module
 from diffsift.bank._lock import EntryLock
+from diffsift.common.context import RunContext
 from diffsift.datasets import FolderSpecification
 from diffsift.errors import BankError
 from diffsift.objectives import ProbeSpecification, SegmentationObjective, TaskSpecification
@@ -45,7 +46,7 @@ def bank_of(folder: Path, data: Path, **options: Any) -> Bank:
 
 
 def some_of(backbone: PipelineBackbone) -> dict[int, list[Activation]]:
-    return {timestep: [entry for entry in catalogue(backbone) if entry.kind == "cross-q"] for timestep in TIMESTEPS}
+    return {timestep: [entry for entry in backbone.activations() if entry.kind == "cross-q"] for timestep in TIMESTEPS}
 
 
 def slowed(backbone: PipelineBackbone, monkeypatch: pytest.MonkeyPatch, on_pass: Callable[[], object]) -> None:
@@ -297,7 +298,7 @@ def test_a_budget_is_respected_and_its_advice_fits(
         specification = SPECIFICATION.model_copy(update={"budget_gb": budget / 1e9, "pixels_per_image": pixels})
         points = np.zeros((len(development.samples), pixels, 2), np.float32)
         changed = DevelopmentSet(**{**vars(development), "points": points})
-        bank = Bank(tmp_path / "bank", changed, specification, noise_seed=0, batch_size=1, progress=False)
+        bank = Bank(tmp_path / "bank", changed, specification, RunContext(batch_size=1))
         bank.check_budget(pool, baselines)
 
     check(needed, 16, pool)

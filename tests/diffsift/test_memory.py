@@ -9,8 +9,8 @@ import pytest
 
 SCRIPT = """
 import resource, sys
-from diffsift.memory import keep_freed_memory
-if len(sys.argv) > 1 and not keep_freed_memory():
+from diffsift.memory import tune_malloc
+if len(sys.argv) > 1 and not tune_malloc():
     sys.exit("no effect")
 import numpy as np
 def faults():

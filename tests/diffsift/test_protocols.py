@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from support import tiny
 
+from diffsift.common.workspace import Workspace
 from diffsift.errors import SpecificationError
 from diffsift.runs.prepare import prepare
 from diffsift.specification import Specification
-from diffsift.workspace import Workspace
 
 SCENES = {"kind": "digit-scenes"}
 

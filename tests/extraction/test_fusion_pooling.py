@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from diffsift import FeatureExtractor
-from diffsift.backbones import BackboneCache, PipelineBackbone, activation_named, catalogue
+from diffsift.backbones import BackboneCache, PipelineBackbone, activation_named
 from diffsift.bank import Bank, BankSpecification
+from diffsift.common.context import RunContext
 from diffsift.datasets import DigitScenesSpecification, image_tensors
 from diffsift.extraction import block_scale
-from diffsift.objectives import ClassificationSpecification, Contender, ProbeSpecification, make_objective
+from diffsift.objectives import ClassificationSpecification, FittedSelection, ProbeSpecification, make_objective
 from diffsift.objectives.reference import FeatureMaps
 from diffsift.spaces import Candidate, Selection
 
@@ -29,11 +30,11 @@ def made(tiny_backbone: PipelineBackbone, tmp_path_factory: pytest.TempPathFacto
     scenes = DigitScenesSpecification(train=10, validation=6, test=5)
     task = ClassificationSpecification(kind="classification")
     objective = make_objective({"main": scenes}, task, BANK, ProbeSpecification())
-    bank = Bank(tmp_path_factory.mktemp("bank"), objective.load(), BANK, noise_seed=0, batch_size=8, progress=False)
-    known, shelf = catalogue(tiny_backbone), BackboneCache()
+    bank = Bank(tmp_path_factory.mktemp("bank"), objective.load(), BANK, RunContext(batch_size=8))
+    known, backbones = tiny_backbone.activations(), BackboneCache()
     bank.fill(tiny_backbone, {50: [activation_named(candidate.activation, known) for candidate in (MAP, PLAIN)]})
-    shelf.add("main", lambda: tiny_backbone)
-    return objective, bank, shelf
+    backbones.add("main", lambda: tiny_backbone)
+    return objective, bank, backbones
 
 
 def statistics(bank: Bank) -> dict[Candidate, Any]:
@@ -58,10 +59,10 @@ def test_the_extractor_pools_as_the_bank_does(
 
 
 def test_the_test_split_is_pooled_alike(made: tuple[Any, Bank, BackboneCache], tiny_backbone: PipelineBackbone) -> None:
-    objective, bank, shelf = made
+    objective, bank, backbones = made
     head = objective.probe(bank).fit(SELECTION)
-    contender = Contender("found", SELECTION, head, statistics(bank))
-    result = objective.test([contender], shelf, noise_seed=0, batch_size=5, progress=False).results["found"]
+    contender = FittedSelection("found", SELECTION, head, statistics(bank))
+    result = objective.test([contender], backbones, RunContext(batch_size=5)).results["found"]
     extractor = FeatureExtractor(SELECTION, [tiny_backbone], statistics(bank), noise_seed=0)
     samples = [objective.dataset.split("test")[index] for index in range(5)]
     features = extractor.pooled(torch.stack(image_tensors([sample.image for sample in samples])), side=4).numpy()
@@ -75,8 +76,8 @@ def test_the_test_split_is_pooled_alike(made: tuple[Any, Bank, BackboneCache], t
 
 
 def test_reference_probes_pool_alike(made: tuple[Any, Bank, BackboneCache]) -> None:
-    objective, bank, shelf = made
-    maps = FeatureMaps(bank.development.samples, shelf, statistics(bank), noise_seed=0, batch_size=8, progress=False)
+    objective, bank, backbones = made
+    maps = FeatureMaps(bank.development.samples, backbones, statistics(bank), RunContext(batch_size=8))
     answers = objective.answers(bank.development.samples[3])
     found = maps.of(SELECTION).pooled(3, answers.points)[0].numpy() / maps.of(SELECTION).channels ** 0.5
     blocks = [

@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from diffsift.backbones import PipelineBackbone, activation_named, catalogue
-from diffsift.bank import Bank, BankPart, BankSpecification, joined, similarity
+from diffsift.backbones import PipelineBackbone, activation_named
+from diffsift.bank import Bank, BankPart, BankSpecification, joined
 from diffsift.bank._similarity import _places_of
 from diffsift.bank.development import pack_groups
+from diffsift.common.context import RunContext
 from diffsift.datasets import DigitScenesSpecification, FolderSpecification, image_tensors
 from diffsift.errors import DataError, SpecificationError
 from diffsift.extraction import block_scale, sample_map
 from diffsift.objectives import (
     CorrespondenceSpecification,
+    MultiDatasetObjective,
     ProbeSpecification,
     RidgeProbe,
-    SeveralObjective,
     TaskSpecification,
     make_objective,
 )
@@ -45,8 +46,8 @@ def objective_of(data: Path, task: Any = None) -> Any:
 
 
 def bank_of(folder: Path, objective: Any, backbone: PipelineBackbone) -> Bank:
-    bank = Bank(folder, objective.load(), BANK, noise_seed=0, batch_size=8, progress=False)
-    known = catalogue(backbone)
+    bank = Bank(folder, objective.load(), BANK, RunContext(batch_size=8))
+    known = backbone.activations()
     bank.fill(backbone, {50: [activation_named(candidate.activation, known) for candidate in (A, B)]})
     return bank
 
@@ -117,7 +118,7 @@ def test_one_standardiser_is_fit_on_equally_many_images_of_each(
     raw = []
     for image in sorted(fit):
         batch = image_tensors([development.samples[image].image])
-        activation = activation_named(A.activation, catalogue(tiny_backbone))
+        activation = activation_named(A.activation, tiny_backbone.activations())
         for _, maps in tiny_backbone.capture(batch, {50: [activation]}, seed=0):
             raw.append(sample_map(maps[A.activation], torch.from_numpy(development.points[[image]]))[0])
     expected = torch.cat(raw).double()
@@ -167,7 +168,7 @@ def test_other_processes_reopen_the_data_sets_with_their_groups(
     objective = objective_of(tiny_data, None if task.kind == "segmentation" else task)
     bank = bank_of(tmp_path / "bank", objective, tiny_backbone)
     bank.share(tmp_path / "shared", [A, B])
-    reopened = Bank.reopened(tmp_path / "shared", tmp_path / "bank", BANK, noise_seed=0, batch_size=1)
+    reopened = Bank.reopened(tmp_path / "shared", tmp_path / "bank", BANK, RunContext(batch_size=1))
     probe, again = objective.probe(bank), objective.probe(reopened)
     assert again.score(SELECTION) == probe.score(SELECTION)
     assert again.groups == probe.groups == reopened.development.held_out_groups
@@ -223,12 +224,12 @@ def test_prompts_for_some_data_sets_alone_are_refused(tiny_data: Path) -> None:
 
 def test_the_protocol_says_what_differs(tiny_data: Path) -> None:
     objective = objective_of(tiny_data)
-    assert isinstance(objective, SeveralObjective)
+    assert isinstance(objective, MultiDatasetObjective)
     protocol = objective.protocol
     assert protocol.averaging.endswith("then the mean over 2 data sets")
     assert protocol.metric == "main: mean IoU over 11 classes, further: mean IoU over 3 classes"
     assert protocol.search.startswith("main: the validation split, further: 3-fold")
-    turned = SeveralObjective(dict(reversed(objective.objectives.items())))
+    turned = MultiDatasetObjective(dict(reversed(objective.objectives.items())))
     assert turned.protocol.data != protocol.data
 
 

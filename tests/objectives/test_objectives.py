@@ -11,12 +11,14 @@ import pytest
 from sklearn.linear_model import Ridge
 from support.banks import development_of
 
-from diffsift.backbones import PipelineBackbone, activation_named, catalogue
+from diffsift.backbones import PipelineBackbone, activation_named
 from diffsift.bank import Bank, BankSpecification
+from diffsift.common.context import RunContext
 from diffsift.datasets import DigitScenes, DigitScenesSpecification, FolderSpecification, Split
 from diffsift.errors import DataError, SpecificationError
 from diffsift.extraction import block_scale
 from diffsift.objectives import (
+    OBJECTIVES,
     ClassificationSpecification,
     CorrespondenceSpecification,
     DepthSpecification,
@@ -24,8 +26,6 @@ from diffsift.objectives import (
     SegmentationObjective,
     TaskSpecification,
     correspondence,
-    known_tasks,
-    objective_named,
     register_objective,
     registry,
 )
@@ -40,9 +40,9 @@ SCENES = DigitScenesSpecification(train=12, validation=8, test=4)
 
 def made(task: Any, folder: Path, backbone: PipelineBackbone) -> tuple[Any, Bank]:
     bank = BankSpecification(pixels_per_image=20, max_channels=6, fit_images=6)
-    objective = objective_named(task.kind)(SCENES, task, bank, ProbeSpecification(regularisation=0.01))
-    found = Bank(folder, objective.load(), bank, noise_seed=0, batch_size=8, progress=False)
-    known = catalogue(backbone)
+    objective = OBJECTIVES[task.kind](SCENES, task, bank, ProbeSpecification(regularisation=0.01))
+    found = Bank(folder, objective.load(), bank, RunContext(batch_size=8))
+    known = backbone.activations()
     found.fill(backbone, {50: [activation_named(candidate.activation, known) for candidate in (A, B)]})
     return objective, found
 
@@ -175,11 +175,11 @@ def test_warped_keypoints_lie_on_the_same_colours() -> None:
 def test_a_task_without_its_answers_is_refused(tmp_path: Path) -> None:
     folder = FolderSpecification(kind="folder", images=tmp_path, labels=tmp_path, classes=2)
     with pytest.raises(SpecificationError, match=r"'depth' needs data .* has those of 'segmentation'"):
-        objective_named("depth")(folder, DepthSpecification(kind="depth"), BankSpecification(), ProbeSpecification())
+        OBJECTIVES["depth"](folder, DepthSpecification(kind="depth"), BankSpecification(), ProbeSpecification())
     one = DigitScenesSpecification(train=4, validation=0, test=1)
     task = CorrespondenceSpecification(kind="correspondence")
     with pytest.raises(DataError, match="test split must hold at least one pair"):
-        objective_named("correspondence")(one, task, BankSpecification(), ProbeSpecification()).load()
+        OBJECTIVES["correspondence"](one, task, BankSpecification(), ProbeSpecification()).load()
 
 
 def test_objectives_of_users_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,8 +192,8 @@ def test_objectives_of_users_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
         Specification.parse({**values, "task": task})
     monkeypatch.setattr(registry, "_registered", {})
     register_objective("mine", Mine)
-    assert "mine" in known_tasks()
-    assert objective_named("mine") is Mine
+    assert "mine" in OBJECTIVES.names()
+    assert OBJECTIVES["mine"] is Mine
     parsed = Specification.parse({**values, "task": task}).task
     assert (parsed.kind, parsed.options) == ("mine", {"a": 1})
     with pytest.raises(SpecificationError, match="'depth' is taken"):
@@ -233,7 +233,7 @@ def test_pairs_that_cannot_be_scored_are_refused_before_long_work(
 ) -> None:
     monkeypatch.setattr(correspondence, "open_dataset", lambda data, task: _Points(wrong))
     task = CorrespondenceSpecification(kind="correspondence", normalise="box")
-    objective = objective_named("correspondence")(SCENES, task, BankSpecification(), ProbeSpecification())
+    objective = OBJECTIVES["correspondence"](SCENES, task, BankSpecification(), ProbeSpecification())
     with pytest.raises(DataError, match=message):
         objective.load()
 

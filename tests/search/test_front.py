@@ -63,7 +63,7 @@ def test_score_stands_against_channels_where_it_is_the_only_objective() -> None:
 def test_optuna_knows_all_objectives(tmp_path: Path, sampler: str) -> None:
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     study = planted.study(url, sampler=sampler, objectives=OBJECTIVES)
-    study.run(SyntheticProbe(), trials=70, progress=False)
+    study.run(SyntheticProbe(), trials=70)
     stored = optuna.load_study(study_name=planted.STUDY, storage=url)
     assert stored.directions == [StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * 3]
     records = study.records()
@@ -83,7 +83,7 @@ def test_a_multi_objective_search_resumes(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     for trials in (10, 20):
         study = planted.study(url, sampler="nsga2", objectives=("score", "passes"))
-        study.run(SyntheticProbe(), trials=trials, progress=False)
+        study.run(SyntheticProbe(), trials=trials)
     assert len({entry.selection for entry in study.records()}) == 20
 
 

@@ -13,7 +13,7 @@ from diffsift.objectives import Score
 from diffsift.objectives.metrics import RatioMetric
 from diffsift.search.rerank import confirmation_words, confirmed, shortlist
 from diffsift.spaces import Candidate, Selection
-from diffsift.tracking import Confirmed, FinalRow, TrialRecord
+from diffsift.tracking import FinalRow, Reranked, TrialRecord
 
 A, B, C, D, E = (Candidate("main", name, 50) for name in "abcde")
 
@@ -81,7 +81,7 @@ def test_the_slow_probe_decides_and_errors_are_minimised() -> None:
         " It is the best of 2 different selections by the linear probe, and number 2 by the fast probe."
     )
     assert confirmation_words((), "") == ""
-    agreed = [Confirmed(first.selection, 0, 0.5, 0.5, True), Confirmed(second.selection, 1, 0.4, 0.4, False)]
+    agreed = [Reranked(first.selection, 0, 0.5, 0.5, True), Reranked(second.selection, 1, 0.4, 0.4, False)]
     assert confirmation_words(agreed, "mlp").endswith("by the mlp probe, and the best by the fast probe too.")
 
 

@@ -16,7 +16,7 @@ from support.planted import SyntheticProbe
 
 from diffsift.errors import StudyError
 from diffsift.search import SearchStudy
-from diffsift.tracking import MlflowLog
+from diffsift.tracking import MlflowLogger
 
 SAMPLERS = ("sift", "tpe", "nsga2", "random")
 
@@ -38,18 +38,18 @@ def distinct(study: SearchStudy) -> int:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_exactly_the_asked_number_of_distinct_selections(url: str, sampler: str) -> None:
     study, probe = planted.study(url, sampler=sampler), SyntheticProbe()
-    study.run(probe, trials=25, progress=False)
+    study.run(probe, trials=25)
     assert distinct(study) == 25
     assert states(url)[TrialState.RUNNING] == 0
     assert len({record.uid for record in study.records()}) == len(study.records())
-    study.run(probe, trials=25, progress=False)
+    study.run(probe, trials=25)
     assert len(probe.asked) == 25
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
 def test_a_selection_met_again_is_not_scored_again(url: str, sampler: str) -> None:
     study, probe = planted.study(url, sampler=sampler, pool=4, activations=1), SyntheticProbe()
-    study.run(probe, trials=4, progress=False)
+    study.run(probe, trials=4)
     records = study.records()
     assert len(records) > distinct(study) == 4
     assert len(probe.asked) == 4
@@ -60,16 +60,16 @@ def test_a_selection_met_again_is_not_scored_again(url: str, sampler: str) -> No
 def test_a_pool_that_is_used_up_ends_the_search(url: str) -> None:
     study = planted.study(url, sampler="sift", pool=3, activations=1)
     with pytest.warns(UserWarning, match="ends after 3 distinct selections: the sift sampler proposed no new one"):
-        study.run(SyntheticProbe(), trials=10, progress=False)
+        study.run(SyntheticProbe(), trials=10)
     assert distinct(study) == 3
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_resuming_goes_on_and_repeats_nothing(url: str, sampler: str) -> None:
-    planted.study(url, sampler=sampler).run(SyntheticProbe(), trials=10, progress=False)
+    planted.study(url, sampler=sampler).run(SyntheticProbe(), trials=10)
     again, probe = planted.study(url, sampler=sampler), SyntheticProbe()
     before = [record.selection for record in again.records()]
-    again.run(probe, trials=20, progress=False)
+    again.run(probe, trials=20)
     assert distinct(again) == 20
     assert len(probe.asked) == 10
     assert set(probe.asked).isdisjoint(before)
@@ -78,9 +78,9 @@ def test_resuming_goes_on_and_repeats_nothing(url: str, sampler: str) -> None:
 
 def test_an_interrupted_sift_search_goes_on_as_if_it_had_not_been(url: str, tmp_path: Path) -> None:
     for trials in (7, 30):
-        planted.study(url).run(SyntheticProbe(), trials=trials, progress=False)
+        planted.study(url).run(SyntheticProbe(), trials=trials)
     through = planted.study(f"sqlite:///{tmp_path / 'other.db'}")
-    through.run(SyntheticProbe(), trials=30, progress=False)
+    through.run(SyntheticProbe(), trials=30)
     resumed = planted.study(url)
     assert [r.selection for r in resumed.records()] == [r.selection for r in through.records()]
     assert resumed.best().selection == through.best().selection
@@ -107,7 +107,7 @@ def stop_at(step: str, count: int) -> Callable[[str], None]:
 def test_ctrl_c_while_scoring_leaves_none_running(url: str) -> None:
     study = planted.study(url)
     with pytest.raises(KeyboardInterrupt):
-        study.run(_StopsAtFifth(), trials=20, progress=False)
+        study.run(_StopsAtFifth(), trials=20)
     assert states(url) == {state: 4 if state is TrialState.COMPLETE else 0 for state in TrialState}
     assert distinct(study) == 4
 
@@ -116,11 +116,11 @@ def test_ctrl_c_while_scoring_leaves_none_running(url: str) -> None:
 def test_ctrl_c_within_a_trial_loses_no_more_than_it(url: str, step: str, finished: int) -> None:
     study = planted.study(url)
     with pytest.raises(KeyboardInterrupt):
-        study.run(SyntheticProbe(), trials=20, progress=False, after_step=stop_at(step, 5))
+        study.run(SyntheticProbe(), trials=20, after_step=stop_at(step, 5))
     assert states(url)[TrialState.RUNNING] == 0
     assert distinct(study) == finished
     again, probe = planted.study(url), SyntheticProbe()
-    again.run(probe, trials=12, progress=False)
+    again.run(probe, trials=12)
     assert distinct(again) == 12
     assert len(probe.asked) == 12 - 5  # what was scored is in the ledger, even where its trial is lost
 
@@ -138,7 +138,7 @@ def search_until(step, count):
         if passed.count(step) == count:
             os.kill(os.getpid(), signal.SIGKILL)
     study, log = planted.logged_study(sys.argv[2])
-    study.run(planted.SyntheticProbe(), trials=40, log=log, progress=False, after_step=after_step)
+    study.run(planted.SyntheticProbe(), trials=40, log=log, after_step=after_step)
 
 for step, count in (("scored", 6), ("told", 5), ("logged", 4)):
     child = os.fork()
@@ -156,12 +156,12 @@ def test_a_killed_search_resumes_whole(tmp_path: Path) -> None:
     assert killer.stdout.split() == [str(int(signal.SIGKILL))] * 3, killer.stderr
     study, log = planted.logged_study(tmp_path)
     assert distinct(study) == 5 + 5 + 4
-    study.run(SyntheticProbe(), trials=18, log=log, progress=False)
+    study.run(SyntheticProbe(), trials=18, log=log)
     log.flush()
     counts = states(f"sqlite:///{tmp_path / 'studies.db'}")
     assert (counts[TrialState.RUNNING], counts[TrialState.COMPLETE]) == (0, 18)
     assert distinct(study) == 18
-    fresh = MlflowLog(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts", planted.STUDY)
+    fresh = MlflowLogger(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts", planted.STUDY)
     fresh.start({}, None)
     assert fresh.scores() == {record.uid: record.score for record in study.records()}
 
@@ -173,5 +173,5 @@ def test_a_study_without_a_finished_trial_has_no_best(url: str) -> None:
 
 def test_a_timeout_ends_the_search(url: str) -> None:
     study = planted.study(url)
-    study.run(SyntheticProbe(), trials=100, timeout=1e-9, progress=False)
+    study.run(SyntheticProbe(), trials=100, timeout=1e-9)
     assert distinct(study) == 0

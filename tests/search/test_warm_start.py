@@ -112,7 +112,7 @@ def test_a_study_without_selections_is_said_and_one_that_does_not_exist_refused(
 def test_warm_starts_are_proposed_first(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     study = planted.study(url)
-    study.run(planted.SyntheticProbe(), trials=60, progress=False)
+    study.run(planted.SyntheticProbe(), trials=60)
     ledger = Ledger(open_database(url))
     found, _ = earlier_bests(ledger, [planted.STUDY], study.space, [])
     best = sorted(ledger.evaluations(planted.STUDY), key=lambda entry: -entry.score)[:MOST]

@@ -16,7 +16,7 @@ from support.planted import SyntheticProbe
 
 from diffsift.search import SearchStudy
 from diffsift.spaces import Selection
-from diffsift.tracking import Ledger, MlflowLog, open_database
+from diffsift.tracking import Ledger, MlflowLogger, open_database
 from diffsift.tracking.claims import Answer
 
 # One process that loads the libraries and opens nothing; its children are the workers.
@@ -48,7 +48,7 @@ def work(trials, stream, step=None, count=0, logged=False):
         study, log = planted.logged_study(folder, sampler=sampler)
     else:
         study = planted.study(url, sampler=sampler, stream=stream)
-    study.run(NotingProbe(), trials=trials, log=log, progress=False, after_step=after_step, company=True)
+    study.run(NotingProbe(), trials=trials, log=log, after_step=after_step, company=True)
     if log is not None:
         log.flush()
 
@@ -136,7 +136,7 @@ def test_twenty_killed_workers_lose_and_repeat_nothing(tmp_path: Path) -> None:
     # scored again or, as the others have gone on, never proposed again.
     assert {record.selection.key for record in study.records()} <= set(scored)
     assert len(scored) - int(trials) <= 10
-    log = MlflowLog(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts", planted.STUDY)
+    log = MlflowLogger(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts", planted.STUDY)
     log.start({}, None)
     log.repair(study.records())
     assert log.scores() == {record.uid: record.score for record in study.records()}
@@ -190,7 +190,7 @@ def test_a_score_without_a_trial_is_finished_and_not_scored_again(url: str) -> N
     left = Selection.of(planted.pool()[:3])
     ledger.record_evaluation(planted.STUDY, left, planted.value(left), [0.5], 24, 0.1)
     study, probe = planted.study(url), SyntheticProbe()
-    study.run(probe, trials=10, progress=False)
+    study.run(probe, trials=10)
     selections = [record.selection for record in study.records()]
     assert len(set(selections)) == len(selections) == 10
     assert left in selections

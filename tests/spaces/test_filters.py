@@ -10,7 +10,7 @@ import pytest
 from support import ASSETS
 from support.published import SD15, SDXL, activations_of
 
-from diffsift.backbones import PipelineBackbone, catalogue, in_scope
+from diffsift.backbones import PipelineBackbone, in_scope
 from diffsift.errors import SpecificationError
 from diffsift.spaces import Decision, FilterSpecification, apply_filters, paper_choice
 
@@ -28,7 +28,7 @@ def kept(decisions: tuple[Decision, ...]) -> set[str]:
 
 
 def decide(backbone: PipelineBackbone, **options: Any) -> tuple[Decision, ...]:
-    return apply_filters(catalogue(backbone), FilterSpecification(**options))
+    return apply_filters(backbone.activations(), FilterSpecification(**options))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_the_structural_rules_keep_the_published_pools_and_few_more(
 
 def test_every_drop_has_a_reason_and_no_kept_one_has(tiny_backbone: PipelineBackbone) -> None:
     decisions = decide(tiny_backbone)
-    assert [decision.activation for decision in decisions] == list(catalogue(tiny_backbone))
+    assert [decision.activation for decision in decisions] == list(tiny_backbone.activations())
     assert all(decision.kept == (decision.reason == "") for decision in decisions)
     reasons = {decision.activation.name: decision.reason for decision in decisions}
     assert reasons["down-level0-repeat0-res-out"] == "down-stage: diffusion noise not removed yet"
@@ -65,7 +65,7 @@ def test_without_rules_everything_is_kept(tiny_backbone: PipelineBackbone) -> No
 
 
 def test_what_cannot_be_captured_is_dropped_with_the_reason(tiny_backbone: PipelineBackbone) -> None:
-    known = catalogue(tiny_backbone)
+    known = tiny_backbone.activations()
     broken = replace(known[0], unreadable="its module runs 0 times in a pass, not once")
     first, *_ = apply_filters((broken, *known[1:]), FilterSpecification(rules="none"))
     assert first.reason == "cannot be captured: its module runs 0 times in a pass, not once"

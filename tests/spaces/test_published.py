@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from support.published import SD15, SDXL, activations_of
 
-from diffsift.backbones import PipelineBackbone, catalogue
+from diffsift.backbones import PipelineBackbone
 from diffsift.spaces import PAPER_SELECTIONS, older_practice, paper_choice
 
 
@@ -20,7 +20,7 @@ def test_the_older_practice_is_as_the_paper_describes_it() -> None:
 
 
 def test_another_network_gets_the_same_positions(tiny_backbone: PipelineBackbone) -> None:
-    known = catalogue(tiny_backbone)
+    known = tiny_backbone.activations()
     assert paper_choice(known) == (
         "up-level0-repeat1-vit-block0-cross-q",
         "up-level0-repeat1-res-out",
@@ -31,6 +31,6 @@ def test_another_network_gets_the_same_positions(tiny_backbone: PipelineBackbone
 
 
 def test_without_an_up_stage_there_is_no_choice(tiny_backbone: PipelineBackbone) -> None:
-    rest = [entry for entry in catalogue(tiny_backbone) if entry.stage != "up"]
+    rest = [entry for entry in tiny_backbone.activations() if entry.stage != "up"]
     assert paper_choice(rest) == ()
     assert older_practice(rest) == ()

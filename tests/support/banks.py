@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffsift.backbones import Activation, PipelineBackbone, activation_named, catalogue
+from diffsift.backbones import Activation, PipelineBackbone, activation_named
 from diffsift.bank import Bank, BankSpecification, DevelopmentSet
+from diffsift.common.context import RunContext
 from diffsift.datasets import FolderSpecification
 from diffsift.objectives import ProbeSpecification, SegmentationObjective, TaskSpecification
 from diffsift.spaces import Candidate
@@ -28,13 +29,14 @@ def development_of(data: Path, specification: BankSpecification = SPECIFICATION)
 
 
 def bank_of(folder: Path, development: DevelopmentSet, **options: Any) -> Bank:
-    given = {"noise_seed": 0, "batch_size": 3, "progress": False, **options}
-    return Bank(folder, development, SPECIFICATION, **given)
+    """`options` are fields of the context, or the study's name."""
+    study = options.pop("study", None)
+    return Bank(folder, development, SPECIFICATION, RunContext(**{"batch_size": 3, **options}), study=study)
 
 
 def wanted_of(backbone: PipelineBackbone) -> Wanted:
     """Four candidates at two timesteps."""
-    known = catalogue(backbone)
+    known = backbone.activations()
     return {50: [activation_named(name, known) for name in NAMES], 300: [activation_named(NAMES[0], known)]}
 
 

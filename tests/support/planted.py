@@ -12,7 +12,7 @@ import numpy as np
 from diffsift.objectives import Score
 from diffsift.search import SearchSpace, SearchStudy, StudySpecification
 from diffsift.spaces import Candidate, LimitsSpecification, Selection
-from diffsift.tracking import Ledger, MlflowLog, open_database
+from diffsift.tracking import Ledger, MlflowLogger, open_database
 
 STUDY = "planted"
 PLANTED = tuple(
@@ -89,11 +89,11 @@ def study(
     return SearchStudy(url, specification, space(pool, activations), ledger, stream=stream)
 
 
-def logged_study(folder: str | Path, *, sampler: Any = "sift") -> tuple[SearchStudy, MlflowLog]:
+def logged_study(folder: str | Path, *, sampler: Any = "sift") -> tuple[SearchStudy, MlflowLogger]:
     """As `diffsift search` opens one that may have been stopped: reclaimed, and its MLflow copy repaired."""
     found = study(f"sqlite:///{Path(folder) / 'studies.db'}", sampler=sampler)
     found.reclaim()
-    log = MlflowLog(f"sqlite:///{Path(folder) / 'mlflow.db'}", Path(folder) / "artifacts", STUDY)
+    log = MlflowLogger(f"sqlite:///{Path(folder) / 'mlflow.db'}", Path(folder) / "artifacts", STUDY)
     log.start({}, None)
     log.repair(found.records())
     return found, log

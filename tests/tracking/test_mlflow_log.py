@@ -13,7 +13,7 @@ from mlflow.entities import Run
 
 from diffsift.errors import StudyError
 from diffsift.spaces import Candidate, Selection
-from diffsift.tracking import FinalRow, MlflowLog, Outcome, TrialRecord, serve
+from diffsift.tracking import FinalRow, MlflowLogger, Outcome, TrialRecord, serve
 
 PARAMETERS = {"model": {"id": "demo"}, "timesteps": [50, 100]}
 DATASET = {"name": "digit scenes", "source": "built-in", "images": 400}
@@ -42,7 +42,7 @@ def outcome(records: list[TrialRecord]) -> Outcome:
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with nothing in it: its migrations take seconds, so they run once."""
     folder = tmp_path_factory.mktemp("mlflow")
-    MlflowLog(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts", "first").start({}, None)
+    MlflowLogger(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts", "first").start({}, None)
     with sqlite3.connect(folder / "mlflow.db") as connection:
         for table in ("tags", "params", "metrics", "latest_metrics", "runs"):
             connection.execute(f"DELETE FROM {table}")
@@ -58,8 +58,8 @@ def uri(empty_store: Path, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
-def started(uri: str, tmp_path: Path, *, child_runs: int = 200) -> MlflowLog:
-    log = MlflowLog(uri, tmp_path / "artifacts", "horses", child_runs=child_runs)
+def started(uri: str, tmp_path: Path, *, child_runs: int = 200) -> MlflowLogger:
+    log = MlflowLogger(uri, tmp_path / "artifacts", "horses", child_runs=child_runs)
     log.start(PARAMETERS, DATASET)
     return log
 
@@ -169,7 +169,7 @@ def test_beyond_the_limit_only_improvements_have_a_child_run(uri: str, tmp_path:
 def test_parameters_that_changed_are_tags(uri: str, tmp_path: Path) -> None:
     started(uri, tmp_path).interrupt()
     assert runs(uri)[0].info.status == "KILLED"
-    MlflowLog(uri, tmp_path / "artifacts", "horses").start({**PARAMETERS, "timesteps": [50], "trials": 300}, DATASET)
+    MlflowLogger(uri, tmp_path / "artifacts", "horses").start({**PARAMETERS, "timesteps": [50], "trials": 300}, DATASET)
     parent, _ = runs(uri)
     assert parent.info.status == "RUNNING"
     assert parent.data.params["trials"] == "300"
@@ -178,7 +178,7 @@ def test_parameters_that_changed_are_tags(uri: str, tmp_path: Path) -> None:
 
 def test_studies_with_quotes_in_their_names_are_kept_apart(uri: str, tmp_path: Path) -> None:
     for name in ("it's", 'say "a"', "it's"):
-        MlflowLog(uri, tmp_path / "artifacts", name).start({}, None)
+        MlflowLogger(uri, tmp_path / "artifacts", name).start({}, None)
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("diffsift")
     assert experiment is not None
@@ -240,11 +240,11 @@ def test_a_store_that_cannot_be_opened_is_refused_at_once(tmp_path: Path) -> Non
     file = tmp_path / "notes.txt"
     file.write_text("not a database at all, but long enough to look at. " * 40)
     with pytest.raises(StudyError, match=r"MLflow store .*notes\.txt is not an SQLite database"):
-        MlflowLog(f"sqlite:///{file}", tmp_path, "horses").start({}, None)
+        MlflowLogger(f"sqlite:///{file}", tmp_path, "horses").start({}, None)
     with pytest.raises(StudyError, match=r"MLflow store .*mlflow\.db cannot be made"):
-        MlflowLog(f"sqlite:///{file}/mlflow.db", tmp_path, "horses").start({}, None)
+        MlflowLogger(f"sqlite:///{file}/mlflow.db", tmp_path, "horses").start({}, None)
     with pytest.raises(StudyError, match="must be a database or server"):
-        MlflowLog("nonsense", tmp_path, "horses").start({}, None)
+        MlflowLogger("nonsense", tmp_path, "horses").start({}, None)
 
 
 def test_serve_needs_a_free_port(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from support import tiny
 
 import diffsift
+from diffsift.common.workspace import Workspace
 from diffsift.errors import SpecificationError, StudyError
 from diffsift.extraction import read_selection
 from diffsift.objectives import RidgeProbe
@@ -17,7 +18,6 @@ from diffsift.runs.pick import finished_selections, front_of, pick
 from diffsift.runs.plan import plan
 from diffsift.specification import Specification
 from diffsift.tracking import Ledger, open_database
-from diffsift.workspace import Workspace
 
 
 def planned(values: Any, **options: Any) -> None:
@@ -35,11 +35,11 @@ def ended(tiny_pipeline: Path, tiny_data: Path, tmp_path_factory: pytest.TempPat
     study = {
         "trials": 12,
         "confirm": 2,
-        "confirm_probe": "logistic",
+        "rerank_probe": "logistic",
         "objectives": ["score", "channels", "operations"],
     }
     values = tiny.specification(tiny_pipeline, tiny_data, study=study, limits={"operations": 1.5})
-    result = diffsift.select(values, workspace=folder, out=folder / "found.json", progress=False, say=quiet)
+    result = diffsift.select(values, workspace=folder, out=folder / "found.json")
     return folder, result
 
 
@@ -49,7 +49,7 @@ def test_the_outcome_says_how_it_was_confirmed_how_stable_it_is_and_what_the_fro
     folder, result = ended
     outcome = result.outcome
     assert [entry.taken for entry in outcome.confirmed].count(True) == 1
-    assert outcome.confirm_probe == "logistic"
+    assert outcome.rerank_probe == "logistic"
     taken = next(entry for entry in outcome.confirmed if entry.taken)
     assert taken.confirmed == max(entry.confirmed for entry in outcome.confirmed)
     assert set(outcome.found.candidates) == set(taken.selection.candidates)
@@ -71,7 +71,7 @@ def test_a_pick_is_the_best_within_the_bounds_and_can_be_used(ended: tuple[Path,
     folder, _ = ended
     records = finished_selections("tiny", Workspace.at(folder))
     bound = sorted(record.channels for record in records)[len(records) // 2]
-    found = pick("tiny", channels=bound, out=tmp_path / "small.json", workspace=folder, progress=False, say=quiet)
+    found = pick("tiny", channels=bound, out=tmp_path / "small.json", workspace=folder)
     fitting = [record for record in records if record.channels <= bound]
     assert found.record.score == max(record.score for record in fitting)
     assert found.record.selection in {record.selection for record in front_of("tiny", workspace=folder)}
@@ -91,11 +91,11 @@ def test_bounds_that_nothing_meets_and_a_study_that_is_not_there(ended: tuple[Pa
     folder, _ = ended
     smallest = min(record.channels for record in finished_selections("tiny", Workspace.at(folder)))
     with pytest.raises(StudyError, match=rf"within 1 channels, but none is: the smallest there is has {smallest}"):
-        pick("tiny", channels=1, out=tmp_path / "x.json", workspace=folder, progress=False, say=quiet)
+        pick("tiny", channels=1, out=tmp_path / "x.json", workspace=folder)
     with pytest.raises(StudyError, match=r"within 1 passes and 0.0001 operations.* each by itself"):
-        pick("tiny", passes=1, operations=0.0001, out=tmp_path / "x.json", workspace=folder, say=quiet)
+        pick("tiny", passes=1, operations=0.0001, out=tmp_path / "x.json", workspace=folder)
     with pytest.raises(StudyError, match="no study is named 'tinny'"):
-        pick("tinny", channels=10, out=tmp_path / "x.json", workspace=folder, say=quiet)
+        pick("tinny", channels=10, out=tmp_path / "x.json", workspace=folder)
     assert not (tmp_path / "x.json").exists()
 
 
@@ -105,7 +105,7 @@ def test_a_search_may_start_from_another(
     folder, first = ended
     study = {"name": "next", "trials": 7, "warm_start": ["tiny"]}
     values = tiny.specification(tiny_pipeline, tiny_data, study=study)
-    result = diffsift.select(values, workspace=folder, out=tmp_path / "next.json", progress=False, say=quiet)
+    result = diffsift.select(values, workspace=folder, out=tmp_path / "next.json")
     best = sorted(first.outcome.trials, key=lambda trial: -trial.score)[0]
     assert result.outcome.trials[0].selection == best.selection
     assert result.outcome.trials[0].proposed_by == "warm start"
@@ -145,7 +145,7 @@ def test_a_warm_start_that_is_no_study_makes_none(
     values = tiny.specification(tiny_pipeline, tiny_data, study={"name": "warm", "warm_start": ["tinny"]})
     for start in (diffsift.select, planned):
         with pytest.raises(StudyError, match=r"there is no study 'tinny'; did you mean 'tiny'"):
-            start(values, workspace=folder, say=quiet)
+            start(values, workspace=folder)
     with Ledger(open_database(Workspace.at(folder).study_url)) as ledger:
         assert ledger.study("warm") is None
 
@@ -155,13 +155,13 @@ def test_limits_that_leave_no_room_are_refused_before_the_bank_is_filled(
 ) -> None:
     values = tiny.specification(tiny_pipeline, tiny_data, limits={"channels": 1})
     with pytest.raises(SpecificationError, match=r"none is within limits.channels 1 \(the narrowest has \d+ channels"):
-        diffsift.select(values, workspace=tmp_path, out=tmp_path / "x.json", progress=False, say=quiet)
+        diffsift.select(values, workspace=tmp_path, out=tmp_path / "x.json")
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_a_slow_probe_that_the_task_does_not_have_is_refused(
     tiny_pipeline: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
-    values = tiny.specification(tiny_pipeline, tiny_data, study={"confirm": 3, "confirm_probe": "exact"})
-    with pytest.raises(SpecificationError, match=r"study.confirm_probe of segmentation must be one of reference, mlp"):
-        diffsift.select(values, workspace=tmp_path, out=tmp_path / "x.json", progress=False, say=quiet)
+    values = tiny.specification(tiny_pipeline, tiny_data, study={"confirm": 3, "rerank_probe": "exact"})
+    with pytest.raises(SpecificationError, match=r"study.rerank_probe of segmentation must be one of reference, mlp"):
+        diffsift.select(values, workspace=tmp_path, out=tmp_path / "x.json")

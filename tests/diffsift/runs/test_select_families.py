@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 
 import diffsift
 from diffsift import FeatureExtractor, Specification
-from diffsift.backbones import BackboneCache, PipelineBackbone, catalogue
+from diffsift.backbones import BackboneCache, PipelineBackbone
 from diffsift.cli.app import app
+from diffsift.common.workspace import Workspace
 from diffsift.errors import SpecificationError
 from diffsift.extraction import Standardiser, resample_map
 from diffsift.spaces import Candidate, Selection
 from diffsift.tracking import Ledger, open_database
-from diffsift.workspace import Workspace
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "SD 1.5"])
@@ -80,7 +80,7 @@ def test_a_selection_of_two_backbones_is_what_each_gives_alone(tmp_path: Path) -
     chosen, statistics, parts = {}, {}, []
     for backbone in backbones:
         entry = next(
-            e for e in catalogue(backbone) if e.kind in ("vit-out", "block-out", "self-q") and not e.unreadable
+            e for e in backbone.activations() if e.kind in ("vit-out", "block-out", "self-q") and not e.unreadable
         )
         candidate = Candidate(backbone.name, entry.name, 50)
         statistics[candidate] = Standardiser.fit(torch.randn(50, entry.channels), max_channels=64)
@@ -93,20 +93,20 @@ def test_a_selection_of_two_backbones_is_what_each_gives_alone(tmp_path: Path) -
 
 
 def test_a_shelf_keeps_what_fits() -> None:
-    shelf, made = BackboneCache(), []
+    backbones, made = BackboneCache(), []
 
     def make(name: str) -> PipelineBackbone:
         made.append(name)
         return PipelineBackbone(build("DDPM"), name=name, source=name)
 
     for name in ("a", "b"):
-        shelf.add(name, partial(make, name))
-    first = shelf["a"]
-    assert shelf["a"] is first
-    _ = shelf["b"]  # never loaded: has the memory to itself
-    assert shelf["a"] is not first
+        backbones.add(name, partial(make, name))
+    first = backbones["a"]
+    assert backbones["a"] is first
+    _ = backbones["b"]  # never loaded: has the memory to itself
+    assert backbones["a"] is not first
     # By now both are known to be small: they stay beside each other.
-    assert [backbone.name for backbone, _ in shelf.each({"a", "b"})] == ["a", "b"]
+    assert [backbone.name for backbone, _ in backbones.each({"a", "b"})] == ["a", "b"]
     assert made == ["a", "b", "a"]
 
 

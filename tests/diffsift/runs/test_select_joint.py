@@ -20,8 +20,9 @@ from typer.testing import CliRunner
 
 import diffsift
 from diffsift import FeatureExtractor, Specification
-from diffsift.backbones import ModelSpecification, PipelineBackbone, catalogue, in_passes_of, load, with_random_weights
+from diffsift.backbones import ModelSpecification, PipelineBackbone, load, with_random_weights
 from diffsift.cli.app import app
+from diffsift.common.workspace import Workspace
 from diffsift.errors import DiffsiftError, SpecificationError, StudyError
 from diffsift.extraction import block_scale
 from diffsift.runs.pick import front_of
@@ -29,7 +30,6 @@ from diffsift.runs.prepare import Prepared, prepare
 from diffsift.runs.score import score_file
 from diffsift.spaces import Candidate, Selection, passes_per_image
 from diffsift.tracking import Ledger, open_database
-from diffsift.workspace import Workspace
 
 SMALLEST: dict[str, Any] = {"model": {"id": "m"}, "data": {"kind": "digit-scenes"}, "study": {"name": "s"}}
 FEW = {"rules": "none", "keep": ["up-level1-*-vit-out", "up-level0-upsampler-out", "up-level0-*-vit-out"]}
@@ -183,7 +183,7 @@ def test_a_variant_is_what_a_pipeline_of_its_own_would_be(way: dict[str, Any], t
 
 
 def activations(backbone: PipelineBackbone, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    entries = [entry for entry in catalogue(backbone) if entry.kind == "vit-out"]
+    entries = [entry for entry in backbone.activations() if entry.kind == "vit-out"]
     return dict(
         itertools.chain.from_iterable(maps.items() for _, maps in backbone.capture(images, {50: entries}, seed=0))
     )
@@ -193,13 +193,13 @@ def test_operations_of_a_variant_are_in_passes_of_the_model(tiny_backbone: Pipel
     larger = tiny_backbone.varied(name="larger", image_size=(32, 32))
     ratios = [
         counted.operations / own.operations
-        for own, counted in zip(catalogue(larger), in_passes_of(catalogue(larger), larger, tiny_backbone), strict=True)
+        for own, counted in zip(larger.activations(), larger.activations_in_passes_of(tiny_backbone), strict=True)
         if own.operations and counted.operations
     ]
     assert ratios == pytest.approx([ratios[0]] * len(ratios))
     assert 4.0 < ratios[0] < 16.0  # four times the places; of attention, four times as many again
-    alike = in_passes_of(catalogue(tiny_backbone), tiny_backbone.varied(name="again", prompt="a"), tiny_backbone)
-    assert alike == catalogue(tiny_backbone)
+    alike = tiny_backbone.varied(name="again", prompt="a").activations_in_passes_of(tiny_backbone)
+    assert alike == tiny_backbone.activations()
 
 
 def test_the_extractor_gives_what_the_bank_holds_of_two_variants(
@@ -248,7 +248,7 @@ def searched(tiny_pipeline: Path, tiny_data: Path, tmp_path_factory: pytest.Temp
     values = small(tiny_pipeline, tiny_data, joint, study={"trials": 40}, limits={"activations": 3, "passes": 4})
     said: list[str] = []
     with loads_counted() as loads:
-        result = diffsift.select(values, workspace=folder / "w", out=folder / "s.json", progress=False, say=said.append)
+        result = diffsift.select(values, workspace=folder / "w", out=folder / "s.json", say=said.append)
     return values, folder, said, loads, result
 
 
@@ -295,7 +295,7 @@ def test_pick_and_score_know_variants(searched: Any) -> None:
     points = front_of("tiny", workspace=folder / "w")
     assert all(point.passes == passes_per_image(point.selection.candidates, draws) for point in points)
     with loads_counted() as loads:
-        found = score_file(folder / "s.json", probe="ridge", workspace=folder / "w", device="cpu", progress=False)
+        found = score_file(folder / "s.json", probe="ridge", workspace=folder / "w", device="cpu")
     assert len(loads) == 1
     selection = result.outcome.found
     equal = next((entry.score for entry in result.outcome.trials if entry.selection == selection), None)

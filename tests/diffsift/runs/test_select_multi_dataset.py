@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 from diffsift.backbones import PipelineBackbone
 from diffsift.bank import Bank
 from diffsift.cli.app import app
+from diffsift.common.context import RunContext
+from diffsift.common.workspace import Workspace
 from diffsift.datasets import DigitScenes
 from diffsift.errors import SpecificationError, StudyError
 from diffsift.evaluation import decide_weights
@@ -30,7 +32,6 @@ from diffsift.runs.workers import join
 from diffsift.spaces import Candidate, Selection
 from diffsift.stored_study import stored_specification
 from diffsift.tracking import Ledger, open_database
-from diffsift.workspace import Workspace
 
 SCENES = {"kind": "digit-scenes", "train": 12, "validation": 8, "test": 8}
 OTHER = {"kind": "digit-scenes", "train": 14, "validation": 0, "test": 9, "seed": 5}
@@ -77,7 +78,7 @@ def test_a_selection_is_scored_on_both_data_sets(searched: tuple[Path, str], pro
     assert 0 < found.interval.low < found.interval.high < 1
     if probe == "ridge":
         before = json.loads((folder / "both.json").read_text())["about"]["test_score"]["value"]
-        again = score_file(folder / "both.json", probe=probe, split="test", say=lambda line: None, **options)
+        again = score_file(folder / "both.json", probe=probe, split="test", **options)
         assert again.images == 8 + 9
         assert again.value == pytest.approx(before, rel=1e-4)
 
@@ -92,12 +93,12 @@ def test_a_worker_scores_on_both_data_sets_without_model_and_images(
     with Ledger(open_database(place.study_url)) as ledger:
         before = ledger.evaluations("both")
         ledger.set_runtime("both", specification.with_runtime(trials=8).model_dump(mode="json"))
-    join("both", workspace=place.folder, progress=False, say=lambda line: None)
+    join("both", workspace=place.folder)
     with Ledger(open_database(place.study_url)) as ledger:
         after = ledger.evaluations("both")
     assert len(after) == 8
     assert {len(entry.fold_scores) for entry in after} == {len(before[0].fold_scores)} == {1 + 3}
-    bank = Bank.reopened(place.shared("both"), place.bank, specification.bank, noise_seed=0, batch_size=1)
+    bank = Bank.reopened(place.shared("both"), place.bank, specification.bank, RunContext(batch_size=1))
     parts = (specification.data_sets, specification.task, specification.bank, specification.probe)
     probe = make_objective(*parts).probe(bank)
     assert [probe.score(entry.selection).value for entry in after] == [entry.score for entry in after]
@@ -106,7 +107,7 @@ def test_a_worker_scores_on_both_data_sets_without_model_and_images(
 def test_data_that_are_in_python_alone_keep_a_study_to_one_process(tiny_pipeline: Path, tmp_path: Path) -> None:
     values = specification(tiny_pipeline, tmp_path, further_data={"other": {"kind": "python"}}, study={"workers": 2})
     with pytest.raises(SpecificationError, match=r"study\.workers must be 1 with data from Python, but got 2"):
-        select(values, workspace=tmp_path, out=tmp_path / "both.json", progress=False)
+        select(values, workspace=tmp_path, out=tmp_path / "both.json")
 
 
 def test_a_pick_says_how_both_data_sets_are_scored(searched: tuple[Path, str], tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_a_study_keeps_its_data_sets(searched: tuple[Path, str], tiny_pipeline: 
     folder, _ = searched
     changed = specification(tiny_pipeline, folder, further_data={"other": {**OTHER, "seed": 6}})
     with pytest.raises(StudyError, match=r"further_data\.other\.seed=5, but got further_data\.other\.seed=6"):
-        select(changed, workspace=folder / "workspace", out=folder / "again.json", progress=False)
+        select(changed, workspace=folder / "workspace", out=folder / "again.json")
 
 
 @dataclass
@@ -163,7 +164,7 @@ def test_a_selection_is_scored_with_intervals_by_group(tiny_pipeline: Path, tmp_
             "split_file": str(data / "split.json"),
             "group_separator": separator,
         }
-        select(values[name], workspace=tmp_path, out=tmp_path / f"{name}.json", progress=False, say=lambda line: None)
+        select(values[name], workspace=tmp_path, out=tmp_path / f"{name}.json")
         for probe in ("ridge", "linear"):
             options: dict[str, Any] = {"workspace": tmp_path, "device": "cpu", "progress": False}
             found = score_file(tmp_path / "images.json", study=name, probe=probe, **options)

@@ -15,17 +15,18 @@ from typer.testing import CliRunner
 from diffsift.backbones import PipelineBackbone
 from diffsift.bank import Bank
 from diffsift.cli.app import app
+from diffsift.common.context import RunContext
+from diffsift.common.workspace import Workspace
 from diffsift.datasets import DigitScenes
 from diffsift.demo import TRIALS, demo_specification
 from diffsift.errors import BankError, SpecificationError, StudyError
-from diffsift.objectives import objective_named
+from diffsift.objectives import OBJECTIVES
 from diffsift.objectives.reference import reference_kinds
 from diffsift.runs.compare import compare
 from diffsift.runs.score import score_file
 from diffsift.runs.workers import join
 from diffsift.stored_study import stored_specification
 from diffsift.tracking import Ledger, open_database
-from diffsift.workspace import Workspace
 
 TASKS = ("segmentation", "depth", "classification", "correspondence")
 METRICS = {
@@ -106,9 +107,9 @@ def test_a_worker_needs_neither_model_nor_images_and_scores_alike(
         before = ledger.evaluations(task)
         ledger.set_runtime(task, specification.with_runtime(trials=8).model_dump(mode="json"))
     assert f"study {task} has 8 of 8 selections" in run("worker", task, "--workspace", place.folder)
-    bank = Bank.reopened(place.shared(task), place.bank, specification.bank, noise_seed=0, batch_size=1)
+    bank = Bank.reopened(place.shared(task), place.bank, specification.bank, RunContext(batch_size=1))
     parts = (specification.data, specification.task, specification.bank, specification.probe)
-    probe = objective_named(task)(*parts).probe(bank)
+    probe = OBJECTIVES[task](*parts).probe(bank)
     assert [probe.score(entry.selection).value for entry in before] == [entry.score for entry in before]
     place.shared(task).write_bytes(b"half a file")
     with pytest.raises(BankError, match=r"cannot be used .*: 'diffsift resume' writes it anew"):
@@ -121,7 +122,7 @@ def test_a_selection_is_scored_by_every_probe_of_its_task(searched: tuple[Path, 
     folder, _ = searched
     file, workspace = folder / f"{task}.json", folder / "workspace"
     for kind in reference_kinds(task):
-        found = score_file(file, probe=kind, workspace=workspace, device="cpu", progress=False)
+        found = score_file(file, probe=kind, workspace=workspace, device="cpu")
         assert found.interval.low <= found.value <= found.interval.high
         assert (found.probe, found.metric) == (kind, METRICS[task])
 
@@ -130,7 +131,7 @@ def test_the_fast_probe_on_the_test_split_repeats_the_final_table(searched: tupl
     folder, _ = searched
     file, workspace = folder / "depth.json", folder / "workspace"
     before = json.loads(file.read_text())["about"]["test_score"]["value"]
-    found = score_file(file, probe="ridge", split="test", workspace=workspace, device="cpu", progress=False)
+    found = score_file(file, probe="ridge", split="test", workspace=workspace, device="cpu")
     assert found.value == pytest.approx(before, rel=1e-4)
     said = run("score", file, "--probe", "ridge", "--split", "test", "--workspace", workspace, "--device", "cpu")
     assert "opened 3 times in study depth" in said

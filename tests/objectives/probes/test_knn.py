@@ -9,20 +9,21 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsRegressor
 
-from diffsift.backbones import BackboneCache, PipelineBackbone, activation_named, catalogue
+from diffsift.backbones import BackboneCache, PipelineBackbone, activation_named
 from diffsift.bank import Bank, BankSpecification
+from diffsift.common.context import RunContext
 from diffsift.datasets import DigitScenesSpecification, image_tensors
 from diffsift.errors import SpecificationError
 from diffsift.extraction import block_scale, sample_map
 from diffsift.objectives import (
+    OBJECTIVES,
     ClassificationSpecification,
-    Contender,
     CorrespondenceSpecification,
     DepthSpecification,
+    FittedSelection,
     NeighbourProbe,
     ProbeSpecification,
     TaskSpecification,
-    objective_named,
 )
 from diffsift.spaces import Candidate, Selection
 
@@ -42,10 +43,10 @@ def made(
     bank = BankSpecification(pixels_per_image=20, max_channels=6, fit_images=6)
     data = DigitScenesSpecification(train=12, validation=8, test=5)
     probe = ProbeSpecification(kind="knn", neighbours=3)
-    objective = objective_named(request.param)(data, TASKS[request.param], bank, probe)
+    objective = OBJECTIVES[request.param](data, TASKS[request.param], bank, probe)
     folder = tmp_path_factory.mktemp("bank")
-    found = Bank(folder, objective.load(), bank, noise_seed=0, batch_size=8, progress=False)
-    known = catalogue(tiny_backbone)
+    found = Bank(folder, objective.load(), bank, RunContext(batch_size=8))
+    known = tiny_backbone.activations()
     found.fill(tiny_backbone, {50: [activation_named(candidate.activation, known) for candidate in (A, B)]})
     return objective, found
 
@@ -90,7 +91,7 @@ def test_outputs_are_the_means_over_the_nearest_rows(made: tuple[Any, Bank]) -> 
 
 def test_the_test_split_is_scored_at_full_resolution(made: tuple[Any, Bank], tiny_backbone: PipelineBackbone) -> None:
     objective, bank = made
-    known = {entry.name: entry for entry in catalogue(tiny_backbone)}
+    known = {entry.name: entry for entry in tiny_backbone.activations()}
     samples = list(objective.dataset.split("test"))
     answers = [objective.answers(sample) for sample in samples]
     images = torch.stack(image_tensors([sample.image for sample in samples]))
@@ -107,11 +108,11 @@ def test_the_test_split_is_scored_at_full_resolution(made: tuple[Any, Bank], tin
         outputs = model.predict(features.mean(0, keepdims=True) if answer.pooled else features)
         results.append(objective.result(answer, outputs))
     standardisers = {candidate: bank[candidate].standardiser for candidate in (A, B)}
-    contender = Contender("knn", SELECTION, objective.probe(bank).fit(SELECTION), standardisers)
-    shelf = BackboneCache()
-    shelf.add("main", lambda: tiny_backbone)
+    contender = FittedSelection("knn", SELECTION, objective.probe(bank).fit(SELECTION), standardisers)
+    backbones = BackboneCache()
+    backbones.add("main", lambda: tiny_backbone)
     for batch_size in (2, 5):
-        found = objective.test([contender], shelf, noise_seed=0, batch_size=batch_size, progress=False)
+        found = objective.test([contender], backbones, RunContext(batch_size=batch_size))
         expected = objective.metric.value(np.stack(results))
         assert objective.metric.value(found.results["knn"]) == pytest.approx(expected, abs=0.02 * max(1, expected))
 
@@ -148,6 +149,6 @@ def test_weights_of_locations_count(made: tuple[Any, Bank]) -> None:
 def test_correspondence_refuses_a_probe_of_its_own() -> None:
     task = CorrespondenceSpecification(kind="correspondence")
     with pytest.raises(SpecificationError, match=r"probe\.kind must be left out for correspondence.*'knn'"):
-        objective_named("correspondence")(
+        OBJECTIVES["correspondence"](
             DigitScenesSpecification(), task, BankSpecification(), ProbeSpecification(kind="knn")
         )

@@ -11,8 +11,9 @@ import pytest
 from sklearn.linear_model import Ridge
 from support import tiny
 
-from diffsift.backbones import PipelineBackbone, activation_named, catalogue
+from diffsift.backbones import PipelineBackbone, activation_named
 from diffsift.bank import Bank, BankSpecification
+from diffsift.common.context import RunContext
 from diffsift.datasets import FolderSpecification
 from diffsift.errors import DataError, SpecificationError
 from diffsift.extraction import block_scale
@@ -46,8 +47,8 @@ def filled(
         kind="folder", images=data / "images", labels=data / "labels", classes=tiny.CLASSES, fractions=fractions
     )
     objective = SegmentationObjective(specification, TaskSpecification(folds=3), bank, ProbeSpecification())
-    found = Bank(folder, objective.load(), bank, noise_seed=0, batch_size=12, progress=False)
-    known = catalogue(backbone)
+    found = Bank(folder, objective.load(), bank, RunContext(batch_size=12))
+    known = backbone.activations()
     found.fill(backbone, {50: [activation_named(candidate.activation, known) for candidate in (A, B, C)]})
     return found
 

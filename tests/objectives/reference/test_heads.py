@@ -8,7 +8,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from diffsift.backbones import BackboneCache, PipelineBackbone, catalogue
+from diffsift.backbones import BackboneCache, PipelineBackbone
+from diffsift.common.context import RunContext
 from diffsift.datasets import DigitScenes, image_tensors
 from diffsift.extraction import Standardiser, sample_map
 from diffsift.objectives.reference import FeatureMaps, LinearHead, LogisticHead, MlpEnsembleHead, Places, ReferenceHead
@@ -109,7 +110,7 @@ def test_the_linear_head_finds_a_linear_function() -> None:
 
 
 def test_uncompressed_features_are_those_of_the_fused_feature(tiny_backbone: PipelineBackbone) -> None:
-    known = {entry.name: entry for entry in catalogue(tiny_backbone)}
+    known = {entry.name: entry for entry in tiny_backbone.activations()}
     names = [name for name in known if name.endswith("res-out")][:2]
     first, second = (Candidate(tiny_backbone.name, name, 100) for name in names)
     selection = Selection.of({first: 1.0, second: 0.5})
@@ -120,9 +121,9 @@ def test_uncompressed_features_are_those_of_the_fused_feature(tiny_backbone: Pip
         entry: Standardiser.fit(maps[entry.activation].permute(0, 2, 3, 1).flatten(0, 2), max_channels=1)
         for entry in (first, second)
     }
-    shelf = BackboneCache()
-    shelf.add(tiny_backbone.name, lambda: tiny_backbone)
-    found = FeatureMaps(samples, shelf, statistics, noise_seed=0, batch_size=2).of(selection)
+    backbones = BackboneCache()
+    backbones.add(tiny_backbone.name, lambda: tiny_backbone)
+    found = FeatureMaps(samples, backbones, statistics, RunContext(batch_size=2)).of(selection)
 
     generator = np.random.default_rng(0)
     points = generator.random((40, 2)).astype(np.float32)

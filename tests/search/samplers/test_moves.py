@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffsift.search import SearchSpace, SiftSampler
+from diffsift.search import SearchSpace, SubsetGPSampler
 from diffsift.search.samplers._moves import Moves, rated
 from diffsift.search.samplers._surrogate import Placed
 from diffsift.spaces import Candidate, LimitsSpecification, Selection
@@ -89,7 +89,7 @@ def test_the_sampler_moves_between_variants(known: bool) -> None:
     rng = np.random.default_rng(0)
     worth = np.tile(rng.random(count), 2) + 0.2 * rng.random(2 * count)
     alike = np.kron([[1.0, 0.8], [0.8, 1.0]], np.eye(count))
-    sampler, history = SiftSampler(space, seed=0, similarity=alike), dict[Selection, float]()
+    sampler, history = SubsetGPSampler(space, seed=0, similarity=alike), dict[Selection, float]()
     stages = set()
     for _ in range(60):
         selection, stage = sampler.propose(history)

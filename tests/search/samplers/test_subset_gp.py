@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import planted
 
-from diffsift.search import ENCODINGS, SearchSpace, SiftSampler
+from diffsift.search import ENCODINGS, SearchSpace, SubsetGPSampler
 from diffsift.search.samplers import make_sampler
 from diffsift.spaces import Candidate, LimitsSpecification, Selection, declared_similarity
 
@@ -22,7 +22,7 @@ SIZE = 60
 
 
 def search(
-    sampler: SiftSampler,
+    sampler: SubsetGPSampler,
     proposals: int,
     history: History | None = None,
     score: Callable[[Selection], float] = planted.value,
@@ -40,13 +40,13 @@ def best(history: History) -> Selection:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_the_planted_selection_of_three_in_sixty_is_found(seed: int) -> None:
-    sampler = SiftSampler(planted.space(SIZE), seed=seed, similarity=planted.similarity(SIZE))
+    sampler = SubsetGPSampler(planted.space(SIZE), seed=seed, similarity=planted.similarity(SIZE))
     assert set(best(search(sampler, 120)).candidates) == set(planted.PLANTED)
 
 
 def test_it_is_found_where_similarity_says_nothing() -> None:
     """The names of the planted pool have nothing to do with what its candidates cover: the model finds that out."""
-    sampler = SiftSampler(planted.space(20), seed=0)
+    sampler = SubsetGPSampler(planted.space(20), seed=0)
     assert set(best(search(sampler, 250)).candidates) >= set(planted.PLANTED[:2])
 
 
@@ -55,7 +55,7 @@ def test_similarity_saves_evaluations() -> None:
     informed, blind = (
         np.mean(
             [
-                max(search(SiftSampler(planted.space(SIZE), seed=seed, similarity=known), 60).values())
+                max(search(SubsetGPSampler(planted.space(SIZE), seed=seed, similarity=known), 60).values())
                 for seed in range(3)
             ]
         )
@@ -77,20 +77,20 @@ def test_identifiable_weights_are_found_within_a_tenth_of_each(planted_weights: 
         return float(ours @ truth / np.linalg.norm(ours) / np.linalg.norm(truth))
 
     space = SearchSpace(candidates, dict.fromkeys(candidates, 8), LimitsSpecification(activations=3))
-    found = dict(best(search(SiftSampler(space, seed=0, similarity=np.eye(6)), 200, score=score)).members)
+    found = dict(best(search(SubsetGPSampler(space, seed=0, similarity=np.eye(6)), 200, score=score)).members)
     assert found.keys() == wanted.keys()
     assert all(found[candidate] == pytest.approx(weight, rel=0.1) for candidate, weight in wanted.items())
 
 
 def test_nothing_is_proposed_twice_while_there_is_something_else() -> None:
-    assert len(search(SiftSampler(planted.space(6, activations=3), seed=0), 150)) == 150
-    assert len(search(SiftSampler(planted.space(5, activations=1), seed=0), 5)) == 5
+    assert len(search(SubsetGPSampler(planted.space(6, activations=3), seed=0), 150)) == 150
+    assert len(search(SubsetGPSampler(planted.space(5, activations=1), seed=0), 5)) == 5
 
 
 def test_any_stage_can_be_left_out() -> None:
     def stages(*skip: str) -> Counter[str]:
         warm = [Selection.of(planted.pool()[:2])]
-        sampler = SiftSampler(planted.space(), seed=0, similarity=planted.similarity(), warm_starts=warm, skip=skip)
+        sampler = SubsetGPSampler(planted.space(), seed=0, similarity=planted.similarity(), warm_starts=warm, skip=skip)
         history: dict[Selection, float] = {}
         met: Counter[str] = Counter()
         for _ in range(130):
@@ -117,7 +117,7 @@ def test_the_first_singles_are_unlike_one_another() -> None:
     kind = [candidate.activation for candidate in pool]
     alike = np.array([[1.0 if a == b else 0.1 for a in kind] for b in kind]) * 0.9 + 0.1 * np.eye(len(pool))
     space = SearchSpace(pool, dict.fromkeys(pool, 1), LimitsSpecification(activations=2))
-    first = list(search(SiftSampler(space, seed=0, similarity=alike), 4))
+    first = list(search(SubsetGPSampler(space, seed=0, similarity=alike), 4))
     assert {selection.candidates[0].activation for selection in first} == {"a0", "a1", "a2", "a3"}
     assert all(len(selection.members) == 1 for selection in first)
 
@@ -125,14 +125,14 @@ def test_the_first_singles_are_unlike_one_another() -> None:
 def test_warm_starts_come_first_where_the_limits_allow_them() -> None:
     pool = planted.pool()
     allowed, too_many = Selection.of(pool[:2]), Selection.of(pool[:4])
-    sampler = SiftSampler(planted.space(), seed=0, warm_starts=[too_many, allowed])
+    sampler = SubsetGPSampler(planted.space(), seed=0, warm_starts=[too_many, allowed])
     assert sampler.propose({}) == (allowed, "warm start")
     assert sampler.propose({allowed: 0.1})[1] == "spread"
     assert sampler.propose({}, frozenset([allowed]))[0] != allowed
 
 
 def test_what_others_evaluate_is_not_proposed() -> None:
-    sampler = SiftSampler(planted.space(), seed=0, similarity=planted.similarity())
+    sampler = SubsetGPSampler(planted.space(), seed=0, similarity=planted.similarity())
     history = search(sampler, 30)
     pending: set[Selection] = set()
     for _ in range(5):
@@ -155,7 +155,7 @@ def test_limits_hold(widths: list[int], activations: int, room: int, passes: int
     channels = dict(zip(pool, widths, strict=True))
     most = min(widths) + room
     space = SearchSpace(pool, channels, LimitsSpecification(activations=activations, channels=most, passes=passes))
-    for selection in search(SiftSampler(space, seed=seed), 30):
+    for selection in search(SubsetGPSampler(space, seed=seed), 30):
         assert len(selection.members) <= activations
         assert space.channels(selection) <= most
         assert passes is None or space.passes(selection) <= passes
@@ -199,7 +199,7 @@ def test_costs_are_searched_below_too() -> None:
     for costs in (("channels",), ()):
         scores = []
         for seed in range(3):
-            sampler = SiftSampler(space, seed=seed, costs=costs, similarity=planted.similarity(SIZE))
+            sampler = SubsetGPSampler(space, seed=seed, costs=costs, similarity=planted.similarity(SIZE))
             history = search(sampler, 80)
             scores.append(max(score for selection, score in history.items() if space.channels(selection) <= 60))
         best_narrow.append(np.mean(scores))
@@ -207,12 +207,12 @@ def test_costs_are_searched_below_too() -> None:
 
 
 def test_proposals_depend_on_history_and_seed_alone() -> None:
-    sampler = SiftSampler(planted.space(), seed=3)
+    sampler = SubsetGPSampler(planted.space(), seed=3)
     history = search(sampler, 80)
-    fresh = SiftSampler(planted.space(), seed=3)
+    fresh = SubsetGPSampler(planted.space(), seed=3)
     assert fresh.propose(history) == sampler.propose(history)
     assert list(search(fresh, 40, dict(list(history.items())[:40]))) == list(history)
-    assert list(search(SiftSampler(planted.space(), seed=4), 80)) != list(history)
+    assert list(search(SubsetGPSampler(planted.space(), seed=4), 80)) != list(history)
 
 
 def test_the_declared_similarity_is_one() -> None:

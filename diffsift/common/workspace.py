@@ -38,6 +38,15 @@ class Workspace:
     def mlflow_url(self) -> str:
         return f"sqlite:///{self.folder / 'mlflow.db'}"
 
+    @property
+    def properties(self) -> Path:
+        """Measured properties of models."""
+        return self.folder / "properties"
+
+    def report(self, study: str) -> Path:
+        """The report of a finished study, which `diffsift report` copies."""
+        return self.folder / "reports" / f"{study}.html"
+
     def shared(self, study: str) -> Path:
         """What other workers of a study start from."""
         return self.folder / "shared" / f"{study}.safetensors"

@@ -1,0 +1,32 @@
+"""Names of the backbones of a study."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class BackboneName(StrEnum):
+    """The backbones that every study has; further models and variants have names of their own."""
+
+    MAIN = "main"
+    """The model of the specification."""
+    PIXELS = "pixels"
+    """Raw pixels, a control without a network."""
+    LATENTS = "latents"
+    """VAE latents, a control without a denoiser."""
+    RANDOM = "random"
+    """The main model with random weights; of another model ``random-NAME``."""
+
+
+def untrained_name(model: str) -> str:
+    """The name of a model's network with random weights.
+
+    Args:
+        model: name of the trained backbone.
+    """
+    return BackboneName.RANDOM if model == BackboneName.MAIN else f"{BackboneName.RANDOM}-{model}"
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a further model may not have this name, because a backbone of every study has it."""
+    return name in set(BackboneName) or name.startswith(f"{BackboneName.RANDOM}-")

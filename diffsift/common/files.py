@@ -1,0 +1,46 @@
+"""Files written in one step, and digests of JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write or replace a file in one step: a reader sees all of the old content or all of the new.
+
+    The content is on the disk before the file gets its name, so a power cut leaves no half-written file.
+
+    Args:
+        path: the file; its folder must exist.
+        content: bytes, or text that is written as UTF-8.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; nothing is left behind then.
+    """
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def digest(value: Any, length: int = 16) -> str:
+    """SHA-256 of a value's canonical JSON (sorted keys), shortened.
+
+    Args:
+        value: anything that JSON can hold; tuples count as lists.
+        length: hexadecimal digits to keep, at most 64.
+
+    Returns:
+        Equal for equal values, and practically never equal for others.
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:length]

@@ -1,0 +1,111 @@
+"""The files that a run writes for the user, and what they may replace."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from diffsift.errors import StudyError
+
+FOUND, PICKED = "found", "picked"
+"""How the selection in a file came about, as its ``about.kind`` says."""
+
+_STUDY = re.compile(r'<meta name="diffsift-study" content="([^"]*)">')
+_HEAD = 4096
+"""Characters of a report in which the study is named."""
+
+
+@dataclass(frozen=True)
+class OutputFiles:
+    """Where the selection and the report of a study go.
+
+    Attributes:
+        selection: JSON file; its tensors lie beside it.
+        report: HTML file.
+    """
+
+    selection: Path
+    report: Path
+
+    @classmethod
+    def of(cls, study: str, out: str | Path | None, report: str | Path | None = None) -> Self:
+        """The files of a study: as asked for, else named after it in the current folder.
+
+        Args:
+            study: name.
+            out: the selection file; default: ``selection-STUDY.json``.
+            report: the report; default: beside the selection and named like it, ``report-STUDY.html`` by default.
+        """
+        selection = Path(out) if out else Path(f"selection-{study}.json")
+        beside = selection.with_suffix(".html") if out else Path(f"report-{study}.html")
+        return cls(selection.expanduser().resolve(), (Path(report) if report else beside).expanduser().resolve())
+
+    @property
+    def tensors(self) -> Path:
+        """The statistics that belong to the selection."""
+        return self.selection.with_suffix(".safetensors")
+
+    @property
+    def all(self) -> list[Path]:
+        """Every file, in the order in which they are shown."""
+        return [self.selection, self.tensors, self.report]
+
+    def refuse_overwriting(self, study: str, kind: str, *, force: bool = False) -> None:
+        """Refuse to replace what another study, or another kind of selection of this one, has written.
+
+        Args:
+            study: that is about to write.
+            kind: `FOUND` or `PICKED`.
+            force: replace it all the same.
+
+        Raises:
+            StudyError: a file exists and is not of this study.
+        """
+        if force:
+            return
+        if self.selection.exists() and (owner := _owner_of_selection(self.selection)) != (study, kind):
+            _refuse(self.selection, owner[0], owner[1])
+        if kind == FOUND and self.report.exists() and (name := _owner_of_report(self.report)) != study:
+            _refuse(self.report, name, "")
+
+    def copy_report(self, stored: Path) -> None:
+        """Put the report that the workspace keeps where the user wants it.
+
+        Raises:
+            StudyError: it cannot be written.
+        """
+        try:
+            self.report.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(stored, self.report)
+        except OSError as error:
+            raise StudyError(f"the report {self.report} cannot be written: {error.strerror or error}.") from error
+
+
+def _owner_of_selection(file: Path) -> tuple[str, str]:
+    """Study and kind of a selection file; files of older versions do not say their kind: they were found."""
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))["about"]
+        return str(about["study"]), str(about.get("kind", FOUND))
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", ""
+
+
+def _owner_of_report(file: Path) -> str:
+    try:
+        with file.open(encoding="utf-8") as text:
+            found = _STUDY.search(text.read(_HEAD))
+    except (OSError, ValueError):
+        return ""
+    return found[1] if found else ""
+
+
+def _refuse(file: Path, study: str, kind: str) -> None:
+    whose = f"is the {kind} selection of study {study!r}" if kind else f"is of study {study!r}"
+    raise StudyError(
+        f"{file} must be free or of this study, but {whose if study else 'was not written by this study'}: name "
+        "another file with --out, or add --force."
+    )

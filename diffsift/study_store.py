@@ -1,0 +1,171 @@
+"""Where studies lie: one object that resolves a database's URL once and opens what is kept of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from diffsift.common.workspace import Workspace
+from diffsift.errors import StudyError, did_you_mean
+
+if TYPE_CHECKING:
+    from diffsift.bank import Bank, DevelopmentSet
+    from diffsift.common.context import RunContext
+    from diffsift.specification import Specification
+    from diffsift.tracking import Ledger, StudyRow
+
+CONTENT = "content"
+"""Where a study's identity holds the digests of its models and data."""
+
+
+class StudyStore:
+    """The studies of a workspace, or of the database that a URL names.
+
+    Use it as a context manager: on leaving, its connections are closed.
+
+    Args:
+        workspace: folder of bank, databases and artifacts; default: ``$DIFFSIFT_WORKSPACE`` or ``./.diffsift``.
+        storage: SQLAlchemy URL of the study database; default: SQLite in the workspace.
+
+    Attributes:
+        workspace: the resolved folder.
+        url: of the study database.
+    """
+
+    def __init__(self, workspace: str | Path | Workspace | None = None, storage: str | None = None) -> None:
+        self.workspace = workspace if isinstance(workspace, Workspace) else Workspace.at(workspace)
+        self._storage = storage
+        self.url = storage or self.workspace.study_url
+
+    @classmethod
+    def existing(cls, workspace: str | Path | Workspace | None = None, storage: str | None = None) -> Self:
+        """A store that must exist already.
+
+        Raises:
+            StudyError: no URL is given, and the workspace holds no study database.
+        """
+        store = cls(workspace, storage)
+        store.workspace.require_studies(storage)
+        return store
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if "ledger" in vars(self):
+            self.ledger.__exit__(*exception)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger, opened when it is first asked for; the workspace is made where it is missing.
+
+        Raises:
+            StudyError: the database cannot be opened or written.
+        """
+        from diffsift.tracking import Ledger, open_database
+
+        self.workspace.make()
+        return Ledger(open_database(self.url))
+
+    def row(self, study: str) -> StudyRow:
+        """The study as it was made.
+
+        Raises:
+            StudyError: there is no such study; the closest names are offered.
+        """
+        row = self.ledger.study(study)
+        if row is None:
+            known = [entry.name for entry in self.ledger.studies()]
+            where = self._storage or self.workspace.folder
+            raise StudyError(f"no study is named {study!r} in {where}{did_you_mean(study, known)}")
+        return row
+
+    def specification(self, study: str) -> Specification:
+        """A study's specification, with the runtime fields of its last run.
+
+        Raises:
+            StudyError: there is no such study.
+        """
+        from diffsift.specification import Specification
+
+        row = self.row(study)
+        identity = {part: value for part, value in row.identity.items() if part != CONTENT}
+        values = _merged(identity, row.runtime)
+        values["study"] = {**values["study"], "storage": self._storage or values["study"].get("storage")}
+        return Specification.parse(values, source=f"study {study}")
+
+    def bank(self, development: DevelopmentSet, specification: Specification, context: RunContext) -> Bank:
+        """The bank of a study's development set."""
+        from diffsift.bank import Bank
+
+        return Bank(self.workspace.bank, development, specification.bank, context, study=specification.study.name)
+
+    def shared_bank(self, specification: Specification, context: RunContext) -> Bank:
+        """The bank that the leader of a study shares with its workers: neither images nor models are needed.
+
+        Raises:
+            BankError: what the leader wrote cannot be used.
+        """
+        from diffsift.bank import Bank
+
+        shared = self.workspace.shared(specification.study.name)
+        return Bank.reopened(shared, self.workspace.bank, specification.bank, context)
+
+    def refuse_other_identity(self, specification: Specification, content: Mapping[str, str] | None = None) -> None:
+        """Refuse a study of this name that was made with another specification or, once it is known, other content.
+
+        Args:
+            specification: as it is asked for now.
+            content: digests of models and data; None where they are not known yet.
+
+        Raises:
+            StudyError: fields differ; all are named.
+        """
+        name = specification.study.name
+        row = self.ledger.study(name)
+        if row is not None:
+            known = content or row.identity[CONTENT]
+            self.ledger.check_identity(name, {**specification.identity(), CONTENT: dict(known)})
+
+    def refuse_fewer_trials(self, specification: Specification) -> None:
+        """Refuse a total below what is there: whoever gives it takes it for what is to be added.
+
+        Raises:
+            StudyError: the study has evaluated more selections than are asked for.
+        """
+        name, asked = specification.study.name, specification.study.trials
+        there = 0 if self.ledger.study(name) is None else self.ledger.evaluated(name)
+        if asked < there:
+            raise StudyError(
+                f"trials must be at least {there}, the distinct selections that study {name!r} has evaluated, but got "
+                f"{asked}: it is the total, not what is added."
+            )
+
+    def create_or_update(self, specification: Specification, content: Mapping[str, str], pool: Sequence[Any]) -> bool:
+        """Record a study where it is new, and the runtime fields of this run where it is not.
+
+        Args:
+            specification: of the study.
+            content: digests of models and data.
+            pool: the frozen pool, as JSON.
+
+        Returns:
+            Whether the study is new.
+        """
+        name, runtime = specification.study.name, specification.model_dump(mode="json")
+        if self.ledger.study(name) is None:
+            identity = {**specification.identity(), CONTENT: dict(content)}
+            self.ledger.create_study(name, identity, runtime, pool)
+            return True
+        self.ledger.set_runtime(name, runtime)
+        return False
+
+
+def _merged(identity: dict[str, Any], runtime: dict[str, Any]) -> dict[str, Any]:
+    """The stored specification: the identity's fields win over those of the last run."""
+    merged = dict(runtime)
+    for key, value in identity.items():
+        merged[key] = _merged(value, runtime.get(key) or {}) if isinstance(value, dict) else value
+    return merged
