@@ -41,7 +41,7 @@ def development_of(data: Path) -> DevelopmentSet:
 
 
 def bank_of(folder: Path, data: Path, **options: Any) -> Bank:
-    given = {"noise_seed": 0, "batch_size": 1, "progress": False, **options}
+    given = {"noise_seed": 0, "batch_size": 1, **options}
     return Bank(folder, development_of(data), SPECIFICATION, **given)
 
 

@@ -26,6 +26,7 @@ from support.layouts import (
     write_gray,
     write_image,
 )
+from support.reporters import Recorder
 
 import diffsift
 from diffsift import Specification
@@ -235,9 +236,9 @@ def test_a_search_says_what_is_masked(tiny_pipeline: Path, tmp_path: Path) -> No
     values = tiny.specification(tiny_pipeline, tmp_path)
     values["data"] = {"kind": "depth-folder", "root": str(tmp_path / "data")}
     values["task"] = {"kind": "depth", "folds": 2}
-    said: list[str] = []
-    plan(Specification.parse(values), workspace=tmp_path / "workspace", say=said.append)
-    assert any("72 of 144 depth values (50.0%) of the train split are unknown" in line for line in said)
+    recorder = Recorder()
+    plan(Specification.parse(values), workspace=tmp_path / "workspace", reporter=recorder)
+    assert any("72 of 144 depth values (50.0%) of the train split are unknown" in line for line in recorder.lines)
 
 
 @pytest.mark.parametrize(
@@ -329,10 +330,12 @@ def test_a_preset_runs_through(tiny_pipeline: Path, tmp_path: Path) -> None:
     values["data"] = {"kind": "ddpm-segmentation", "root": str(tmp_path / "real"), "preset": "cat-15"}
     values["task"] = {"kind": "segmentation", "folds": 2}
     values["study"] = {**values["study"], "trials": 4}
-    said: list[str] = []
-    files = {"workspace": tmp_path / "workspace", "out": tmp_path / "selection.json", "progress": False}
-    result = diffsift.select(values, **files, say=said.append)
-    assert any("cat-15 has 30 train and 20 test images, but here are 4 train and 2 test" in line for line in said)
+    recorder = Recorder()
+    files = {"workspace": tmp_path / "workspace", "out": tmp_path / "selection.json"}
+    result = diffsift.select(values, **files, reporter=recorder)
+    assert any(
+        "cat-15 has 30 train and 20 test images, but here are 4 train and 2 test" in line for line in recorder.lines
+    )
     assert any("cat-15 has 30 train" in warning for warning in result.outcome.warnings)
     assert result.outcome.table
 
@@ -401,7 +404,7 @@ def test_a_search_over_pairs_with_the_prompt_of_dift(tiny_pipeline: Path, tmp_pa
     values["data"] = {"kind": "spair", "root": str(tmp_path / "data")}
     values["task"] = {"kind": "correspondence", "resolution": 4}
     values["study"] = {**values["study"], "trials": 4}
-    files = {"workspace": tmp_path / "workspace", "out": tmp_path / "selection.json", "progress": False}
+    files = {"workspace": tmp_path / "workspace", "out": tmp_path / "selection.json"}
     result = diffsift.select(values, **files)
     assert json.loads(result.selection_file.read_text())
     assert all(0 <= row.score <= 1 for row in result.outcome.table)

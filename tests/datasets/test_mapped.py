@@ -314,7 +314,7 @@ def test_a_search_takes_a_data_set_from_python(tiny_pipeline: Path, tmp_path: Pa
     del values["data"]
     values["study"] = {**values["study"], "trials": 6}
     data = segmentation(rows(12, video=lambda n: n // 2), group="video")
-    files = {"workspace": tmp_path / "workspace", "out": tmp_path / "selection.json", "progress": False}
+    files = {"workspace": tmp_path / "workspace", "out": tmp_path / "selection.json"}
     first = diffsift.select(values, dataset=data, **files)
     assert "a MappedDataset from Python" in first.report_file.read_text()
     name = values["study"]["name"]

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from support import tiny
+from support.reporters import Recorder
 
-from diffsift.common.workspace import Workspace
 from diffsift.errors import SpecificationError
 from diffsift.runs.prepare import prepare
 from diffsift.specification import Specification
+from diffsift.study_store import StudyStore
 
 SCENES = {"kind": "digit-scenes"}
 
@@ -66,10 +67,15 @@ def test_an_unknown_protocol_is_refused_with_the_known_ones() -> None:
 
 
 def test_departures_are_said(tiny_pipeline: Path, tiny_data: Path, tmp_path: Path) -> None:
-    said: list[str] = []
+    recorder, store = Recorder(), StudyStore(tmp_path)
+
+    def prepared() -> None:
+        specification = Specification.parse(values)
+        prepare(specification, store, specification.context(store.workspace, recorder))
+
     values = tiny.specification(tiny_pipeline, tiny_data, protocol="ddpm-segmentation", filters={"rules": "none"})
-    prepare(Specification.parse(values), Workspace.at(tmp_path), False, said.append)
-    assert said[0] == "protocol    ddpm-segmentation, but timesteps are [50, 300], not [50, 150, 250]"
+    prepared()
+    assert recorder.lines[0] == "protocol    ddpm-segmentation, but timesteps are [50, 300], not [50, 150, 250]"
     values.pop("timesteps")
-    prepare(Specification.parse(values), Workspace.at(tmp_path), False, said.append)
-    assert "protocol    ddpm-segmentation" in said
+    prepared()
+    assert "protocol    ddpm-segmentation" in recorder.lines

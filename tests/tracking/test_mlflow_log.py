@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import socket
 import sqlite3
@@ -10,7 +9,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from support.reporters import Recorder
 
+from diffsift.common.reporting import Reporter
 from diffsift.errors import StudyError
 from diffsift.spaces import Candidate, Selection
 from diffsift.tracking import FinalRow, MlflowLogger, Outcome, TrialRecord, serve
@@ -58,8 +59,8 @@ def uri(empty_store: Path, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
-def started(uri: str, tmp_path: Path, *, child_runs: int = 200) -> MlflowLogger:
-    log = MlflowLogger(uri, tmp_path / "artifacts", "horses", child_runs=child_runs)
+def started(uri: str, tmp_path: Path, *, child_runs: int = 200, reporter: Reporter | None = None) -> MlflowLogger:
+    log = MlflowLogger(uri, tmp_path / "artifacts", "horses", child_runs=child_runs, reporter=reporter)
     log.start(PARAMETERS, DATASET)
     return log
 
@@ -198,7 +199,7 @@ def test_finish_logs_the_table_and_files(uri: str, tmp_path: Path) -> None:
     assert stored(uri) == wanted(records)
     assert parent.data.metrics["test/found"] == 0.25
     assert parent.data.metrics["test/raw pixels _5 x 5_"] == 0.07
-    assert parent.data.tags["diffsift.verdict"] == "Better: use it."
+    assert parent.data.tags["diffsift.verdict"] == "Scores 0.3. Use <older practice>. It is behind <older practice>."
     client = MlflowClient(tracking_uri=uri)
     assert {entry.path for entry in client.list_artifacts(parent.info.run_id)} == {
         "trials.csv",
@@ -214,20 +215,18 @@ def test_finish_logs_the_table_and_files(uri: str, tmp_path: Path) -> None:
     assert len(table.splitlines()) == 5
 
 
-def test_a_store_that_breaks_is_warned_of_once_and_repaired_later(
-    uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    log = started(uri, tmp_path)
+def test_a_store_that_breaks_is_warned_of_once_and_repaired_later(uri: str, tmp_path: Path) -> None:
+    recorder = Recorder()
+    log = started(uri, tmp_path, reporter=recorder)
     database = tmp_path / "mlflow.db"
     with sqlite3.connect(database) as connection:
         connection.execute("ALTER TABLE runs RENAME TO runs_away")
-    with caplog.at_level(logging.WARNING):
-        log.add(record(0))
-        log.flush()
-        log.add(record(1))
-        log.flush()
+    log.add(record(0))
+    log.flush()
+    log.add(record(1))
+    log.flush()
     assert log.failures == 2
-    (message,) = [entry.getMessage() for entry in caplog.records if entry.name == "diffsift.tracking"]
+    (message,) = recorder.lines
     assert "'diffsift resume horses'" in message
     with sqlite3.connect(database) as connection:
         connection.execute("ALTER TABLE runs_away RENAME TO runs")

@@ -20,6 +20,7 @@ from diffsift.tracking import (
     PredictionPicture,
     ReportPictures,
     TrialRecord,
+    Verdict,
     write_report,
 )
 
@@ -68,7 +69,7 @@ def outcome() -> Outcome:
             FinalRow("older practice", FOUND, 0.26, 0.2, 0.3, 128, 1, -0.01, -0.03, 0.01),
         ),
         found=FOUND,
-        verdict="Not better than <older practice>: use it.",
+        verdict=Verdict("Scores 0.3.", "Use <older practice>.", ("It is behind <older practice>.",)),
         warnings=("up-x was dropped: NaN",),
         credits=("Photograph by A. Author",),
         class_names=("background", "digit 0"),
@@ -142,7 +143,7 @@ def test_nothing_is_loaded_and_nothing_runs(text: str) -> None:
 def test_what_others_named_is_escaped(text: str) -> None:
     assert "<script>" not in text
     assert "&lt;script&gt;alert(&#39;study&#39;)&lt;/script&gt;" in text
-    assert "Not better than &lt;older practice&gt;: use it." in text
+    assert "<strong>Use &lt;older practice&gt;.</strong>" in text
     assert "self-k is $x$ &lt;noise&gt;" in text
 
 
@@ -187,7 +188,7 @@ def test_ignored_places_are_grey_in_label_and_prediction(text: str) -> None:
 
 def test_empty_parts_are_left_out(tmp_path: Path) -> None:
     base = outcome()
-    bare = Outcome("s", "t", "m", "p", "model", "data", (), 0, (), (), base.found, "Nothing was tried.")
+    bare = Outcome("s", "t", "m", "p", "model", "data", (), 0, (), (), base.found, Verdict("Nothing was tried.", ""))
     write_report(bare, ReportPictures(), tmp_path / "report.html")
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert tuple(page.headings) == (*ORDER[:4], ORDER[5], *ORDER[8:])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from support import tiny
+from support.reporters import Recorder
 
 import diffsift
 from diffsift.common.workspace import Workspace
@@ -34,7 +35,7 @@ def ended(tiny_pipeline: Path, tiny_data: Path, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("picking")
     study = {
         "trials": 12,
-        "confirm": 2,
+        "rerank": 2,
         "rerank_probe": "logistic",
         "objectives": ["score", "channels", "operations"],
     }
@@ -48,12 +49,12 @@ def test_the_outcome_says_how_it_was_confirmed_how_stable_it_is_and_what_the_fro
 ) -> None:
     folder, result = ended
     outcome = result.outcome
-    assert [entry.taken for entry in outcome.confirmed].count(True) == 1
+    assert [entry.taken for entry in outcome.reranked].count(True) == 1
     assert outcome.rerank_probe == "logistic"
-    taken = next(entry for entry in outcome.confirmed if entry.taken)
-    assert taken.confirmed == max(entry.confirmed for entry in outcome.confirmed)
+    taken = next(entry for entry in outcome.reranked if entry.taken)
+    assert taken.slow_score == max(entry.slow_score for entry in outcome.reranked)
     assert set(outcome.found.candidates) == set(taken.selection.candidates)
-    assert "by the logistic probe" in outcome.verdict
+    assert "by the logistic probe" in str(outcome.verdict)
     assert outcome.stability[0].share > 0.2
     assert outcome.front_costs == ("channels", "operations")
     assert max(outcome.front, key=lambda entry: entry.score).score == max(trial.score for trial in outcome.trials)
@@ -79,7 +80,7 @@ def test_a_pick_is_the_best_within_the_bounds_and_can_be_used(ended: tuple[Path,
     assert file.selection == found.record.selection
     about = json.loads((tmp_path / "small.json").read_text())["about"]
     assert about["validation_score"]["value"] == pytest.approx(found.record.score)
-    assert "not confirmed" in about["verdict"]
+    assert "not tested" in about["verdict"]
     assert "test_score" not in about
     extractor = diffsift.FeatureExtractor.from_selection(tmp_path / "small.json", device="cpu")
     assert extractor is not None
@@ -115,8 +116,8 @@ def test_the_pool_is_eliminated_once_and_the_ledger_counts_it(
     tiny_pipeline: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = tiny.specification(tiny_pipeline, tiny_data, study={"trials": 3})
-    said: list[str] = []
-    files: dict[str, Any] = {"workspace": tmp_path, "out": tmp_path / "x.json", "progress": False, "say": said.append}
+    recorder = Recorder()
+    files: dict[str, Any] = {"workspace": tmp_path, "out": tmp_path / "x.json", "reporter": recorder}
     solve, solved = RidgeProbe.eliminate, []
 
     def eliminate(probe: RidgeProbe, pool: Any, most: int) -> Any:
@@ -135,7 +136,7 @@ def test_the_pool_is_eliminated_once_and_the_ledger_counts_it(
     assert known.solves == solved[0].solves > 0
     assert first.outcome.trials[0].selection == known.selection
     assert again.outcome.trials[:3] == first.outcome.trials
-    assert sum(line.startswith(f"elimination {known.solves} sets solved on labels") for line in said) == 2
+    assert sum(line.startswith(f"elimination {known.solves} sets solved on labels") for line in recorder.lines) == 2
 
 
 def test_a_warm_start_that_is_no_study_makes_none(
@@ -162,6 +163,6 @@ def test_limits_that_leave_no_room_are_refused_before_the_bank_is_filled(
 def test_a_slow_probe_that_the_task_does_not_have_is_refused(
     tiny_pipeline: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
-    values = tiny.specification(tiny_pipeline, tiny_data, study={"confirm": 3, "rerank_probe": "exact"})
+    values = tiny.specification(tiny_pipeline, tiny_data, study={"rerank": 3, "rerank_probe": "exact"})
     with pytest.raises(SpecificationError, match=r"study.rerank_probe of segmentation must be one of reference, mlp"):
         diffsift.select(values, workspace=tmp_path, out=tmp_path / "x.json")

@@ -15,6 +15,7 @@ import torch
 import yaml
 from diffusers import DiffusionPipeline
 from support import tiny
+from support.reporters import Recorder
 from support.tiny_pipelines import build
 from typer.testing import CliRunner
 
@@ -22,6 +23,7 @@ import diffsift
 from diffsift import FeatureExtractor, Specification
 from diffsift.backbones import ModelSpecification, PipelineBackbone, load, with_random_weights
 from diffsift.cli.app import app
+from diffsift.common.reporting import NullReporter, Reporter
 from diffsift.common.workspace import Workspace
 from diffsift.errors import DiffsiftError, SpecificationError, StudyError
 from diffsift.extraction import block_scale
@@ -29,6 +31,7 @@ from diffsift.runs.pick import front_of
 from diffsift.runs.prepare import Prepared, prepare
 from diffsift.runs.score import score_file
 from diffsift.spaces import Candidate, Selection, passes_per_image
+from diffsift.study_store import StudyStore
 from diffsift.tracking import Ledger, open_database
 
 SMALLEST: dict[str, Any] = {"model": {"id": "m"}, "data": {"kind": "digit-scenes"}, "study": {"name": "s"}}
@@ -141,10 +144,10 @@ def test_prompts_are_refused_where_each_image_has_its_own(tiny_pipeline: Path, t
         prepared(values, tmp_path)
 
 
-def prepared(values: dict[str, Any], folder: Path, said: list[str] | None = None) -> Prepared:
-    place = Workspace.at(folder / "workspace")
-    place.make()
-    return prepare(Specification.parse(values), place, False, (lambda line: None) if said is None else said.append)
+def prepared(values: dict[str, Any], folder: Path, reporter: Reporter | None = None) -> Prepared:
+    specification = Specification.parse(values)
+    store = StudyStore(folder / "workspace")
+    return prepare(specification, store, specification.context(store.workspace, reporter or NullReporter()))
 
 
 @contextmanager
@@ -206,8 +209,8 @@ def test_the_extractor_gives_what_the_bank_holds_of_two_variants(
     tiny_pipeline: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     study = prepared(small(tiny_pipeline, tiny_data, {"prompts": ["a b"], "image_sizes": [[24, 32]]}), tmp_path)
-    for source in study.sources.values():
-        study.bank.fill(study.backbone(source.name), study.wanted(source))
+    for model in study.models.values():
+        study.bank.fill(study.backbone(model.name), study.wanted(model))
     names = ("main-prompt1", "main-24x32", "main-prompt1-24x32")
     chosen = [Candidate(name, "up-level1-repeat1-vit-out", 300) for name in names]
     selection = Selection.of({chosen[0]: 1.0, chosen[1]: 0.5, chosen[2]: 0.5})
@@ -233,8 +236,8 @@ def test_a_moved_model_is_named_once_for_all_its_variants(tiny_pipeline: Path, t
     (tmp_path / "moved").symlink_to(tiny_pipeline)
     study = prepared(small(tiny_pipeline, tiny_data, {"noise_seeds": [2]}), tmp_path)
     chosen = [Candidate(name, "up-level1-repeat1-vit-out", 50) for name in ("main", "main-2noise")]
-    for source in study.sources.values():
-        study.bank.fill(study.backbone(source.name), study.wanted(source))
+    for model in study.models.values():
+        study.bank.fill(study.backbone(model.name), study.wanted(model))
     study.save_selection(tmp_path / "found.json", Selection.of(chosen), {})
     found = FeatureExtractor.from_selection(tmp_path / "found.json", model=str(tmp_path / "moved"), device="cpu")
     assert found(torch.rand(1, 3, 16, 16)).isfinite().all()
@@ -246,10 +249,10 @@ def searched(tiny_pipeline: Path, tiny_data: Path, tmp_path_factory: pytest.Temp
     folder = tmp_path_factory.mktemp("joint")
     joint = {"image_sizes": [[24, 32]], "noise_seeds": [3]}
     values = small(tiny_pipeline, tiny_data, joint, study={"trials": 40}, limits={"activations": 3, "passes": 4})
-    said: list[str] = []
+    recorder = Recorder()
     with loads_counted() as loads:
-        result = diffsift.select(values, workspace=folder / "w", out=folder / "s.json", say=said.append)
-    return values, folder, said, loads, result
+        result = diffsift.select(values, workspace=folder / "w", out=folder / "s.json", reporter=recorder)
+    return values, folder, recorder.lines, loads, result
 
 
 def test_a_search_takes_members_of_variants(searched: Any) -> None:
@@ -307,12 +310,12 @@ def test_pick_and_score_know_variants(searched: Any) -> None:
 
 def test_a_resumed_study_keeps_its_variants(searched: Any) -> None:
     values, folder, _, _, _ = searched
-    options: dict[str, Any] = {"workspace": folder / "w", "out": folder / "again.json", "progress": False}
-    said: list[str] = []
-    diffsift.resume("tiny", trials=42, say=said.append, **options)
-    assert "without them 0 passes" in next(line for line in said if line.startswith("joint"))
+    options: dict[str, Any] = {"workspace": folder / "w", "out": folder / "again.json"}
+    recorder = Recorder()
+    diffsift.resume("tiny", trials=42, reporter=recorder, **options)
+    assert "without them 0 passes" in next(line for line in recorder.lines if line.startswith("joint"))
     with pytest.raises(StudyError, match=r"joint\.noise_seeds.* identity fields cannot change"):
-        diffsift.select({**values, "joint": {"image_sizes": [[24, 32]]}}, say=said.append, **options)
+        diffsift.select({**values, "joint": {"image_sizes": [[24, 32]]}}, reporter=recorder, **options)
 
 
 def test_a_dry_run_lists_the_price_of_each_variant(tiny_pipeline: Path, tiny_data: Path, tmp_path: Path) -> None:
@@ -335,11 +338,11 @@ def test_a_dry_run_lists_the_price_of_each_variant(tiny_pipeline: Path, tiny_dat
 
 
 def test_properties_are_measured_on_each_variant(tiny_pipeline: Path, tiny_data: Path, tmp_path: Path) -> None:
-    said: list[str] = []
+    recorder = Recorder()
     values = small(tiny_pipeline, tiny_data, {"noise_seeds": [2]}, filters={"rules": "measured"}, timesteps=[50])
-    study = prepared(values, tmp_path, said)
+    study = prepared(values, tmp_path, recorder)
     assert len(list((tmp_path / "workspace" / "properties").glob("*.json"))) == 2
     training = int(study.bank.development.training.sum())
     measured = f"properties of variants of the model are measured first: {training * 4 * 2} passes at most"
-    assert any(measured in line for line in said)
-    assert all(source.kept for source in study.sources.values())
+    assert any(measured in line for line in recorder.lines)
+    assert all(model.kept for model in study.models.values())

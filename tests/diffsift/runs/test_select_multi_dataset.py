@@ -30,7 +30,7 @@ from diffsift.runs.score import score_file
 from diffsift.runs.select import select
 from diffsift.runs.workers import join
 from diffsift.spaces import Candidate, Selection
-from diffsift.stored_study import stored_specification
+from diffsift.study_store import StudyStore
 from diffsift.tracking import Ledger, open_database
 
 SCENES = {"kind": "digit-scenes", "train": 12, "validation": 8, "test": 8}
@@ -72,7 +72,7 @@ def test_a_search_over_two_data_sets_ends_in_one_table(searched: tuple[Path, str
 @pytest.mark.parametrize("probe", ["ridge", "linear"])
 def test_a_selection_is_scored_on_both_data_sets(searched: tuple[Path, str], probe: str) -> None:
     folder, _ = searched
-    options: dict[str, Any] = {"workspace": folder / "workspace", "device": "cpu", "progress": False}
+    options: dict[str, Any] = {"workspace": folder / "workspace", "device": "cpu"}
     found = score_file(folder / "both.json", probe=probe, **options)
     assert found.images == 8 + 14
     assert 0 < found.interval.low < found.interval.high < 1
@@ -89,7 +89,8 @@ def test_a_worker_scores_on_both_data_sets_without_model_and_images(
     place = Workspace.at(shutil.copytree(searched[0] / "workspace", tmp_path / "workspace"))
     monkeypatch.setattr(DigitScenes, "split", None)
     monkeypatch.setattr(PipelineBackbone, "__init__", None)
-    specification = stored_specification("both", place)
+    with StudyStore.existing(place) as store:
+        specification = store.specification("both")
     with Ledger(open_database(place.study_url)) as ledger:
         before = ledger.evaluations("both")
         ledger.set_runtime("both", specification.with_runtime(trials=8).model_dump(mode="json"))
@@ -111,7 +112,7 @@ def test_data_that_are_in_python_alone_keep_a_study_to_one_process(tiny_pipeline
 
 
 def test_a_pick_says_how_both_data_sets_are_scored(searched: tuple[Path, str], tmp_path: Path) -> None:
-    options: dict[str, Any] = {"workspace": searched[0] / "workspace", "progress": False, "say": lambda line: None}
+    options: dict[str, Any] = {"workspace": searched[0] / "workspace", "say": lambda line: None}
     found = pick("both", channels=10_000, out=tmp_path / "picked.json", **options)
     about = json.loads(found.file.read_text())["about"]
     assert about["validation_score"] == {"metric": "mean IoU, mean over 2 data sets", "value": found.record.score}
@@ -166,7 +167,7 @@ def test_a_selection_is_scored_with_intervals_by_group(tiny_pipeline: Path, tmp_
         }
         select(values[name], workspace=tmp_path, out=tmp_path / f"{name}.json")
         for probe in ("ridge", "linear"):
-            options: dict[str, Any] = {"workspace": tmp_path, "device": "cpu", "progress": False}
+            options: dict[str, Any] = {"workspace": tmp_path, "device": "cpu"}
             found = score_file(tmp_path / "images.json", study=name, probe=probe, **options)
             intervals[name, probe] = (found.value, found.interval)
     for probe in ("ridge", "linear"):

@@ -25,7 +25,7 @@ from diffsift.objectives.reference import reference_kinds
 from diffsift.runs.compare import compare
 from diffsift.runs.score import score_file
 from diffsift.runs.workers import join
-from diffsift.stored_study import stored_specification
+from diffsift.study_store import StudyStore
 from diffsift.tracking import Ledger, open_database
 
 TASKS = ("segmentation", "depth", "classification", "correspondence")
@@ -102,7 +102,8 @@ def test_a_worker_needs_neither_model_nor_images_and_scores_alike(
     place = Workspace.at(shutil.copytree(searched[0] / "workspace", tmp_path / "workspace"))
     monkeypatch.setattr(DigitScenes, "split", None)
     monkeypatch.setattr(PipelineBackbone, "__init__", None)
-    specification = stored_specification(task, place)
+    with StudyStore.existing(place) as store:
+        specification = store.specification(task)
     with Ledger(open_database(place.study_url)) as ledger:
         before = ledger.evaluations(task)
         ledger.set_runtime(task, specification.with_runtime(trials=8).model_dump(mode="json"))
