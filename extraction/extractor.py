@@ -46,7 +46,7 @@ class FeatureExtractor(nn.Module):
         own_prompts: bool = False,
     ) -> None:
         super().__init__()
-        names = [backbone.name for backbone in backbones]
+        names = [str(backbone.name) for backbone in backbones]
         strangers = {entry.backbone for entry in selection.candidates} - set(names)
         if strangers:
             raise SelectionError(f"all candidates must be of the backbones {names}, but got {sorted(strangers)}.")

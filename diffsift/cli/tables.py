@@ -104,7 +104,10 @@ def print_result(result: Result, workspace: Path | None) -> None:
     """The final table, the verdict, and where things are."""
     console, outcome = Console(), result.outcome
     console.print(_final_table(outcome))
-    console.print(f"[bold]{outcome.verdict.headline} {outcome.verdict.recommendation}[/bold]", highlight=False)
+    console.print(
+        f"[bold]Verdict[/bold]     {outcome.verdict.headline} [bold]{outcome.verdict.recommendation}[/bold]",
+        highlight=False,
+    )
     for line in outcome.verdict.evidence:
         console.print(f"- {line}", highlight=False)
     where = "" if workspace is None else f" --workspace {workspace}"

@@ -27,7 +27,6 @@ from diffsift.objectives import (
     TaskSpecification,
     correspondence,
     register_objective,
-    registry,
 )
 from diffsift.objectives.metrics import correct_keypoints, depth_measures
 from diffsift.spaces import Candidate, Selection
@@ -190,7 +189,7 @@ def test_objectives_of_users_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     task = {"kind": "mine", "options": {"a": 1}}
     with pytest.raises(SpecificationError, match=r"task\.kind must be one of segmentation, depth"):
         Specification.parse({**values, "task": task})
-    monkeypatch.setattr(registry, "_registered", {})
+    monkeypatch.setattr(OBJECTIVES, "_registered", {})
     register_objective("mine", Mine)
     assert "mine" in OBJECTIVES.names()
     assert OBJECTIVES["mine"] is Mine

@@ -47,7 +47,7 @@ def work(trials, stream, step=None, count=0, logged=False):
     if logged:
         study, log = planted.logged_study(folder, sampler=sampler)
     else:
-        study = planted.study(url, sampler=sampler, stream=stream)
+        study = planted.study(url, sampler=sampler, seed_stream=stream)
     study.run(NotingProbe(), trials=trials, log=log, after_step=after_step, company=True)
     if log is not None:
         log.flush()

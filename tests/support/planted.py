@@ -79,14 +79,14 @@ def study(
     pool: int = 40,
     activations: int = 3,
     seed: int = 0,
-    stream: int = 0,
+    seed_stream: int = 0,
     objectives: tuple[Any, ...] = ("score",),
 ) -> SearchStudy:
     ledger = Ledger(open_database(url))
     if ledger.study(STUDY) is None:
         ledger.create_study(STUDY, {}, {}, [])
     specification = StudySpecification(name=STUDY, sampler=sampler, seed=seed, objectives=objectives)
-    return SearchStudy(url, specification, space(pool, activations), ledger, stream=stream)
+    return SearchStudy(url, specification, space(pool, activations), ledger, seed_stream=seed_stream)
 
 
 def logged_study(folder: str | Path, *, sampler: Any = "sift") -> tuple[SearchStudy, MlflowLogger]:

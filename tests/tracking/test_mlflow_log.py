@@ -14,7 +14,7 @@ from support.reporters import Recorder
 from diffsift.common.reporting import Reporter
 from diffsift.errors import StudyError
 from diffsift.spaces import Candidate, Selection
-from diffsift.tracking import FinalRow, MlflowLogger, Outcome, TrialRecord, serve
+from diffsift.tracking import FinalRow, MlflowLogger, Outcome, TrialRecord, Verdict, serve
 
 PARAMETERS = {"model": {"id": "demo"}, "timesteps": [50, 100]}
 DATASET = {"name": "digit scenes", "source": "built-in", "images": 400}
@@ -36,7 +36,7 @@ def outcome(records: list[TrialRecord]) -> Outcome:
     )
     front = (records[-1],)
     words = ("horses", "task", "mean IoU", "p", "demo", "scenes")
-    return Outcome(*words, (), 2, tuple(records), rows, found, "Better: use it.", front=front)
+    return Outcome(*words, (), 2, tuple(records), rows, found, Verdict("Better.", "Use it."), front=front)
 
 
 @pytest.fixture(scope="session")
@@ -199,7 +199,7 @@ def test_finish_logs_the_table_and_files(uri: str, tmp_path: Path) -> None:
     assert stored(uri) == wanted(records)
     assert parent.data.metrics["test/found"] == 0.25
     assert parent.data.metrics["test/raw pixels _5 x 5_"] == 0.07
-    assert parent.data.tags["diffsift.verdict"] == "Scores 0.3. Use <older practice>. It is behind <older practice>."
+    assert parent.data.tags["diffsift.verdict"] == "Better. Use it."
     client = MlflowClient(tracking_uri=uri)
     assert {entry.path for entry in client.list_artifacts(parent.info.run_id)} == {
         "trials.csv",

@@ -49,5 +49,5 @@ def test_a_kind_is_registered_once_and_under_a_name_of_its_own(animals: Registry
 
 
 def test_an_unknown_name_offers_the_closest(animals: Registry[Any]) -> None:
-    with pytest.raises(SpecificationError, match="there is no animal 'zebr'.*zebra"):
+    with pytest.raises(SpecificationError, match=r"there is no animal 'zebr'.*zebra"):
         animals["zebr"]

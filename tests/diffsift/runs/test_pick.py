@@ -18,7 +18,8 @@ from diffsift.objectives import RidgeProbe
 from diffsift.runs.pick import finished_selections, front_of, pick
 from diffsift.runs.plan import plan
 from diffsift.specification import Specification
-from diffsift.tracking import Ledger, open_database
+from diffsift.study_store import StudyStore
+from diffsift.tracking import Ledger, TrialRecord, open_database
 
 
 def planned(values: Any, **options: Any) -> None:
@@ -59,8 +60,8 @@ def test_the_outcome_says_how_it_was_confirmed_how_stable_it_is_and_what_the_fro
     assert outcome.front_costs == ("channels", "operations")
     assert max(outcome.front, key=lambda entry: entry.score).score == max(trial.score for trial in outcome.trials)
     assert all(trial.operations is not None and trial.operations <= 1.5 for trial in outcome.trials)
-    report = (folder / "report.html").read_text()
-    for heading in ("Confirmation", "Stability", "Score against cost", "of resamples"):
+    report = (folder / "found.html").read_text()
+    for heading in ("Reranking", "Stability", "Score against cost", "of resamples"):
         assert heading in report
     with Ledger(open_database(Workspace.at(folder).study_url)) as ledger:
         stored = ledger.outcome("tiny")
@@ -68,9 +69,14 @@ def test_the_outcome_says_how_it_was_confirmed_how_stable_it_is_and_what_the_fro
     assert stored["stability"][0]["share"] == outcome.stability[0].share
 
 
+def selections(folder: Path) -> tuple[TrialRecord, ...]:
+    with StudyStore.existing(folder) as store:
+        return finished_selections("tiny", store)
+
+
 def test_a_pick_is_the_best_within_the_bounds_and_can_be_used(ended: tuple[Path, Any], tmp_path: Path) -> None:
     folder, _ = ended
-    records = finished_selections("tiny", Workspace.at(folder))
+    records = selections(folder)
     bound = sorted(record.channels for record in records)[len(records) // 2]
     found = pick("tiny", channels=bound, out=tmp_path / "small.json", workspace=folder)
     fitting = [record for record in records if record.channels <= bound]
@@ -90,7 +96,7 @@ def test_a_pick_is_the_best_within_the_bounds_and_can_be_used(ended: tuple[Path,
 
 def test_bounds_that_nothing_meets_and_a_study_that_is_not_there(ended: tuple[Path, Any], tmp_path: Path) -> None:
     folder, _ = ended
-    smallest = min(record.channels for record in finished_selections("tiny", Workspace.at(folder)))
+    smallest = min(record.channels for record in selections(folder))
     with pytest.raises(StudyError, match=rf"within 1 channels, but none is: the smallest there is has {smallest}"):
         pick("tiny", channels=1, out=tmp_path / "x.json", workspace=folder)
     with pytest.raises(StudyError, match=r"within 1 passes and 0.0001 operations.* each by itself"):
@@ -128,7 +134,7 @@ def test_the_pool_is_eliminated_once_and_the_ledger_counts_it(
     first = diffsift.select(values, **files)
     again = diffsift.resume("tiny", trials=5, **files)
     study = {"name": "without", "trials": 1, "skip": ["elimination"]}
-    diffsift.select(tiny.specification(tiny_pipeline, tiny_data, study=study), **files)
+    diffsift.select(tiny.specification(tiny_pipeline, tiny_data, study=study), **files, force=True)
     with Ledger(open_database(Workspace.at(tmp_path).study_url)) as ledger:
         known = ledger.elimination("tiny")
     assert len(solved) == 1

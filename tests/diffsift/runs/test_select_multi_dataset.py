@@ -112,7 +112,7 @@ def test_data_that_are_in_python_alone_keep_a_study_to_one_process(tiny_pipeline
 
 
 def test_a_pick_says_how_both_data_sets_are_scored(searched: tuple[Path, str], tmp_path: Path) -> None:
-    options: dict[str, Any] = {"workspace": searched[0] / "workspace", "say": lambda line: None}
+    options: dict[str, Any] = {"workspace": searched[0] / "workspace"}
     found = pick("both", channels=10_000, out=tmp_path / "picked.json", **options)
     about = json.loads(found.file.read_text())["about"]
     assert about["validation_score"] == {"metric": "mean IoU, mean over 2 data sets", "value": found.record.score}

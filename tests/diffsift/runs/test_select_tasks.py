@@ -74,8 +74,8 @@ def test_a_search_ends_with_a_table_and_a_verdict(searched: tuple[Path, dict[str
 
 def test_the_report_shows_further_measures(searched: tuple[Path, dict[str, str]]) -> None:
     folder, _ = searched
-    report = folder / "report.html"
-    assert "PCK@0.15 by box, per image" in report.read_text()  # the last search's
+    report = folder / "correspondence.html"
+    assert "PCK@0.15 by box, per image" in report.read_text()
 
 
 def test_studies_of_one_protocol_are_compared_and_others_refused(
