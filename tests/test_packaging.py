@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import venv
 import zipfile
@@ -62,22 +63,27 @@ class Installed:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy of the sources, so that no earlier build's leftovers get into it."""
-    source = tmp_path_factory.mktemp("source")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sources with their links, so that no earlier build's leftovers get into what is built."""
+    copy = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
+        shutil.copy(ROOT / name, copy)
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for folder in ("src", "diffsift", *LINKED):
-        if (ROOT / folder).is_symlink() or folder == "src":
-            shutil.copytree(ROOT / folder, source / folder, symlinks=True)
-        else:
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=ignored)
-    target = tmp_path_factory.mktemp("wheel")
+        shutil.copytree(ROOT / folder, copy / folder, symlinks=True, ignore=ignored)
+    return copy
+
+
+def built_wheel(source: Path, target: Path) -> Path:
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", target]
     run(sys.executable, "-m", "pip", "wheel", *options, source, cwd=target, timeout=300)
     (built,) = target.glob("diffsift-*.whl")
     return built
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built_wheel(source, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +163,21 @@ def test_wheel_holds_all_modules_and_data(wheel: Path) -> None:
     assert {name for name in names if ".dist-info/" not in name} == expected
     assert "diffsift/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_source_archive_holds_no_links_and_gives_the_same_wheel(source: Path, wheel: Path, tmp_path: Path) -> None:
+    build = f"from setuptools import build_meta; build_meta.build_sdist({str(tmp_path)!r})"
+    run(sys.executable, "-c", build, cwd=source)
+    (archive,) = tmp_path.glob("diffsift-*.tar.gz")
+    with tarfile.open(archive) as opened:
+        assert [member.name for member in opened if member.issym() or member.islnk()] == []
+        opened.extractall(tmp_path, filter="data")
+    (unpacked,) = (path for path in tmp_path.glob("diffsift-*") if path.is_dir())
+    again = built_wheel(unpacked, tmp_path)
+    names, other = (
+        {name for name in zipfile.ZipFile(file).namelist() if ".dist-info/" not in name} for file in (wheel, again)
+    )
+    assert names == other
 
 
 def test_installed_package_is_the_wheels(installed: Installed, tmp_path: Path) -> None:

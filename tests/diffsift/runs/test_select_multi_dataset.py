@@ -63,7 +63,7 @@ def test_a_search_over_two_data_sets_ends_in_one_table(searched: tuple[Path, str
     score = json.loads((folder / "both.json").read_text())["about"]["test_score"]
     assert score["metric"] == "mean IoU, mean over 2 data sets"
     assert 0 < score["low"] < score["high"] < 1
-    report = (folder / "report.html").read_text()
+    report = (folder / "both.html").read_text()
     assert "main: mean IoU" in report
     assert "other: mean IoU" in report
     assert "other: IoU background" in report
