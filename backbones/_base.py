@@ -133,7 +133,7 @@ class Backbone(ABC):
     @torch.inference_mode()
     def capture(
         self,
-        images: Float[Tensor, "batch 3 height width"] | Sequence[Float[Tensor, "3 height width"]],
+        images: Float[Tensor, "batch 3 height width"] | Sequence[Float[Tensor, "3 _ _"]],
         wanted: Mapping[int, Sequence[Activation]],
         *,
         seed: int,

@@ -31,7 +31,7 @@ def resize(
 
 
 def fit(
-    images: Float[Tensor, "batch 3 height width"] | Sequence[Float[Tensor, "3 height width"]],
+    images: Float[Tensor, "batch 3 height width"] | Sequence[Float[Tensor, "3 _ _"]],
     size: tuple[int, int],
     policy: Resize,
     device: torch.device,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from diffsift.spaces import Candidate
 
@@ -12,6 +12,7 @@ from ._pending import Entry
 from .development import DevelopmentSet
 
 
+@runtime_checkable
 class BankView(Protocol):
     """What a probe reads: the entries of a development set."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int
@@ -18,6 +18,7 @@ from .specification import BankSpecification
 ALWAYS_FIT = -1
 
 
+@runtime_checkable
 class LazySamples(Protocol):
     """Samples by position, each loaded when it is asked for."""
 
@@ -70,7 +71,7 @@ class DevelopmentSet:
     samples: LazySamples
     points: Float32[np.ndarray, "images points 2"]
     labels: np.ndarray[Any, Any]
-    weights: Float32[np.ndarray, "images points"]
+    weights: Float32[np.ndarray, "images rows"]
     fold: Int[np.ndarray, "images"]
     training: Bool[np.ndarray, "images"]
     groups: tuple[str, ...]
@@ -285,7 +286,7 @@ def folds_by_group(groups: Sequence[str], folds: int, seed: int) -> Int[np.ndarr
     names = sorted(set(groups))
     order = np.random.default_rng(seed).permutation(len(names))
     fold_of = {names[group]: position % folds for position, group in enumerate(order)}
-    return np.array([fold_of[group] for group in groups])
+    return np.array([fold_of[group] for group in groups], dtype=np.int64)
 
 
 def pack_groups(parts: Sequence[Sequence[str]]) -> tuple[str, ...]:

@@ -77,7 +77,7 @@ def dense_outputs(
 
 
 def _at_pixels(
-    head: Head, maps: Sequence[Float[Tensor, "1 sums rows columns"]], shape: tuple[int, int]
+    head: Head, maps: Sequence[Float[Tensor, "1 sums _ _"]], shape: tuple[int, int]
 ) -> Float[Tensor, "outputs height width"]:
     """A head's outputs at the centers of an image's pixels, from its sums on several grids; some pixels at a time."""
     height, width = shape

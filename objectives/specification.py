@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -9,7 +10,6 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    SerializerFunctionWrapHandler,
     Tag,
     field_validator,
     model_serializer,
@@ -163,9 +163,9 @@ class ProbeSpecification(_Part):
         return value
 
     @model_serializer(mode="wrap")
-    def _without_empty_options(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_empty_options(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Studies that were made before there were options have none in their identity."""
-        values: dict[str, Any] = serialise(self)
+        values = serialise(self)
         if not values.get("options"):
             values.pop("options", None)
         return values

@@ -121,7 +121,7 @@ class FoldProbe(FoldedProbe):
             return self._results(self._bank.development, self.fold_outputs(selection))
 
     def _results(
-        self, development: DevelopmentSet, outputs: Iterable[Float32[np.ndarray, "rows outputs"]]
+        self, development: DevelopmentSet, outputs: Iterable[Float32[np.ndarray, "_ outputs"]]
     ) -> list[NDArray[np.float64]]:
         """The results of each fold's images."""
         return [

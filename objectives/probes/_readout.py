@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float, Float32, Int
 from numpy.typing import NDArray
 
 from diffsift.bank import DevelopmentSet
@@ -44,7 +44,7 @@ class Readout(ABC):
         self,
         development: DevelopmentSet,
         images: Int[np.ndarray, "images"],
-        outputs: Float32[np.ndarray, "rows outputs"],
+        outputs: Float[np.ndarray, "rows outputs"],
     ) -> NDArray[np.float64]:
         """Score outputs.
 
@@ -77,7 +77,7 @@ class ClassReadout(Readout):
         self,
         development: DevelopmentSet,
         images: Int[np.ndarray, "images"],
-        outputs: Float32[np.ndarray, "rows outputs"],
+        outputs: Float[np.ndarray, "rows outputs"],
     ) -> NDArray[np.float64]:
         return confusion_per_image(
             development.labels[images],
@@ -109,7 +109,7 @@ class DepthReadout(Readout):
         self,
         development: DevelopmentSet,
         images: Int[np.ndarray, "images"],
-        outputs: Float32[np.ndarray, "rows outputs"],
+        outputs: Float[np.ndarray, "rows outputs"],
     ) -> NDArray[np.float64]:
         measures = [
             depth_measures(predicted, truth, weights, aligned=self.aligned)

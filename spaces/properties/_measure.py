@@ -20,7 +20,7 @@ def measure_properties(
     backbone: Backbone,
     activations: Sequence[Activation],
     timesteps: Sequence[int],
-    images: Sequence[Float[Tensor, "3 height width"]],
+    images: Sequence[Float[Tensor, "3 _ _"]],
     *,
     seeds: Sequence[int] = (0, 1, 2, 3),
     reporter: Reporter | None = None,

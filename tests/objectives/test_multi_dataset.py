@@ -122,7 +122,7 @@ def test_one_standardiser_is_fit_on_equally_many_images_of_each(
     assert np.bincount(development.part[fit]).tolist() == [3, 3]
     assert development.training[fit].all()
     raw = []
-    for image in sorted(fit):
+    for image in sorted(int(index) for index in fit):
         batch = image_tensors([development.samples[image].image])
         activation = activation_named(A.activation, tiny_backbone.activations())
         for _, maps in tiny_backbone.capture(batch, {50: [activation]}, seed=0):
