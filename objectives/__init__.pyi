@@ -12,6 +12,7 @@ from .specification import (
     ClassificationSpecification,
     CorrespondenceSpecification,
     DepthSpecification,
+    OtherTaskSpecification,
     ProbeSpecification,
     TaskSpecification,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "MultiDatasetObjective",
     "NeighbourProbe",
     "Objective",
+    "OtherTaskSpecification",
     "Probe",
     "ProbeSpecification",
     "RidgeHead",

@@ -17,7 +17,7 @@ from ._dense import dense_outputs
 from ._test_loop import Batch, Evaluation
 from .metrics import MeanIou, confusion, per_class_iou, pixel_accuracy
 from .single_dataset import SingleDatasetObjective
-from .specification import ProbeSpecification, TaskSpecification
+from .specification import OtherTaskSpecification, ProbeSpecification, TaskSpecification
 
 
 class SegmentationObjective(SingleDatasetObjective):
@@ -37,7 +37,11 @@ class SegmentationObjective(SingleDatasetObjective):
     """
 
     def __init__(
-        self, data: DataSpecification, task: TaskSpecification, bank: BankSpecification, probe: ProbeSpecification
+        self,
+        data: DataSpecification,
+        task: TaskSpecification | OtherTaskSpecification,
+        bank: BankSpecification,
+        probe: ProbeSpecification,
     ) -> None:
         super().__init__(open_dataset(data, "segmentation"), task, bank, probe, MeanIou(), task.folds)
 
