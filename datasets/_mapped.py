@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
@@ -25,6 +25,7 @@ Column = str | int
 _TASKS = ("segmentation", "depth", "classification")
 
 
+@runtime_checkable
 class Rows(Protocol):
     """Rows by position, the same ones each time."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -20,8 +18,3 @@ check = beartype(
         ),
     )
 )
-
-
-def unchecked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of the package as its users have it: for tests that pass wrong types or shapes on purpose."""
-    return inspect.unwrap(function)

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
-from support.typechecking import unchecked
 
 from diffsift.datasets import IGNORE
 from diffsift.errors import DataError
@@ -95,6 +94,7 @@ def test_nothing_to_score_is_refused() -> None:
         paired_difference(nothing[None], nothing[None])
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("labels", "predictions", "weights", "message"),
     [
@@ -108,7 +108,7 @@ def test_nothing_to_score_is_refused() -> None:
 )
 def test_bad_points_are_refused(labels: list[int], predictions: list[int], weights: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        unchecked(confusion_per_image)(np.array([labels]), np.array([predictions]), np.array([weights]), 3)
+        confusion(np.array(labels), np.array(predictions), np.array(weights), 3)
 
 
 @given(st.permutations(range(4)), st.integers(0, 2**32 - 1))
