@@ -72,6 +72,14 @@ class MlpEnsembleHead(ReferenceHead):
     `epochs`. The class of a pixel is that of most votes; of equal ones the lowest.
 
     All networks take their steps together as one batched product; nothing is shared between them.
+
+    Attributes:
+        networks: number of networks.
+        batch: locations per step.
+        learning_rate: Adam's.
+        epochs: most passes over all locations.
+        sure_epochs: passes that every network makes.
+        patience: steps without a lower loss after which a network stops.
     """
 
     networks: int = 10
@@ -204,6 +212,7 @@ class LinearHead(ReferenceHead):
 
     Attributes:
         steps: number of steps, each on `batch` locations that are drawn anew.
+        batch: locations per step.
         learning_rate: falls to nothing along half a cosine.
         decay: AdamW's weight decay.
     """

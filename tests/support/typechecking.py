@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 from beartype import BeartypeConf, BeartypeHintOverrides, beartype
+from beartype.roar import BeartypeDecorHintPep3119Exception
 
-check = beartype(
+_checked = beartype(
     conf=BeartypeConf(
         is_pep484_tower=True,  # an int is a float
         hint_overrides=BeartypeHintOverrides(
@@ -18,3 +20,14 @@ check = beartype(
         ),
     )
 )
+
+
+def check(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Check a function's annotations at each call.
+
+    Left alone are functions that take a protocol without ``runtime_checkable``: nothing can be said of it.
+    """
+    try:
+        return _checked(function)
+    except BeartypeDecorHintPep3119Exception:
+        return function
