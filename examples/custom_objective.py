@@ -34,7 +34,7 @@ class PixelAccuracy(SingleDatasetObjective):
             resolution="all pixels",
             sampling="sampled locations",
             data=digest(self.dataset.identity()),
-            search=searched_on(self.dataset, self.task.folds),
+            search=searched_on(self.dataset, self.folds),
         )
 
     def evaluate(self, batch: Any, maps: Any, fitted: Any) -> dict[str, list[Evaluation]]:

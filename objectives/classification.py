@@ -56,7 +56,7 @@ class ClassificationObjective(SingleDatasetObjective):
             resolution="all images",
             sampling=f"features pooled over a regular grid of {self._side} x {self._side} places; {self._probe}",
             data=data_digest(self.dataset),
-            search=searched_on(self.dataset, self._folds),
+            search=searched_on(self.dataset, self.folds),
         )
 
     def evaluate(

@@ -59,7 +59,7 @@ class DepthObjective(SingleDatasetObjective):
                 f"{self._bank.pixels_per_image} locations per image drawn uniformly over known pixels; {self._probe}"
             ),
             data=data_digest(self.dataset),
-            search=searched_on(self.dataset, self._folds),
+            search=searched_on(self.dataset, self.folds),
         )
 
     @property

@@ -58,7 +58,7 @@ class SegmentationObjective(SingleDatasetObjective):
                 f"{self._probe}"
             ),
             data=data_digest(self.dataset),
-            search=searched_on(self.dataset, self._folds),
+            search=searched_on(self.dataset, self.folds),
         )
 
     def evaluate(

@@ -36,6 +36,9 @@ class SingleDatasetObjective(Objective):
         probe: the fast probe's part of the specification.
         metric: what is optimised.
         folds: folds over images, where there is no validation split.
+
+    Attributes:
+        folds: folds over images, where there is no validation split.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class SingleDatasetObjective(Objective):
         metric: Metric,
         folds: int = 2,
     ) -> None:
-        self.task, self.metric, self._folds = task, metric, folds
+        self.task, self.metric, self.folds = task, metric, folds
         self._dataset, self._bank, self._probe = dataset, bank, probe
         self.class_names, self.credits = dataset.class_names, dataset.credits
 
@@ -63,7 +66,7 @@ class SingleDatasetObjective(Objective):
 
     def load(self) -> DevelopmentSet:
         check_splits(self._dataset)
-        return development_set(self._dataset, self._bank, folds=self._folds)
+        return development_set(self._dataset, self._bank, folds=self.folds)
 
     def probe(self, bank: BankView) -> Probe:
         return fast_probe(bank, self._probe, self.readout)

@@ -85,7 +85,9 @@ class Moments:
         """
         solutions, channels, outputs = weights.shape
         side_by_side = np.asfortranarray(weights.transpose(1, 0, 2).reshape(channels, -1))
-        product = scipy.linalg.blas.dsymm(1.0, self.gram, side_by_side, lower=1)
+        product = scipy.linalg.blas.dsymm(  # pyright: ignore[reportAttributeAccessIssue]
+            1.0, self.gram, side_by_side, lower=1
+        )
         product = product.reshape(channels, solutions, outputs).transpose(1, 0, 2)
         residual = (self.target - fit.target) - (self.mean - fit.mean) @ weights
         quadratic = np.einsum("sco,sco->s", weights, product - 2 * self.cross)

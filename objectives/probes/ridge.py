@@ -147,7 +147,7 @@ class RidgeProbe(FoldProbe):
         """
         rows = np.sqrt(self._rows(part))
         stacked = np.concatenate([scale * rows * self._features(entry, part) for entry, scale, _ in blocks], axis=1)
-        return np.asarray(scipy.linalg.blas.ssyrk(1.0, stacked.T))
+        return np.asarray(scipy.linalg.blas.ssyrk(1.0, stacked.T))  # pyright: ignore[reportAttributeAccessIssue]
 
     def _blocks(self, selection: Selection) -> list[tuple[Entry, float, slice]]:
         """Entry, factor in the fused feature, and channels there of each candidate."""
@@ -197,7 +197,8 @@ class _Fits:
     """Fits of one selection; what several folds share is computed once."""
 
     def __init__(self, probe: RidgeProbe, selection: Selection, regularisation: float | Literal["auto"]) -> None:
-        self._probe, self._selection, self._regularisation = probe, selection, regularisation
+        self._probe, self._selection = probe, selection
+        self._regularisation: float | Literal["auto"] = regularisation
         self._moments: dict[frozenset[int], Moments] = {}
         self._solutions: dict[frozenset[int], Float64[np.ndarray, "penalties channels outputs"]] = {}
 
