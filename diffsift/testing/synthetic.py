@@ -39,7 +39,8 @@ class SyntheticBank:
         if task == "depth":
             labels = (10 + latent @ [1.0, -1.0, 0.5, 0.5]).clip(1).astype(np.float32)
         else:
-            labels = (latent[..., 0] > 0).astype(np.int64) + 2 * (latent[..., 1] > 0)
+            classes = (latent[..., 0] > 0) + 2 * (latent[..., 1] > 0)
+            labels = classes.astype(np.int64 if task == "classification" else np.uint8)
         pairs = np.arange(images) // 2
         self.development = DevelopmentSet(
             samples=[],
