@@ -69,7 +69,20 @@ class OutputFiles:
             return
         if self.selection.exists() and (owner := _owner_of_selection(self.selection)) != (study, kind):
             _refuse(self.selection, owner[0], owner[1])
-        if kind == FOUND and self.report.exists() and (name := _owner_of_report(self.report)) != study:
+        if kind == FOUND:
+            self.refuse_overwriting_report(study)
+
+    def refuse_overwriting_report(self, study: str, *, force: bool = False) -> None:
+        """Refuse to replace what is not a report of this study.
+
+        Args:
+            study: whose report is about to be written.
+            force: replace it all the same.
+
+        Raises:
+            StudyError: the file exists and is not a report of this study.
+        """
+        if not force and self.report.exists() and (name := _owner_of_report(self.report)) != study:
             _refuse(self.report, name, "")
 
     def copy_report(self, stored: Path) -> None:

@@ -176,6 +176,8 @@ def prepare(specification: Specification, store: StudyStore, context: RunContext
         DiffsiftError: the specification, model or data is not what it must be.
     """
     objective = make_objective(specification.data_sets, specification.task, specification.bank, specification.probe)
+    for note in specification.notes:
+        context.reporter.info("note", note)
     if specification.protocol is not None:
         differing = departures(specification.protocol, specification.model_dump(mode="json"))
         but = f", but {'; '.join(differing)}" if differing else ""
@@ -187,7 +189,7 @@ def prepare(specification: Specification, store: StudyStore, context: RunContext
     backbones.add_models(specification.models)
     main = backbones[BackboneName.MAIN]
     timesteps = tuple(main.timestep_of(level) for level in specification.timesteps)
-    check_timesteps(specification, timesteps)
+    check_timesteps(specification, main, timesteps)
     check_joint(specification, backbones, development, context)
     reader = _ModelReader(specification, timesteps, backbones, development, context)
     models = {name: reader.read(name) for name in specification.models}

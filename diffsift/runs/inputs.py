@@ -1,0 +1,52 @@
+"""What a specification names, looked at before anything heavy is imported: folders, first images, models, timesteps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from diffsift.backbones.folders import check_model_folder
+from diffsift.datasets.specification import DigitScenesSpecification, PythonSpecification
+from diffsift.errors import SpecificationError
+from diffsift.specification import Specification
+
+
+def check_inputs(specification: Specification) -> None:
+    """Refuse folders that do not exist and files that are not what they should be, as far as a first look tells.
+
+    The data's folders are listed, and the first image of each split is read with its label. A search looks at
+    everything later; this answers the commonest mistakes at once.
+
+    Args:
+        specification: of the study, with resolved paths.
+
+    Raises:
+        DataError: data are missing, or the first image or label cannot be used.
+        ModelError: a model is named by a folder that is no pipeline.
+        SpecificationError: a timestep is beyond those of a model in a folder, or the data have labels of another task.
+    """
+    for model in specification.models.values():
+        check_model_folder(model.id)
+        _check_timesteps(specification, Path(model.id))
+    for data in specification.data_sets.values():
+        if isinstance(data, DigitScenesSpecification | PythonSpecification):
+            continue
+        from diffsift.datasets.opening import open_dataset
+
+        dataset = open_dataset(data, specification.task.kind)
+        for split in ("train", "test"):
+            samples = dataset.split(split)
+            if len(samples):
+                samples[0]
+
+
+def _check_timesteps(specification: Specification, folder: Path) -> None:
+    """Refuse timesteps that the scheduler of a pipeline in a folder was not trained with."""
+    try:
+        scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+        count = int(scheduler["num_train_timesteps"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # the pipeline itself will tell
+    for number, level in enumerate(specification.timesteps):
+        if isinstance(level, int) and level >= count:
+            raise SpecificationError(f"timesteps.{number}: timestep must be in [0, {count - 1}], but got {level}.")
