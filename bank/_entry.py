@@ -14,12 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load, save
-from torch import Tensor
-
-from diffsift.extraction import Standardiser
-
 from ._lock import EntryLock
 from ._records import Records
 
@@ -97,22 +91,18 @@ class EntryFolder:
         self.delete()
         temporary.rename(self.path)
 
-    def settle(self, description: Description, found: Standardiser | str) -> Description:
-        """Keep the fitted statistics, or the reason why the candidate cannot be used."""
+    def settle(self, description: Description, found: bytes | str) -> Description:
+        """Store the fitted statistics, or the reason why the candidate cannot be used."""
         if isinstance(found, str):
             settled = replace(description, rejected=found)
         else:
-            tensors = {"mean": found.mean, "scale": found.scale}
-            if found.projection is not None:
-                tensors["projection"] = found.projection.contiguous()
-            content = save(tensors)
-            _replace(self.path / _STATISTICS, content)
-            settled = replace(description, statistics=zlib.crc32(content))
+            _replace(self.path / _STATISTICS, found)
+            settled = replace(description, statistics=zlib.crc32(found))
         _write_description(self.path, settled)
         return settled
 
-    def standardiser(self, description: Description) -> Standardiser:
-        """The fitted statistics.
+    def statistics(self, description: Description) -> bytes:
+        """The fitted statistics as they were stored.
 
         Raises:
             DamagedEntryError: their file is not what was written.
@@ -123,8 +113,7 @@ class EntryFolder:
             raise DamagedEntryError("its statistics cannot be read") from error
         if zlib.crc32(content) != description.statistics:
             raise DamagedEntryError("its statistics are damaged")
-        tensors = load(content)
-        return Standardiser(tensors["mean"], tensors["scale"], tensors.get("projection"))
+        return content
 
     def features(self, rows: int, channels: int) -> Records:
         return Records(self.path, "features", (rows, channels), "float16")
@@ -156,14 +145,6 @@ class EntryFolder:
             doomed = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex}.partial")
             self.path.rename(doomed)  # in one step: nobody finds half an entry
             shutil.rmtree(doomed, ignore_errors=True)
-
-
-def fitted(raw: Tensor, max_channels: int) -> Standardiser | str:
-    """Statistics of raw features (images, points, channels), or why there are none."""
-    finite = torch.isfinite(raw)
-    if not bool(finite.all()):
-        return not_finite(1 - float(finite.double().mean()))
-    return Standardiser.fit(raw.flatten(0, 1), max_channels=max_channels)
 
 
 def not_finite(share: float) -> str:

@@ -19,10 +19,11 @@ from diffsift.datasets import image_tensors, prompts_of
 from diffsift.extraction import Standardiser, pool, sample_map
 from diffsift.spaces import Candidate
 
-from ._entry import fitted, new_description
+from ._entry import new_description
 from ._images import ImageSet
 from ._pending import Place
 from ._records import Records
+from ._statistics import decoded, encoded, fitted
 
 _FIT_DISK = 1_000_000_000
 """Bytes of raw features that lie on disk at once while statistics and projections are fit."""
@@ -82,7 +83,7 @@ class Extraction:
             for place in places:
                 if place.description is not None and place.description.statistics is not None:
                     place.raw().delete()  # where a process was killed before it did
-                    standardiser = place.folder.standardiser(place.description)
+                    standardiser = decoded(place.folder.statistics(place.description))
                     write = partial(self._keep, place, place.records(standardiser), standardiser)
                     sinks.append(_Sink(place, place.missing, write))
             self._stream(backbone, sinks, progress)
@@ -152,7 +153,8 @@ class Extraction:
                 part = slice(start, start + together)
                 self._keep(place, records, found, images[part], torch.from_numpy(np.array(features[part])))
         # From here on the entry has statistics, and others read its records.
-        place.description = place.folder.settle(place.description, found)
+        stored = found if isinstance(found, str) else encoded(found)
+        place.description = place.folder.settle(place.description, stored)
         del features
         raw.delete()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,5 +140,12 @@ def _records(entry: EntryFolder, description: Description) -> Records | None:
     if description.statistics is None:
         return None
     points = description.key["points"]
-    standardiser = entry.standardiser(description)
-    return entry.features(1 if points["pooled"] else int(points["per_image"]), standardiser.channels)
+    channels = _stored_channels(entry.statistics(description))
+    return entry.features(1 if points["pooled"] else int(points["per_image"]), channels)
+
+
+def _stored_channels(statistics: bytes) -> int:
+    """Channels of an entry's features, from the header of its safetensors: listing a bank needs no torch."""
+    length = int.from_bytes(statistics[:8], "little")
+    header = json.loads(statistics[8 : 8 + length])
+    return int(header.get("projection", header["mean"])["shape"][-1])

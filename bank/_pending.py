@@ -25,6 +25,7 @@ from ._entry import (
 )
 from ._images import ImageSet
 from ._records import Features, Records
+from ._statistics import decoded
 from .development import DevelopmentSet
 
 
@@ -84,7 +85,7 @@ class Place:
         try:
             description = self.folder.describe()
             fit = description is not None and description.statistics is not None
-            standardiser = self.folder.standardiser(description) if description and fit else None
+            standardiser = decoded(self.folder.statistics(description)) if description and fit else None
         except DamagedEntryError:
             return None
         self.description = description
@@ -140,7 +141,7 @@ def stored_entry(candidate: Candidate, path: Path, development: DevelopmentSet, 
         description = folder.describe()
         if description is None or description.statistics is None:
             raise DamagedEntryError("it is not there")
-        standardiser = folder.standardiser(description)
+        standardiser = decoded(folder.statistics(description))
         features = folder.features(development.rows, standardiser.channels).features(digests)
     except (DamagedEntryError, KeyError, OSError, ValueError) as error:
         raise BankError(

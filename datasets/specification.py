@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-if TYPE_CHECKING:
-    from ._layouts import DdpmSet
-
+from ._base import Dataset
+from ._layouts import DDPM_SETS
 
 Fractions = Annotated[
     tuple[float, float, float],
@@ -137,12 +136,12 @@ class DdpmSegmentationSpecification(RootedSpecification):
     @model_validator(mode="after")
     def _classes_are_known(self) -> DdpmSegmentationSpecification:
         if self.preset is None and self.classes is None:
-            raise ValueError(f"data must have classes, or a preset ({', '.join(_ddpm_sets())}), but has neither")
+            raise ValueError(f"data must have classes, or a preset ({', '.join(DDPM_SETS)}), but has neither")
         if self.preset is not None and self.classes is not None:
             given = self.classes if isinstance(self.classes, int) else len(self.classes)
-            if given != _ddpm_sets()[self.preset].classes:
+            if given != DDPM_SETS[self.preset].classes:
                 raise ValueError(
-                    f"data.classes must be {_ddpm_sets()[self.preset].classes} for data.preset {self.preset}, but "
+                    f"data.classes must be {DDPM_SETS[self.preset].classes} for data.preset {self.preset}, but "
                     f"{given} are given"
                 )
         return self
@@ -150,14 +149,14 @@ class DdpmSegmentationSpecification(RootedSpecification):
     @property
     def label_edge(self) -> int | None:
         """Edge that labels are brought to."""
-        return _ddpm_sets()[self.preset].label_size if self.label_size is None and self.preset else self.label_size
+        return DDPM_SETS[self.preset].label_size if self.label_size is None and self.preset else self.label_size
 
     @property
     def ignored(self) -> int:
         """The label value that does not count."""
         if self.ignore is not None:
             return self.ignore
-        return 255 if self.preset is None else _ddpm_sets()[self.preset].ignore
+        return 255 if self.preset is None else DDPM_SETS[self.preset].ignore
 
 
 class DepthFolderSpecification(RootedSpecification):
@@ -218,8 +217,6 @@ class PythonSpecification(_Data):
     @field_validator("dataset")
     @classmethod
     def _is_a_dataset(cls, dataset: Any) -> Any:
-        from ._base import Dataset  # with NumPy, which a specification from a file does without
-
         if dataset is not None and not isinstance(dataset, Dataset):
             raise ValueError("must be a diffsift.MappedDataset or another diffsift.objectives.datasets.Dataset")
         return dataset
@@ -241,9 +238,3 @@ LayoutSpecification = (
 DataSpecification = Annotated[
     DigitScenesSpecification | FolderSpecification | LayoutSpecification, Field(discriminator="kind")
 ]
-
-
-def _ddpm_sets() -> dict[str, DdpmSet]:
-    from ._layouts import DDPM_SETS  # with Pillow, which most specifications do without
-
-    return DDPM_SETS

@@ -66,7 +66,7 @@ def json_schema() -> dict[str, Any]:
         A schema in which the parts that have kinds (data, tasks) may match more than one of them.
     """
     schema: dict[str, Any] = _with_any_of(Specification.model_json_schema())
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "diffsift specification"}
+    return {**schema, "title": "diffsift specification"}
 
 
 def _with_any_of(schema: Any) -> Any:

@@ -111,7 +111,7 @@ def errors(source: Path | None = None) -> Iterator[None]:
         yield
     except DiffsiftError as error:
         message = str(error)
-        about_field = isinstance(error, SpecificationError) or re.match(r"[a-z_]+\.[a-z_0-9.]+ ", message)
+        about_field = isinstance(error, SpecificationError) or re.match(r"[a-z_]+(\.[\w.-]+ |(\.[\w.-]+)*: )", message)
         named = source is None or message.startswith(str(source)) or not about_field
         fail(message if named else f"{source}: {message}")
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diffsift.backbones.folders import check_model_folder
 from diffsift.datasets.specification import DigitScenesSpecification, PythonSpecification
-from diffsift.errors import SpecificationError
+from diffsift.errors import DataError, SpecificationError
 from diffsift.specification import Specification
+
+if TYPE_CHECKING:
+    from diffsift.datasets import Dataset, Split
 
 
 def check_inputs(specification: Specification) -> None:
@@ -28,16 +32,24 @@ def check_inputs(specification: Specification) -> None:
     for model in specification.models.values():
         check_model_folder(model.id)
         _check_timesteps(specification, Path(model.id))
-    for data in specification.data_sets.values():
+    for name, data in specification.data_sets.items():
         if isinstance(data, DigitScenesSpecification | PythonSpecification):
             continue
         from diffsift.datasets.opening import open_dataset
 
-        dataset = open_dataset(data, specification.task.kind)
-        for split in ("train", "test"):
-            samples = dataset.split(split)
-            if len(samples):
-                samples[0]
+        field = "data" if data is specification.data else f"further_data.{name}"
+        try:
+            _look_at(open_dataset(data, specification.task.kind))
+        except DataError as error:
+            raise DataError(f"{field}: {error}") from error
+
+
+def _look_at(dataset: Dataset) -> None:
+    splits: tuple[Split, ...] = ("train", "test")
+    for split in splits:
+        samples = dataset.split(split)
+        if len(samples):
+            _ = samples[0]
 
 
 def _check_timesteps(specification: Specification, folder: Path) -> None:
