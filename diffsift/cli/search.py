@@ -223,7 +223,7 @@ def _show(result: Result, workspace: Path | None, format: Format) -> None:
     if format is not Format.table:
         return
     where = "" if workspace is None else f" --workspace {workspace}"
-    typer.secho(f"\n{verdict.headline} {verdict.recommendation}", bold=True)
+    typer.echo(f"\nVerdict     {verdict.headline} {typer.style(verdict.recommendation, bold=True)}")
     for line in verdict.evidence:
         typer.echo(f"- {line}")
     typer.echo(f"\nselection   {result.selection_file}  (with {result.selection_file.stem}.safetensors)")

@@ -23,7 +23,23 @@ from typer.testing import CliRunner
 
 from diffsift.cli.app import app
 
-COMMANDS = ("demo", "init", "search", "resume", "worker", "status", "pick", "activations", "extract", "ui")
+COMMANDS = (
+    "demo",
+    "init",
+    "schema",
+    "search",
+    "resume",
+    "worker",
+    "status",
+    "report",
+    "pick",
+    "compare",
+    "extract",
+    "score",
+    "activations",
+    "properties",
+    "ui",
+)
 
 
 def run(*arguments: object) -> Result:
@@ -44,7 +60,9 @@ def write(path: Path, specification: dict[str, Any]) -> Path:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example(command: str) -> None:
-    assert f"Example: diffsift {command}" in " ".join(done(command, "--help").split())
+    said = done(command, "--help")
+    assert f"Example: diffsift {command}" in " ".join(said.split())
+    assert "<bool>" not in said
 
 
 def test_version() -> None:
@@ -52,15 +70,19 @@ def test_version() -> None:
 
 
 def test_init_writes_a_specification_and_does_not_overwrite_it(tmp_path: Path) -> None:
-    file = tmp_path / "a.yaml"
-    assert "diffsift search" in done("init", "--out", file)
+    file = tmp_path / "new" / "folder" / "a.yaml"
+    assert "diffsift search" in done("init", file)
     file.write_text("mine")
-    result = run("init", "--out", file)
-    assert result.exit_code == 1
-    assert "exists already" in result.output
+    assert "exists already" in refused("init", file)
     assert file.read_text() == "mine"
-    done("init", "--out", file, "--force")
-    assert file.read_text().startswith("# A diffsift search")
+    done("init", file, "--force")
+    first, second = file.read_text().splitlines()[:2]
+    assert first == "# yaml-language-server: $schema=./diffsift.schema.json"
+    assert second.startswith("# A diffsift search")
+    schema = json.loads((file.parent / "diffsift.schema.json").read_text())
+    assert schema == json.loads(done("schema"))
+    assert {"model", "data", "study"} <= set(schema["properties"])
+    assert not any("oneOf" in part for part in schema["properties"].values())  # a task may match two alternatives
 
 
 def test_activations_from_configurations_alone(tiny_pipeline: Path) -> None:
@@ -92,7 +114,8 @@ def test_a_search_says_what_it_does_and_writes_its_files(searched: tuple[Path, s
     folder, said = searched
     for word in ("activations", "dropped", "bank", "6 distinct selections", "random weights", "Verdict", "diffsift ui"):
         assert word in said
-    assert (folder / "report.html").stat().st_size > 10_000
+    assert "\r" not in said  # bars belong on a terminal
+    assert (folder / "selection.html").stat().st_size > 10_000
     document = json.loads((folder / "selection.json").read_text())
     assert document["about"]["study"] == "tiny"
     assert (folder / "selection.safetensors").is_file()
@@ -104,8 +127,12 @@ def test_resume_status_and_extract(searched: tuple[Path, str], tiny_data: Path, 
     assert "9 distinct selections" in said
     assert "all there already" in said
     table = done("status", *workspace)
-    assert "tiny" in table
-    assert re.search(r"It is\W+(not\W+)?", table)  # what to use, not only the score
+    assert len(table.splitlines()) == 2
+    assert re.match(r"tiny +9 +9 +0\.\d{4}  Use ", table.splitlines()[1])
+    (study,) = json.loads(done("status", *workspace, "--format", "json"))
+    assert (study["study"], study["evaluated"], study["trials"]) == ("tiny", 9, 9)
+    (row,) = csv.DictReader(done("status", *workspace, "--format", "csv").splitlines())
+    assert float(row["best"]) == study["best"]
     message = refused("resume", "tiny", "--trials", 8, *workspace, "--out", tmp_path / "less.json")
     assert "trials must be at least 9, the distinct selections that study 'tiny' has evaluated, but got 8" in message
     assert not (tmp_path / "less.json").exists()
@@ -132,10 +159,11 @@ def test_a_worker_that_ends_early_is_reported_and_missed_by_nobody(
 
 def test_pick_lists_the_front_or_writes_a_selection_within_bounds(searched: tuple[Path, str], tmp_path: Path) -> None:
     workspace = ("--workspace", searched[0] / "workspace")
-    table = done("pick", "tiny", *workspace)
-    assert "no other selection beats" in " ".join(table.split())
+    assert done("pick", "tiny", *workspace).startswith("Pareto front of tiny")
+    rows = json.loads(done("pick", "tiny", *workspace, "--format", "json"))
+    assert list(rows[0]) == ["score", "channels", "passes", "operations", "selection"]
+    assert [row["channels"] for row in rows] == sorted(row["channels"] for row in rows)
     said = done("pick", "tiny", "--passes", 1, *workspace, "--out", tmp_path / "one.json")
-    assert "passes: 1" in said
     assert "the test split stays sealed" in said
     assert len({member["timestep"] for member in json.loads((tmp_path / "one.json").read_text())["members"]}) == 1
     assert "must be within 1 channels, but none is" in refused("pick", "tiny", "--channels", 1, *workspace)
@@ -337,3 +365,89 @@ def test_padding_prompts_and_noise_draws_from_search_to_extraction(
     assert "must have a prompt for every image that is used, but has none for" in refused("search", spec, *options)
     prompts.write_text("[]")
     assert "must map stems of image files to prompts" in refused("search", spec, *options)
+
+
+def test_a_report_is_copied_and_replaces_no_file_of_others(searched: tuple[Path, str], tmp_path: Path) -> None:
+    workspace = ("--workspace", searched[0] / "workspace")
+    file = tmp_path / "report.html"
+    done("report", "tiny", *workspace, "--out", file)
+    done("report", "tiny", *workspace, "--out", file)  # its own
+    assert file.read_text() == (searched[0] / "selection.html").read_text()
+    file.write_text("mine")
+    assert "was not written by this study" in refused("report", "tiny", *workspace, "--out", file)
+    assert file.read_text() == "mine"
+    done("report", "tiny", *workspace, "--out", file, "--force")
+    assert "no study is named 'tinny'" in refused("report", "tinny", *workspace)
+
+
+def test_files_of_others_are_not_overwritten(searched: tuple[Path, str], tmp_path: Path) -> None:
+    workspace = ("--workspace", searched[0] / "workspace")
+    found = shutil.copy(searched[0] / "selection.json", tmp_path / "a.json")
+    before = found.read_text()
+    said = refused("pick", "tiny", "--passes", 1, *workspace, "--out", found)
+    assert "is the found selection of study 'tiny'" in said
+    assert found.read_text() == before
+    done("pick", "tiny", "--passes", 1, *workspace, "--out", found, "--force")
+    said = refused("resume", "tiny", *workspace, "--out", found)
+    assert "is the picked selection of study 'tiny'" in said
+
+
+def test_fields_are_set_on_the_command_line(tiny_pipeline: Path, tiny_data: Path, tmp_path: Path) -> None:
+    spec = write(tmp_path / "spec.yaml", tiny.specification(tiny_pipeline, tiny_data))
+    said = done("search", spec, "--dry-run", "--set", "study.trials=5", "--set", "timesteps=[50]")
+    assert "then 5 trials" in said
+    assert "15 candidates" in said
+    for change, message in {
+        "study.trails=5": "spec.yaml: study.trails is not a field; did you mean 'trials'",
+        "study.trials=many": "study.trials must be a whole number, but got 'many'",
+        "study=5": "study must be a mapping of fields",
+        "timesteps": "--set must be of the form study.trials=5, but got 'timesteps'",
+        "timesteps.first=5": "timesteps is none",
+        "study.trials=[": "must be YAML",
+    }.items():
+        assert message in refused("search", spec, "--set", change)
+
+
+def test_a_table_is_all_that_goes_to_standard_output(tiny_pipeline: Path, tiny_data: Path, tmp_path: Path) -> None:
+    values = tiny.specification(tiny_pipeline, tiny_data, study={"trials": 2}, tracking={"mlflow": False})
+    spec = write(tmp_path / "spec.yaml", values)
+    result = run("search", spec, "--format", "json", "--out", tmp_path / "a.json")
+    assert result.exit_code == 0, result.output
+    assert "selection found" in [row["features"] for row in json.loads(result.stdout)]
+    assert "backbone" in result.stderr
+
+
+def test_features_of_folders_and_patterns_as_numpy_files(
+    searched: tuple[Path, str], tiny_data: Path, tmp_path: Path
+) -> None:
+    selection, images = searched[0] / "selection.json", tiny_data / "images"
+    assert "12 files" in done("extract", selection, images, "--out", tmp_path / "maps", "--as", "npy")
+    assert np.load(tmp_path / "maps" / "image03.npy").ndim == 3
+    pattern = images / "image0[0-3].png"
+    assert "4 files" in done("extract", selection, pattern, "--out", tmp_path / "vectors", "--pooled")
+    vector = load_file(tmp_path / "vectors" / "image03.safetensors")["features"]
+    assert vector.shape == np.load(tmp_path / "maps" / "image03.npy").shape[:1]
+
+
+def test_an_interrupted_search_says_how_to_continue(
+    searched: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import diffsift.runs.select
+
+    def stopped(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(diffsift.runs.select, "select", stopped)
+    result = run("resume", "tiny", "--workspace", searched[0] / "workspace")
+    assert result.exit_code == 130
+    assert "Continue with: diffsift resume tiny" in result.output
+
+
+def test_devices_are_judged_by_name(searched: tuple[Path, str], tiny_data: Path, tmp_path: Path) -> None:
+    selection = searched[0] / "selection.json"
+    said = refused("extract", selection, tiny_data / "images", "--out", tmp_path, "--device", "gpu")
+    assert "--device must be auto, cpu, cuda, cuda:1 or mps, but got 'gpu'; did you mean 'cuda'?" in said
+    assert "did you mean 'cuda'" in refused("score", selection, "--device", "gpu")
+    assert "did you mean 'mlp'" in refused(
+        "score", selection, "--probe", "mpl", "--workspace", searched[0] / "workspace"
+    )
