@@ -1,4 +1,4 @@
-"""The specification: everything a search is told, composed of each folder's part."""
+"""The specification of a search, composed of each folder's part."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 __all__ = ["Specification", "renamed", "with_stored_paths"]
 
 ShortName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.-]{0,29}$")]
-"""What a further model goes by in candidates, and a further data set in tables."""
+"""Name of a further model in candidates, or of a further data set in tables."""
 
 MAIN = BackboneName.MAIN.value
-"""Name of the main model, and of the main data set."""
+"""Name of the main model and of the main data set."""
 
 _SHARED = ("device", "batch_size", "noise_seed")
 """Fields of `model` that hold for all models."""
@@ -63,7 +63,8 @@ _RUNTIME_FIELDS: dict[str, tuple[str, ...]] = {
 class Specification(BaseModel):
     """A search: model, data and task, what may be chosen, how it is scored, searched and tracked.
 
-    The fields in `identity` identify a study and may not change on resume; those in `runtime` may.
+    Fields in `identity` identify a study: they may not change when it is resumed. All others (device, batch sizes,
+    trials, workers, trackers) may. ``docs/specification.md`` describes every field.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -142,7 +143,7 @@ class Specification(BaseModel):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of the specification: fields under names of older versions."""
+        """Notes for the user, such as on fields under the names of older versions."""
         return self._notes
 
     @property
@@ -152,27 +153,34 @@ class Specification(BaseModel):
 
     @property
     def models(self) -> dict[str, ModelSpecification]:
-        """All models by the name of their backbone; the first is ``main``, and its variants follow it."""
+        """All models by the name of their backbone: ``main``, its variants, and further models."""
         return {MAIN: self.model, **self.variants, **self.further_models}
 
     @property
     def variants(self) -> dict[str, ModelSpecification]:
-        """What `joint` makes of `model`, by the names of their backbones."""
+        """The variants of `model` that `joint` describes, by the names of their backbones."""
         return self.joint.variants(MAIN, self.model)
 
     @property
     def variant_of(self) -> dict[str, str]:
-        """The backbone that each variant is one of."""
+        """For each variant, the backbone that it is a variant of."""
         return dict.fromkeys(self.variants, MAIN)
 
     @property
     def noise_draws(self) -> dict[str, int]:
-        """How many noise draws each model's features are averaged over: it runs once for each."""
+        """Noise draws per model: it runs once for each draw, and its features are averaged over them."""
         return {name: model.noise_seeds for name, model in self.models.items()}
 
     @classmethod
     def parse(cls, values: Any, *, source: str = "specification") -> Specification:
         """Validate a nested mapping.
+
+        Args:
+            values: fields by part, as YAML gives them; names of older versions are understood.
+            source: where they come from, with which messages begin.
+
+        Returns:
+            The specification, with paths as they are given.
 
         Raises:
             SpecificationError: names every field that is wrong, with the closest valid name for an unknown one.
@@ -223,8 +231,8 @@ class Specification(BaseModel):
         """How a run of this study is carried out.
 
         Args:
-            workspace: where things lie.
-            reporter: told what is being done.
+            workspace: folder of bank, databases and reports.
+            reporter: receives lines, warnings and progress.
         """
         from diffsift.common.context import RunContext
 
@@ -283,7 +291,14 @@ class Specification(BaseModel):
         workers: int | None = None,
         storage: str | None = None,
     ) -> Specification:
-        """A copy with some fields of `study` replaced; None leaves a field as it is."""
+        """A copy with some fields of `study` replaced.
+
+        Args:
+            trials: total number of distinct selections to evaluate; None: unchanged, as for the others.
+            timeout: seconds after which no new trial starts.
+            workers: processes that evaluate selections.
+            storage: SQLAlchemy URL of the study database.
+        """
         changes = {"trials": trials, "timeout": timeout, "workers": workers, "storage": storage}
         given = {field: value for field, value in changes.items() if value is not None}
         return self.model_copy(update={"study": StudySpecification(**{**self.study.model_dump(), **given})})
@@ -294,7 +309,14 @@ _RENAMED = {"study": {"confirm": "rerank", "confirm_probe": "rerank_probe"}}
 
 
 def renamed(values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """A nested mapping with the fields of older versions under their present names, and a note on each of these."""
+    """Rename the fields of older versions.
+
+    Args:
+        values: fields by part.
+
+    Returns:
+        The fields under their present names, and a note on each that was renamed.
+    """
     found, notes = dict(values), []
     for part, names in _RENAMED.items():
         if isinstance(found.get(part), dict):
@@ -316,8 +338,9 @@ def with_stored_paths(identity: Mapping[str, Any], stored: Mapping[str, Any]) ->
     def same(new: Any, old: Any) -> Any:
         if isinstance(new, Mapping) and isinstance(old, Mapping):
             return {key: same(value, old.get(key)) for key, value in new.items()}
-        paths = all(isinstance(value, str) and Path(value).is_absolute() for value in (new, old))
-        return old if paths and Path(new).resolve() == Path(old).resolve() else new
+        if not (isinstance(new, str) and isinstance(old, str) and Path(new).is_absolute() and Path(old).is_absolute()):
+            return new
+        return old if Path(new).resolve() == Path(old).resolve() else new
 
     return {key: same(value, stored.get(key)) for key, value in identity.items()}
 

@@ -242,7 +242,9 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_bad_specification_is_refused(tiny_pipeline: Path, tiny_data: Path, tmp_path: Path, mistake: str) -> None:
     changes, message = BAD_FIELDS[mistake]
     spec = write(tmp_path / "spec.yaml", tiny.specification(tiny_pipeline, tiny_data, **copy.deepcopy(changes)))
-    assert message in refused("search", spec, "--dry-run")
+    said = refused("search", spec, "--dry-run")
+    assert message in said
+    assert said.startswith(f"error: {spec}: ")
 
 
 def test_a_folder_that_is_no_pipeline_is_refused(tiny_data: Path, tmp_path: Path) -> None:
@@ -372,7 +374,7 @@ def test_a_report_is_copied_and_replaces_no_file_of_others(searched: tuple[Path,
     file = tmp_path / "report.html"
     done("report", "tiny", *workspace, "--out", file)
     done("report", "tiny", *workspace, "--out", file)  # its own
-    assert file.read_text() == (searched[0] / "selection.html").read_text()
+    assert file.read_text() == (searched[0] / "workspace" / "reports" / "tiny.html").read_text()
     file.write_text("mine")
     assert "was not written by this study" in refused("report", "tiny", *workspace, "--out", file)
     assert file.read_text() == "mine"
