@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -79,7 +79,7 @@ class Table:
     styles: Mapping[int, str] = field(default_factory=dict)
 
 
-def render(table: Table, format: Format = Format.table, out: TextIO | None = None) -> None:
+def render(table: Table, format: Format = Format.table, out: IO[str] | None = None) -> None:
     """Print a table.
 
     On a terminal it is fitted to the width: columns are left out by priority, and where that is not enough the table
