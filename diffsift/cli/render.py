@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -79,8 +79,8 @@ class Table:
     styles: Mapping[int, str] = field(default_factory=dict)
 
 
-def render(table: Table, format: Format = Format.table, out: IO[str] | None = None) -> None:
-    """Print a table.
+def render(table: Table, format: Format = Format.table) -> None:
+    """Print a table to standard output.
 
     On a terminal it is fitted to the width: columns are left out by priority, and where that is not enough the table
     becomes a list. Elsewhere it is plain text of any width. Nothing is ever cut.
@@ -88,9 +88,8 @@ def render(table: Table, format: Format = Format.table, out: IO[str] | None = No
     Args:
         table: what to print.
         format: how.
-        out: default: standard output.
     """
-    stream = out or sys.stdout
+    stream = sys.stdout
     if format is Format.csv:
         stream.write(as_csv(table))
     elif format is Format.json:

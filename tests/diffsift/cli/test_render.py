@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 
 import pytest
 
@@ -74,10 +75,10 @@ def test_a_terminal_gets_styles_and_its_width(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setenv("COLUMNS", "85")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    out = Terminal()
-    render(Table(TABLE.columns, TABLE.rows, styles={1: "dim"}), Format.table, out)
+    out, plain = Terminal(), io.StringIO()
+    for stream in (out, plain):
+        monkeypatch.setattr(sys, "stdout", stream)
+        render(Table(TABLE.columns, TABLE.rows, styles={1: "dim"}), Format.table)
     assert "\x1b[" in out.getvalue()
     assert "channels" not in out.getvalue()
-    plain = io.StringIO()
-    render(TABLE, Format.table, plain)
     assert "\x1b[" not in plain.getvalue()
