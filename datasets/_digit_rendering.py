@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 Part = Literal["train", "validation", "test"]
 
@@ -166,11 +166,11 @@ class SceneGenerator:
 
 def _covered(
     keypoints: Float32[np.ndarray, "digits keypoints 2"], alpha: Float32[np.ndarray, "size size"]
-) -> np.ndarray[Any, Any]:
+) -> Bool[np.ndarray, "digits keypoints"]:
     """Which keypoints a digit pasted on top hides."""
     known = np.isfinite(keypoints).all(-1)
     column, row = (np.where(known[..., None], keypoints, 0) * len(alpha)).astype(int).transpose(2, 0, 1)
-    hidden: np.ndarray[Any, Any] = known & (alpha[row, column] > 0.5)
+    hidden: Bool[np.ndarray, "digits keypoints"] = known & (alpha[row, column] > 0.5)
     return hidden
 
 

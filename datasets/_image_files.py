@@ -7,15 +7,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Shaped, UInt8
 from PIL import Image, ImageOps
 
 from diffsift.errors import DataError
 
-from ._base import IGNORE
+from ._samples import IGNORE
 
 GRAY_PNG = 0
 """PNG's colour type of grayscale images."""
@@ -114,7 +113,7 @@ def png_format(path: Path) -> tuple[int, int]:
     return header[24], header[25]
 
 
-def read_array(file: Path) -> np.ndarray[Any, Any]:
+def read_array(file: Path) -> Shaped[np.ndarray, "rows columns"]:
     """A ``.npy`` file as a matrix; pickled objects are refused, since loading them can run code.
 
     Raises:

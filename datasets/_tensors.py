@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._base import Sample
+from ._samples import Sample
 
 
 def image_tensors(images: Sequence[np.ndarray]) -> list[Tensor]:

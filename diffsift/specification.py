@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
@@ -15,8 +15,7 @@ from diffsift.bank import BankSpecification
 from diffsift.common.context import RunContext
 from diffsift.common.reporting import Reporter
 from diffsift.common.workspace import Workspace
-from diffsift.datasets import Dataset, DataSpecification
-from diffsift.datasets.specification import PythonSpecification
+from diffsift.datasets import DATASETS, DataKind, Dataset, DataSpecification, PythonSpecification
 from diffsift.errors import SpecificationError, did_you_mean
 from diffsift.objectives import AnyTaskSpecification, ProbeSpecification, TaskSpecification
 from diffsift.objectives.specification import task_model
@@ -127,7 +126,7 @@ class Specification(BaseModel):
         return self
 
     @property
-    def data_sets(self) -> dict[str, DataSpecification]:
+    def data_sets(self) -> dict[str, DataKind]:
         """All data sets by name; the first is ``main``."""
         return {MAIN: self.data, **self.further_data}
 
@@ -271,7 +270,7 @@ def _with_resolved_paths(specification: Specification, base: Path) -> Specificat
     return specification.model_copy(update=update)
 
 
-def _with_resolved_data(data: DataSpecification, base: Path) -> DataSpecification:
+def _with_resolved_data(data: DataKind, base: Path) -> DataKind:
     paths = {name: base / value.expanduser() for name, value in data if isinstance(value, Path)}
     return data.model_copy(update=paths)
 
@@ -285,30 +284,16 @@ def _with_resolved_model(model: ModelSpecification, base: Path) -> ModelSpecific
     return model.model_copy(update=update)
 
 
-_DATA_KINDS: dict[str, type[BaseModel]] = {
-    kind: part
-    for part in get_args(get_args(DataSpecification)[0])
-    for kind in get_args(part.model_fields["kind"].annotation)
-}
-
-
 def _explain(entry: Any, values: dict[str, Any]) -> str:
     """One validation error in the house's form."""
-    # A tagged union puts its tag into the location: it is no field of the user's.
-    tags = set(_DATA_KINDS)
     loc = entry["loc"]
-    loc = (loc[0], *loc[2:]) if loc[:1] == ("task",) else loc  # the tag of the task's union
-    if loc[:1] == ("further_data",):
-        path = [str(part) for number, part in enumerate(loc) if number != 2 or part not in tags]
-    else:
-        path = [str(part) for part in loc if part not in tags]
+    # A tagged union puts its tag into the location: it is no field of the user's.
+    path = [str(part) for part in ((loc[0], *loc[2:]) if loc[:1] == ("task",) else loc)]
     name, shown = ".".join(path), _shown_value(entry["input"])
     if entry["type"] == "extra_forbidden":
         return f"{name} is not a field{did_you_mean(path[-1], _fields_at(path[:-1], values))}"
     if entry["type"] == "missing":
         return f"{name} must be given, but is missing."
-    if entry["type"] in ("union_tag_not_found", "union_tag_invalid"):
-        return f"{name}.kind must be one of {', '.join(sorted(tags))}, but got {_shown(values, [*path, 'kind'])}."
     message = entry["msg"].removeprefix("Value error, ")
     if not path:  # about several fields together: the message names them
         return f"{message}."
@@ -351,9 +336,9 @@ def _fields_at(path: list[str], values: dict[str, Any]) -> list[str]:
     if not path:
         return list(Specification.model_fields)
     if path == ["data"]:
-        return list(_DATA_KINDS[values["data"]["kind"]].model_fields)
+        return list(DATASETS[values["data"]["kind"]].model_fields)
     if path[0] == "further_data":
-        return list(_DATA_KINDS[values["further_data"][path[1]]["kind"]].model_fields)
+        return list(DATASETS[values["further_data"][path[1]]["kind"]].model_fields)
     if path[0] == "further_models":
         return list(ModelSpecification.model_fields)
     if path == ["task"]:
@@ -362,12 +347,6 @@ def _fields_at(path: list[str], values: dict[str, Any]) -> list[str]:
     return list(part.model_fields)
 
 
-def _shown(values: Any, path: list[str]) -> str:
-    for part in path:
-        values = values.get(part) if isinstance(values, dict) else None
-    return "nothing" if values is None else repr(values)
-
-
 def _shown_value(value: Any) -> str:
-    text = repr(value)
+    text = "nothing" if value is None else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
