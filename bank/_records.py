@@ -64,8 +64,8 @@ class Features:
             picked = self._stored[slots]
         return np.asarray(picked[(slice(None), *rest)])
 
-    def part(self, start: int, end: int) -> Features:
-        """Those of some images."""
+    def images(self, start: int, end: int) -> Features:
+        """The features of the images from `start` to before `end`, still on disk."""
         return Features(self._stored, self._slots[start:end])
 
     def astype(self, dtype: DTypeLike) -> np.ndarray[Any, Any]:
@@ -168,8 +168,8 @@ class Records:
     def _slots(self) -> dict[bytes, int]:
         """Slots by digest."""
         content, size = self._table.tobytes(), _ROW.itemsize
-        places = np.flatnonzero(self._valid).tolist()
-        return {content[slot * size : slot * size + DIGEST_BYTES]: slot for slot in places}
+        slots = np.flatnonzero(self._valid).tolist()
+        return {content[slot * size : slot * size + DIGEST_BYTES]: slot for slot in slots}
 
     def _slot(self, digest: bytes, position: int) -> int:
         """The slot that an array has or gets: that of its position, else the first free one."""

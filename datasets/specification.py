@@ -16,7 +16,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, InitErrorDetails
 
 from diffsift.errors import SpecificationError
 
@@ -349,17 +349,24 @@ class PythonSpecification(DataKind):
 
 
 def _of_its_kind(value: Any) -> DataKind:
-    """The fields of a data set, validated by the class that is registered under their `kind`."""
+    """The fields of a data set, validated by the class that is registered under their `kind`.
+
+    Errors are those of a union told apart by `kind`, which this is, but for kinds that are registered later.
+    """
     if isinstance(value, DataKind):
         return value
     if not isinstance(value, dict):
         raise ValueError("must be a mapping of fields with a kind")
-    kind = value.get("kind")
-    if not isinstance(kind, str) or kind not in DATASETS:
-        message = f"must be one of {', '.join(sorted(DATASETS.names()))}"
-        error = PydanticCustomError("data_kind", "{message}", {"message": message})
-        raise ValidationError.from_exception_data("data", [{"type": error, "loc": ("kind",), "input": kind}])
-    return DATASETS[kind].model_validate(value)
+    kind, about = value.get("kind"), {"discriminator": "'kind'"}
+    if isinstance(kind, str) and kind in DATASETS:
+        return DATASETS[kind].model_validate(value)
+    if "kind" not in value:
+        error = InitErrorDetails(type="union_tag_not_found", ctx=about, input=value)
+    else:
+        known = ", ".join(f"'{name}'" for name in sorted(DATASETS.names()))
+        about |= {"tag": str(kind), "expected_tags": known}
+        error = InitErrorDetails(type="union_tag_invalid", ctx=about, input=value)
+    raise ValidationError.from_exception_data("data", [error])
 
 
 class _AnyKind:

@@ -286,14 +286,21 @@ def _with_resolved_model(model: ModelSpecification, base: Path) -> ModelSpecific
 
 def _explain(entry: Any, values: dict[str, Any]) -> str:
     """One validation error in the house's form."""
-    loc = entry["loc"]
     # A tagged union puts its tag into the location: it is no field of the user's.
-    path = [str(part) for part in ((loc[0], *loc[2:]) if loc[:1] == ("task",) else loc)]
+    tags = set(DATASETS.names())
+    loc = entry["loc"]
+    loc = (loc[0], *loc[2:]) if loc[:1] == ("task",) else loc  # the tag of the task's union
+    if loc[:1] == ("further_data",):
+        path = [str(part) for number, part in enumerate(loc) if number != 2 or part not in tags]
+    else:
+        path = [str(part) for part in loc if part not in tags]
     name, shown = ".".join(path), _shown_value(entry["input"])
     if entry["type"] == "extra_forbidden":
         return f"{name} is not a field{did_you_mean(path[-1], _fields_at(path[:-1], values))}"
     if entry["type"] == "missing":
         return f"{name} must be given, but is missing."
+    if entry["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        return f"{name}.kind must be one of {', '.join(sorted(tags))}, but got {_shown(values, [*path, 'kind'])}."
     message = entry["msg"].removeprefix("Value error, ")
     if not path:  # about several fields together: the message names them
         return f"{message}."
@@ -347,6 +354,12 @@ def _fields_at(path: list[str], values: dict[str, Any]) -> list[str]:
     return list(part.model_fields)
 
 
+def _shown(values: Any, path: list[str]) -> str:
+    for part in path:
+        values = values.get(part) if isinstance(values, dict) else None
+    return "nothing" if values is None else repr(values)
+
+
 def _shown_value(value: Any) -> str:
-    text = "nothing" if value is None else repr(value)
+    text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
