@@ -19,10 +19,10 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _LABELS = {  # by task: the label's type, and its number of axes
-    "segmentation": (np.uint8, 2),
-    "depth": (np.float32, 2),
-    "classification": (np.int64, 0),
-    "correspondence": (np.float32, 2),
+    "segmentation": ("uint8", 2),
+    "depth": ("float32", 2),
+    "classification": ("int64", 0),
+    "correspondence": ("float32", 2),
 }
 
 
@@ -70,10 +70,10 @@ def check_sample(sample: Sample, task: str, classes: int) -> None:
         raise DataError(
             f"the image of {sample.name} must be uint8 (height, width, 3), but is {image.dtype} {image.shape}."
         )
-    if task in _LABELS and (label.dtype, label.ndim) != _LABELS[task]:
+    if task in _LABELS and (label.dtype.name, label.ndim) != _LABELS[task]:
         dtype, axes = _LABELS[task]
         raise DataError(
-            f"the label of {sample.name} must be {np.dtype(dtype)} with {axes} axes for {task}, but is {label.dtype} "
+            f"the label of {sample.name} must be {dtype} with {axes} axes for {task}, but is {label.dtype} "
             f"{label.shape}."
         )
     check_label(task, label, (image.shape[0], image.shape[1]), f"the label of {sample.name}")

@@ -141,7 +141,9 @@ class MappedDataset(Dataset):
         self.class_names = () if task == "depth" else self._declared or self._names_in_rows()
 
     def content(self) -> dict[str, Any]:
-        digests = {split: joined_digest(row.digest for row in rows) for split, rows in self._splits.items()}
+        digests: dict[str, str] = {
+            split: joined_digest(row.digest for row in rows) for split, rows in self._splits.items()
+        }
         fixed = {"kind": "mapped", "format": 1, "task": self.task, "classes": list(self.class_names)}
         return {**fixed, "ignore": self._ignore, **digests}
 
