@@ -68,6 +68,7 @@ class Bank:
 
     @property
     def development(self) -> DevelopmentSet:
+        """The images and locations whose features it holds."""
         return self._development
 
     @property
@@ -128,18 +129,24 @@ class Bank:
         return bank
 
     def estimate(self, activations: ActivationsByTimestep) -> int:
-        """Bytes on disk that entries for these activations take.
+        """Estimate the size of entries for these activations.
 
         Args:
             activations: by timestep.
+
+        Returns:
+            Bytes on disk.
         """
         return sum(self._bytes_of(activation) for captured in activations.values() for activation in captured)
 
     def fit_memory(self, activations: ActivationsByTimestep) -> int:
-        """Bytes of memory that fitting statistics takes at most, a candidate at a time.
+        """Estimate the memory that fitting statistics takes, one candidate at a time.
 
         Args:
             activations: by timestep.
+
+        Returns:
+            Bytes at most.
         """
         images = min(self._specification.fit_images, int(self._development.training.sum()))
         points, limit = int(self._development.points.shape[1]), self._specification.max_channels

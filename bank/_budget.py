@@ -55,7 +55,7 @@ def check_budget(
     ]
     lower = f"lower {' or '.join(advice)}, or " if advice else "lower bank.max_channels, or "
     raise BankError(
-        f"the bank needs {_gigabytes(needed(rows))} GB, budget {_gigabytes(budget)} GB: {lower}raise bank.budget_gb."
+        f"the bank needs {_gigabytes(float(needed(rows)))} GB, budget {_gigabytes(budget)} GB: {lower}raise bank.budget_gb."
     )
 
 

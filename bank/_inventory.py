@@ -19,10 +19,10 @@ class StoredEntry:
 
     Attributes:
         path: its folder.
-        model: backbone and network in words; empty where that is not known, as are the next two.
-        activation: name.
-        timestep: or None.
-        images: how many records it has.
+        model: backbone and network in words; empty where that is not known.
+        activation: name of the activation; empty where that is not known.
+        timestep: None where that is not known.
+        images: number of its records.
         size: bytes on disk.
         studies: that used it.
         state: ``sound``: what is there is in order; ``unfinished``: statistics are not fit yet; ``rejected``: the
@@ -43,14 +43,27 @@ class StoredEntry:
 
 @dataclass(frozen=True)
 class Removal:
-    """A step of cleaning: an entry goes, only its damaged records do, or only the note that a study used it."""
+    """A step of cleaning.
+
+    Attributes:
+        entry: the entry it is about.
+        part: what is removed: the whole entry, its damaged records alone, or the mark that a study used it.
+    """
 
     entry: StoredEntry
     part: Literal["entry", "damaged records", "study"]
 
 
 def inventory(folder: Path, *, check: bool = False) -> list[StoredEntry]:
-    """Every entry in a bank's folder; with `check`, all records are read and compared with their checksums."""
+    """List the entries of a bank.
+
+    Args:
+        folder: of the bank; it may be missing.
+        check: read all records and compare them with their checksums.
+
+    Returns:
+        Every entry, in the order of the folders' names.
+    """
     if not folder.is_dir():
         return []
     return [_stored(path, check) for path in sorted(folder.iterdir()) if path.is_dir()]
@@ -66,6 +79,9 @@ def removals(
         unused: entries that no study used, and what is left over.
         damaged: entries that cannot be read, and damaged records of others. A search would extract them anew.
         study: entries that this study alone used.
+
+    Returns:
+        The steps, for `clean`.
     """
     found = []
     for entry in entries:
@@ -81,7 +97,15 @@ def removals(
 
 
 def clean(steps: Sequence[Removal], *, study: str | None = None) -> list[Removal]:
-    """Do what `removals` found; returns the steps not taken because a process began to write the entry."""
+    """Take the steps that `removals` found.
+
+    Args:
+        steps: of `removals`.
+        study: the name that `removals` was given.
+
+    Returns:
+        The steps not taken because a process began to write the entry.
+    """
     skipped = []
     for step in steps:
         folder = EntryFolder(step.entry.path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from diffsift.spaces import Candidate
 
@@ -12,11 +12,14 @@ from ._pending_entries import Entry
 from .development import DevelopmentSet
 
 
+@runtime_checkable
 class BankView(Protocol):
     """What a probe reads: the entries of a development set."""
 
     @property
-    def development(self) -> DevelopmentSet: ...
+    def development(self) -> DevelopmentSet:
+        """The images and locations of the entries."""
+        ...
 
     def __getitem__(self, candidate: Candidate, /) -> Entry: ...
 
@@ -37,6 +40,7 @@ class BankPart:
 
     @property
     def development(self) -> DevelopmentSet:
+        """The images and locations of the one data set."""
         return self._development
 
     def __getitem__(self, candidate: Candidate) -> Entry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
@@ -30,6 +30,7 @@ Labels = (
 """The answers of a development set; see `DevelopmentSet.labels`."""
 
 
+@runtime_checkable
 class LazySamples(Protocol):
     """Samples by position, each loaded when it is asked for."""
 
@@ -299,6 +300,9 @@ def pooling_side(bank: BankSpecification) -> int:
 
     Args:
         bank: with `pixels_per_image`.
+
+    Returns:
+        At least 1.
     """
     return int(bank.pixels_per_image**0.5)
 
@@ -333,7 +337,7 @@ def _at_keypoints(dataset: Dataset, samples: LazySamples, training: int, resolut
         sizes.append(sample.image.shape[:2])
         entries.append(replace(sample, image=np.zeros((0, 0, 3), np.uint8)))  # pixels are not kept
     keypoints = keypoints_of(entries, "the development set")
-    visible = np.isfinite(keypoints).all(-1)
+    visible = np.asarray(np.isfinite(keypoints).all(-1))
     rows = np.full((len(entries), max(1, int(visible.sum(1).max()))), -1)
     for index, shown in enumerate(visible):
         rows[index, : shown.sum()] = np.flatnonzero(shown)

@@ -103,12 +103,7 @@ class Dataset(ABC):
             DataError: a sample is missing, is not what `Sample` says or has nothing that counts; a name or a group is
                 in two splits; or a class has no training image. The message names the file or sample.
         """
-        facts: dict[Split, list[SampleFacts]] = {}
-        for split in SPLITS:
-            samples = self.split(split)
-            work = partial(self._examined, split, samples)
-            description = f"checking {split} images and labels"
-            facts[split] = list(read_all(work, range(len(samples)), description, reporter, self._threads))
+        facts: dict[Split, list[SampleFacts]] = {split: self._check_split(split, reporter) for split in SPLITS}
         refuse_twice(entry.name for entries in facts.values() for entry in entries)
         refuse_torn_groups({split: [(entry.group, entry.name) for entry in facts[split]] for split in SPLITS})
         if self.task == "classification":
@@ -134,7 +129,14 @@ class Dataset(ABC):
         return dict(self._identity)
 
     def content(self) -> dict[str, Any]:
-        """Compute the identity; called once. By default, digests of all samples by split."""
+        """Compute the identity; `identity` calls it once.
+
+        Returns:
+            JSON; by default, the task, the classes and a digest of the samples and pairs of each split.
+
+        Raises:
+            DataError: a sample cannot be read.
+        """
         return {
             "kind": type(self).__name__,
             "task": self.task,
@@ -143,7 +145,11 @@ class Dataset(ABC):
         }
 
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of the data though it is no mistake, in words; complete once `check` has run."""
+        """What a user should know of the data though it is no mistake; complete once `check` has run.
+
+        Returns:
+            Sentences without a full stop; by default, how many depth values of each split are unknown.
+        """
         if self.task != "depth":
             return ()
         return tuple(unknown_depth(split, *counts) for split, counts in self._unknown.items() if counts[0])
@@ -162,11 +168,17 @@ class Dataset(ABC):
         """(values that are not known, values) of the labels of each split that was checked."""
         return {}
 
-    def _examined(self, split: Split, samples: Sequence[Sample], index: int) -> SampleFacts:
-        """The facts of a sample; the image itself does not outlive its check."""
-        sample = samples[index]
-        self._check_sample(sample)
-        return facts_of(sample, self.task, self._sample_digest(split, index, sample))
+    def _check_split(self, split: Split, reporter: Reporter | None) -> list[SampleFacts]:
+        """Check every sample of a split; only facts outlive the check, not images."""
+        samples = self.split(split)
+
+        def check(index: int) -> SampleFacts:
+            sample = samples[index]
+            self._check_sample(sample)
+            return facts_of(sample, self.task, self._sample_digest(split, index, sample))
+
+        description = f"checking {split} images and labels"
+        return list(read_all(check, range(len(samples)), description, reporter, self._threads))
 
     def _check_sample(self, sample: Sample) -> None:
         """Refuse a sample that is not what `Sample` says."""

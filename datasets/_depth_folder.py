@@ -7,13 +7,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32, Shaped
 
 from diffsift.errors import DataError
 
 from ._files import FileDataset, FileLayout, Item
 from ._image_files import GRAY_PNG, decoded, png_format, read_array
 from ._listing import pair_by_stem, require_folder, split_by_fractions
-from ._samples import Label, Split
+from ._samples import Split
 
 _MILLIMETRE = 0.001  # metres
 
@@ -43,7 +44,7 @@ def depth_folder(
     return FileDataset(FileLayout("depth-folder", "depth", find, settings={"png_unit": png_unit}))
 
 
-def read_depth(file: Path, png_unit: float | None, size: tuple[int, int]) -> Label:
+def read_depth(file: Path, png_unit: float | None, size: tuple[int, int]) -> Float32[np.ndarray, "rows columns"]:
     """Depth in metres, not a number where it is unknown (0, negative or not finite).
 
     Args:
@@ -59,7 +60,7 @@ def read_depth(file: Path, png_unit: float | None, size: tuple[int, int]) -> Lab
     return _read_png(file, png_unit)
 
 
-def _read_png(file: Path, png_unit: float | None) -> Label:
+def _read_png(file: Path, png_unit: float | None) -> Float32[np.ndarray, "rows columns"]:
     with decoded(file, "depth") as picture:
         depth, colour = png_format(file)
         if colour != GRAY_PNG or depth not in (8, 16):
@@ -76,7 +77,7 @@ def _read_png(file: Path, png_unit: float | None) -> Label:
     return known_depth(levels * np.float32(_MILLIMETRE if png_unit is None else png_unit), str(file))
 
 
-def known_depth(values: Label, origin: str) -> Label:
+def known_depth(values: Shaped[np.ndarray, "rows columns"], origin: str) -> Float32[np.ndarray, "rows columns"]:
     """Floating-point metres with everything that is no depth (0, negative, not finite) turned into not-a-number.
 
     Raises:

@@ -137,7 +137,11 @@ class DigitScenes(Dataset):
         return False
 
     def check(self, reporter: Reporter | None = None) -> None:
-        """Draw the first scene of each split: the arguments were checked before, only the sources can be missing."""
+        """Draw the first scene of each split: the arguments were checked before, only the sources can be missing.
+
+        Args:
+            reporter: not needed, as this takes a moment.
+        """
         for name, count in self._counts.items():
             if count:
                 self.split(name)[0]

@@ -125,7 +125,7 @@ class FileDataset(Dataset):
         notes = list(super().notes())
         if self._layout.published is not None:
             name, published = self._layout.published
-            counts = {split: len(self._items[split]) for split in published}
+            counts: dict[Split, int] = {split: len(self._items[split]) for split in published}
             if counts != published:
                 notes.append(
                     f"the published protocol of {name} has {_counted(published)} images, but here are "

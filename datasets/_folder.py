@@ -95,7 +95,9 @@ class SegmentationFolder(FileDataset):
         splits = self._rule.assign(images.keys(), self._group)
         used = {stem for stems in splits.values() for stem in stems}
         refuse_partnerless(images, used - set(masks), mask_needed)
-        groups = {split: [(self._group(stem), stem) for stem in splits[split]] for split in SPLITS}
+        groups: dict[Split, list[tuple[str, str]]] = {
+            split: [(self._group(stem), stem) for stem in splits[split]] for split in SPLITS
+        }
         refuse_torn_groups(groups, f"{self._images} with the group_separator {self._separator!r}")
         prompts = self._read_prompts(used)
         read = partial(read_mask, classes=len(self.class_names), ignore=self._ignore)

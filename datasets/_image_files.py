@@ -24,10 +24,16 @@ _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zl
 
 
 def read_image(path: Path) -> UInt8[np.ndarray, "height width 3"]:
-    """An image file as RGB, turned upright as its EXIF orientation says.
+    """Read an image file as RGB, turned upright as its EXIF orientation says.
 
     Grayscale, palette and CMYK images are converted; transparent ones are laid on white. Of an animation the first
     picture is taken.
+
+    Args:
+        path: of the file, in any format that Pillow reads.
+
+    Returns:
+        The pixels, 0 to 255.
 
     Raises:
         DataError: the file does not decode, is too large for Pillow's limit, or has more than 8 bits per channel in

@@ -82,7 +82,9 @@ def image_list(
             read, answer = label_of(row)
             item = Item(row["image"], image, read, answer, row.get("group") or row["image"], row.get("prompt"))
             found[row["split"]].append(item)
-        groups = {split: [(item.group, item.name) for item in items] for split, items in found.items()}
+        groups: dict[Split, list[tuple[str, str]]] = {
+            split: [(item.group, item.name) for item in items] for split, items in found.items()
+        }
         refuse_torn_groups(groups, str(file))
         return found
 

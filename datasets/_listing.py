@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from diffsift.errors import DataError
 
@@ -15,6 +15,7 @@ IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 _SHOWN = 3  # files listed in a message
 
 
+@runtime_checkable
 class Grouped(Protocol):
     """What can be split at random: it has a name, and a group that stays together."""
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
@@ -35,6 +35,7 @@ Column = str | int
 _TASKS = ("segmentation", "depth", "classification")
 
 
+@runtime_checkable
 class Rows(Protocol):
     """Rows by position, the same ones each time."""
 
@@ -225,7 +226,8 @@ class MappedDataset(Dataset):
         if split is not None and split not in SPLITS:
             raise DataError(f"the split of {origin} must be train, validation or test, but is {split!r}.")
         parts = [name, str(group), str(prompt), str(answer), str(image.shape)]
-        content = hashlib.sha256("\n".join(parts).encode() + image.tobytes() + label.tobytes())
+        pixels = label.tobytes() if self.task != "classification" else b""  # a class is among the texts
+        content = hashlib.sha256("\n".join(parts).encode() + image.tobytes() + pixels)
         unknown = (int(np.isnan(label).sum()), label.size) if self.task == "depth" else (0, 0)
         found = _Row(table, index, name, group or name, table or split, answer, unknown, content.hexdigest())
         return found, Sample(name, image, label, found.group, prompt)
@@ -250,7 +252,7 @@ class MappedDataset(Dataset):
         return value if isinstance(value, str) else str(value.item() if hasattr(value, "item") else value)
 
     def _label(self, value: Any, origin: str) -> tuple[Label, int | str | None]:
-        """The answer, and for classification the class, whose id may not be known yet."""
+        """The label, and for classification the class; its id, and so the label, may not be known yet."""
         if self.task == "segmentation":
             return mask_of(value, len(self._declared), self._ignore, origin), None
         if self.task == "depth":
@@ -261,7 +263,7 @@ class MappedDataset(Dataset):
             raise DataError(
                 f"{origin} must be one of {len(known)} classes, but is {found!r}{did_you_mean(str(found), known)}"
             )
-        return np.empty(0), known.index(found) if known and isinstance(found, str) else found
+        return np.array(-1, np.int64), known.index(found) if known and isinstance(found, str) else found
 
     def _class_id(self, row: _Row) -> Int64[np.ndarray, ""]:
         number = self.class_names.index(row.answer) if isinstance(row.answer, str) else row.answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args, overload
+from typing import TYPE_CHECKING, Literal, get_args, overload
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
@@ -20,8 +20,8 @@ MAX_CLASSES = IGNORE
 """Class ids are 0 to 254."""
 
 Label = (
-    UInt8[np.ndarray, "height width"]
-    | Float32[np.ndarray, "height width"]
+    UInt8[np.ndarray, "rows columns"]
+    | Float32[np.ndarray, "rows columns"]
     | Int64[np.ndarray, ""]
     | Float32[np.ndarray, "keypoints 2"]
 )
@@ -53,7 +53,13 @@ class Sample:
     box: tuple[float, float, float, float] | None = None
 
 
-class Samples(Sequence[Sample]):
+if TYPE_CHECKING:
+    _SampleSequence = Sequence[Sample]
+else:
+    _SampleSequence = Sequence  # a type checker that looks into sequences at run time would load samples
+
+
+class Samples(_SampleSequence):
     """Samples that are loaded when they are indexed; names and groups are known without loading.
 
     Args:

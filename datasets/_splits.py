@@ -33,7 +33,14 @@ class SplitRule(ABC):
 
     @abstractmethod
     def assign(self, stems: Collection[str], group_of: Callable[[str], str]) -> Assignment:
-        """Distribute `stems`; train and test are never empty, and no stem is in two splits.
+        """Distribute stems over the splits.
+
+        Args:
+            stems: of all images there are.
+            group_of: the group of a stem.
+
+        Returns:
+            The sorted stems of each split; train and test are not empty, and no stem is in two splits.
 
         Raises:
             DataError: the rule does not fit the stems; the message names the split file.
@@ -96,7 +103,13 @@ class SeedSplit(SplitRule):
 
 @dataclass(frozen=True)
 class ListSplit(SplitRule):
-    """Splits by one text file each, UTF-8, with one stem (file name without suffix) per line."""
+    """Splits by one text file each, UTF-8, with one stem (file name without suffix) per line.
+
+    Attributes:
+        train: file of the training images.
+        test: file of the test images.
+        validation: file of the validation images; None: there are none.
+    """
 
     train: Path
     test: Path
@@ -119,6 +132,9 @@ class FileSplit(SplitRule):
     """Splits by one JSON or YAML file that maps train, test and, if wanted, validation to lists of stems.
 
     Stems are text: in JSON they stand in quotes.
+
+    Attributes:
+        path: of the file.
     """
 
     path: Path

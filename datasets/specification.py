@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -37,7 +38,7 @@ PngUnit = Annotated[
 ]
 
 
-class DataKind(BaseModel):
+class DataKind(BaseModel, ABC):
     """The fields of one `data.kind`, and how its data set is opened.
 
     A kind of your own is a subclass with a `kind`, its fields and `open`, made known by `register_dataset` or an entry
@@ -58,9 +59,14 @@ class DataKind(BaseModel):
         return str(next((value for _, value in self if isinstance(value, Path)), self.kind))
 
     def describe(self) -> str:
-        """The data in words, for reports."""
+        """Describe the data.
+
+        Returns:
+            A few words, for reports.
+        """
         return f"{self.kind} in {self.origin}"
 
+    @abstractmethod
     def open(self, task: str) -> Dataset:
         """Make the data set; nothing is read yet.
 
@@ -73,7 +79,6 @@ class DataKind(BaseModel):
         Raises:
             DiffsiftError: the fields contradict each other.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define open.")
 
 
 class DigitScenesSpecification(DataKind):
@@ -87,11 +92,9 @@ class DigitScenesSpecification(DataKind):
     detail: int = Field(default=3, ge=2, le=32, description="background colours per edge; 32 is the hard variant")
 
     def describe(self) -> str:
-        """The data in words."""
         return f"digit scenes (built in): {self.train} training, {self.validation} validation, {self.test} test scenes"
 
     def open(self, task: str) -> Dataset:
-        """The scenes with the answers to a task."""
         from ._digit_scenes import DigitScenes
 
         return DigitScenes(self.train, self.validation, self.test, self.seed, detail=self.detail, task=task)
@@ -120,11 +123,9 @@ class FolderSpecification(DataKind):
     seed: int = Field(default=0, ge=0, description="seed of the split by fractions")
 
     def describe(self) -> str:
-        """The data in words."""
         return f"images {self.images}, labels {self.labels}"
 
     def open(self, task: str) -> Dataset:
-        """The data set in these folders."""
         from ._folder import SegmentationFolder
         from ._splits import FileSplit, SeedSplit
 
@@ -162,7 +163,6 @@ class VocSpecification(RootedSpecification):
     kind: Literal["voc"]
 
     def open(self, task: str) -> Dataset:
-        """The data set in this layout."""
         from ._layouts import voc
 
         return voc(self.root)
@@ -174,7 +174,6 @@ class AdeSpecification(RootedSpecification):
     kind: Literal["ade20k"]
 
     def open(self, task: str) -> Dataset:
-        """The data set in this layout."""
         from ._layouts import ade20k
 
         return ade20k(self.root)
@@ -186,7 +185,6 @@ class CityscapesSpecification(RootedSpecification):
     kind: Literal["cityscapes"]
 
     def open(self, task: str) -> Dataset:
-        """The data set in this layout."""
         from ._layouts import cityscapes
 
         return cityscapes(self.root)
@@ -237,7 +235,6 @@ class DdpmSegmentationSpecification(RootedSpecification):
         return 255 if self.preset is None else DDPM_SETS[self.preset].ignore
 
     def open(self, task: str) -> Dataset:
-        """The data set in this layout."""
         from ._layouts import ddpm_segmentation
 
         return ddpm_segmentation(
@@ -254,7 +251,6 @@ class DepthFolderSpecification(RootedSpecification):
     png_unit: PngUnit = None
 
     def open(self, task: str) -> Dataset:
-        """The data set in this layout."""
         from ._depth_folder import depth_folder
 
         return depth_folder(self.root, self.fractions, self.seed, self.png_unit)
@@ -268,7 +264,6 @@ class ClassFoldersSpecification(RootedSpecification):
     seed: int = Field(default=0, ge=0, description="seed of the split by fractions")
 
     def open(self, task: str) -> Dataset:
-        """The data set in this layout."""
         from ._class_folders import class_folders
 
         return class_folders(self.root, self.fractions, self.seed)
@@ -285,7 +280,6 @@ class SpairSpecification(RootedSpecification):
     )
 
     def open(self, task: str) -> Dataset:
-        """The data set in this layout."""
         from ._spair import spair
 
         return spair(self.root, self.size, self.category, category_prompt=self.category_prompt)
@@ -306,7 +300,6 @@ class ListSpecification(DataKind):
     png_unit: PngUnit = None
 
     def open(self, task: str) -> Dataset:
-        """The data set in this layout."""
         from ._list import image_list
 
         return image_list(self.file, self.answers, self.classes, self.ignore, self.png_unit)
@@ -321,15 +314,9 @@ class PythonSpecification(DataKind):
     )
 
     def describe(self) -> str:
-        """The data in words."""
         return f"a {type(self.dataset).__name__} from Python"
 
     def open(self, task: str) -> Dataset:
-        """The object itself.
-
-        Raises:
-            SpecificationError: it was not handed over.
-        """
         if self.dataset is None:
             raise SpecificationError(
                 "data.kind python needs the data set itself: call diffsift.select or diffsift.resume from Python "
