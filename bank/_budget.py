@@ -54,9 +54,8 @@ def check_budget(
         ),
     ]
     lower = f"lower {' or '.join(advice)}, or " if advice else "lower bank.max_channels, or "
-    raise BankError(
-        f"the bank needs {_gigabytes(float(needed(rows)))} GB, budget {_gigabytes(budget)} GB: {lower}raise bank.budget_gb."
-    )
+    size = _gigabytes(float(needed(rows)))
+    raise BankError(f"the bank needs {size} GB, budget {_gigabytes(budget)} GB: {lower}raise bank.budget_gb.")
 
 
 def _fewer_rows(most: float, development: DevelopmentSet) -> list[str]:

@@ -140,7 +140,7 @@ class EntryFolder:
         return Records(self.path, "features", (rows, channels), "float16")
 
     def raw(self, points: int, channels: int) -> Records:
-        """Raw features of the images that statistics are fit on, kept until that is done."""
+        """Raw features of the images that statistics are fit on, stored until that is done."""
         return Records(self.path, "raw", (points, channels), "float32")
 
     def note_study(self, study: str) -> None:

@@ -27,7 +27,7 @@ class StoredEntry:
         studies: that used it.
         state: ``sound``: what is there is in order; ``unfinished``: statistics are not fit yet; ``rejected``: the
             candidate has values that are not finite; ``damaged``: records are not what was written (seen only where
-            that was asked for); ``unreadable``: description or statistics are not; ``left over``: of another format,
+            records are checked); ``unreadable``: description or statistics are not; ``left over``: of another format,
             or half-made by a process that was killed.
     """
 
@@ -75,7 +75,7 @@ def removals(
     """What cleaning would remove; entries that a process is writing stay.
 
     Args:
-        entries: of `inventory`, with `check` where `damaged` is asked for.
+        entries: of `inventory`, made with `check` if `damaged` is true.
         unused: entries that no study used, and what is left over.
         damaged: entries that cannot be read, and damaged records of others. A search would extract them anew.
         study: entries that this study alone used.

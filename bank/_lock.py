@@ -15,8 +15,9 @@ _UNWRITTEN = 10.0
 class EntryLock:
     """A lock file that names its holder's process and host.
 
-    A process of this host that has ended holds nothing: the next one takes its lock over at once. Whether a process on
-    another host still runs cannot be known here, so its lock stays until it gives it back.
+    A process of this host that has ended holds nothing: the next one takes its lock over at once. (A zombie, which has
+    ended but was not collected by its parent, still counts as running.) Whether a process on another host still runs
+    cannot be known here, so its lock stays until it gives it back.
 
     Args:
         path: of the file; its folder must exist.

@@ -50,7 +50,7 @@ class NoSamples:
         return self._count
 
     def __getitem__(self, index: int) -> Sample:
-        raise BankError("the images of a reopened bank must not be needed, but one is asked for.")
+        raise BankError("the images of a reopened bank must not be needed, but one was indexed.")
 
 
 def write_snapshot(

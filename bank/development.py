@@ -32,7 +32,7 @@ Labels = (
 
 @runtime_checkable
 class LazySamples(Protocol):
-    """Samples by position, each loaded when it is asked for."""
+    """Samples by position, each loaded when it is indexed."""
 
     def __len__(self) -> int: ...
 
@@ -335,7 +335,7 @@ def _at_keypoints(dataset: Dataset, samples: LazySamples, training: int, resolut
     for index in range(len(samples)):
         sample = samples[index]
         sizes.append(sample.image.shape[:2])
-        entries.append(replace(sample, image=np.zeros((0, 0, 3), np.uint8)))  # pixels are not kept
+        entries.append(replace(sample, image=np.zeros((0, 0, 3), np.uint8)))  # without its pixels, which may be many
     keypoints = keypoints_of(entries, "the development set")
     visible = np.asarray(np.isfinite(keypoints).all(-1))
     rows = np.full((len(entries), max(1, int(visible.sum(1).max()))), -1)

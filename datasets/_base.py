@@ -41,8 +41,8 @@ class Dataset(ABC):
     A subclass sets `task` and `class_names` and implements `split`. It overrides `pairs` for correspondence, `content`
     where the content can be named without reading all samples again, and `has_prompts` where that is known without
     reading one. Where `check` does more than the checks that all data sets share, it calls `super().check(reporter)`.
-    Samples may come in any order, but each time they must be the same ones. `diffsift.testing.DatasetContract` tests
-    all of this.
+    Samples may come in any order, but each time they must be the same ones. `diffsift.testing.dataset.DatasetContract`
+    tests all of this.
 
     Attributes:
         task: what the labels are: segmentation, depth, classification or correspondence; see `Sample`.

@@ -1,4 +1,4 @@
-"""Loaded samples that are kept in memory, so that several passes over the data decode each image once."""
+"""Loaded samples in memory, so that several passes over the data decode each image once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from threading import Lock
 from ._samples import Sample
 
 CACHED_BYTES = 512 * 2**20
-"""Bytes of images and labels that a data set keeps in memory at most."""
+"""Bytes of images and labels that a data set holds in memory at most."""
 
 
 class SampleCache:
@@ -27,7 +27,7 @@ class SampleCache:
         self._free, self._lock = limit, Lock()
 
     def get(self, name: str, load: Callable[[str], Sample]) -> Sample:
-        """The sample of a name, loaded if it is not kept. Its arrays are read-only."""
+        """The sample of a name, loaded if it is not in memory. Its arrays are read-only."""
         known = self._samples.get(name)
         if known is not None:
             return known

@@ -1,4 +1,4 @@
-"""The built-in data set: digit scenes, generated when they are asked for."""
+"""The built-in data set: digit scenes, generated when they are indexed."""
 
 from __future__ import annotations
 

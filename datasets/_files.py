@@ -58,7 +58,7 @@ class FileLayout:
         pairs: for correspondence, names of the items to match in each split.
         settings: what the labels depend on besides the files' content; part of the identity.
         ignore: value of masks that does not count, for messages.
-        published: the name of the published protocol, and its number of images in each split; what differs is noted.
+        published: name of the published protocol, and its number of images in each split; `notes` names a difference.
     """
 
     name: str

@@ -32,7 +32,7 @@ def image_list(
     ignore: int = IGNORE,
     png_unit: float | None = None,
 ) -> FileDataset:
-    """Images and answers listed in rows with the columns image, label, split and, if wanted, group and prompt.
+    """Images and answers listed in rows with the columns image, label and split, optionally group and prompt.
 
     Args:
         file: CSV with a header, or a JSON list of mappings; paths are relative to it.

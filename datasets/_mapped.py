@@ -83,7 +83,7 @@ class MappedDataset(Dataset):
     checked (a random transform) is refused.
 
     Args:
-        data: the rows; or a mapping of ``train``, ``test`` and, if wanted, ``validation`` to rows of their own.
+        data: the rows; or a mapping of ``train``, ``test`` and optionally ``validation`` to rows of their own.
         image: column of images: Pillow's, arrays of 0 to 255 or of 0 to 1 with channels first or last, or paths.
         label: column of answers. Segmentation: class ids per pixel (picture, array or path of a PNG). Depth: metres per
             pixel. Classification: class names or ids.

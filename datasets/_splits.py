@@ -129,7 +129,7 @@ class ListSplit(SplitRule):
 
 @dataclass(frozen=True)
 class FileSplit(SplitRule):
-    """Splits by one JSON or YAML file that maps train, test and, if wanted, validation to lists of stems.
+    """Splits by one JSON or YAML file that maps train, test and optionally validation to lists of stems.
 
     Stems are text: in JSON they stand in quotes.
 

@@ -286,7 +286,7 @@ class SpairSpecification(RootedSpecification):
 
 
 class ListSpecification(DataKind):
-    """Images and answers listed in a CSV or JSON file: columns image, label, split and, if wanted, group and prompt."""
+    """Images and answers listed in a CSV or JSON file: columns image, label and split, optionally group and prompt."""
 
     kind: Literal["list"]
     file: Path = Field(description="CSV with a header, or JSON list of mappings; paths in it are relative to it")
@@ -338,7 +338,7 @@ class PythonSpecification(DataKind):
 def _of_its_kind(value: Any) -> DataKind:
     """The fields of a data set, validated by the class that is registered under their `kind`.
 
-    Errors are those of a union told apart by `kind`, which this is, but for kinds that are registered later.
+    Errors are those of a union with the discriminator `kind`; it is none because kinds can be registered later.
     """
     if isinstance(value, DataKind):
         return value
@@ -365,4 +365,4 @@ class _AnyKind:
 
 
 DataSpecification = Annotated[SerializeAsAny[DataKind], PlainValidator(_of_its_kind), _AnyKind]
-"""The fields of any registered kind, told apart by `kind`."""
+"""The fields of any registered kind; `kind` says which."""
