@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -21,8 +21,7 @@ from pydantic import (
 from diffsift.backbones import JointSpecification, ModelSpecification
 from diffsift.backbones.names import BackboneName, is_reserved
 from diffsift.bank import BankSpecification
-from diffsift.datasets import DataSpecification
-from diffsift.datasets.specification import PythonSpecification
+from diffsift.datasets import DATASETS, DataKind, DataSpecification, PythonSpecification
 from diffsift.errors import SpecificationError
 from diffsift.mistakes import explain, shown
 from diffsift.objectives import AnyTaskSpecification, ProbeSpecification, TaskSpecification
@@ -147,7 +146,7 @@ class Specification(BaseModel):
         return self._notes
 
     @property
-    def data_sets(self) -> dict[str, DataSpecification]:
+    def data_sets(self) -> dict[str, DataKind]:
         """All data sets by name; the first is ``main``."""
         return {MAIN: self.data, **self.further_data}
 
@@ -263,7 +262,7 @@ class Specification(BaseModel):
             base: folder that relative paths are relative to.
         """
 
-        def data(part: DataSpecification) -> DataSpecification:
+        def data(part: DataKind) -> DataKind:
             paths = {name: _resolved(base, value) for name, value in part if isinstance(value, Path)}
             return part.model_copy(update=paths)
 
@@ -349,13 +348,6 @@ def _resolved(base: Path, path: str | Path) -> Path:
     return (base / Path(path).expanduser()).resolve()
 
 
-_DATA_KINDS: dict[str, type[BaseModel]] = {
-    kind: part
-    for part in get_args(get_args(DataSpecification)[0])
-    for kind in get_args(part.model_fields["kind"].annotation)
-}
-
-
 def _fields_at(values: Any, path: tuple[str, ...]) -> list[str]:
     """Names that a mapping in a specification may have: the fields at a path, or the kinds of data at one to a kind."""
     if not path:
@@ -366,10 +358,9 @@ def _fields_at(values: Any, path: tuple[str, ...]) -> list[str]:
         given, inside = given.get(inside[0]), inside[1:]
     kind = given.get("kind") if isinstance(given, dict) else None
     if part in ("data", "further_data"):
-        known = _DATA_KINDS.get(str(kind))
-        if known is None:
-            return sorted(_DATA_KINDS) if inside else ["kind"]
-        return list(known.model_fields)
+        if not isinstance(kind, str) or kind not in DATASETS:
+            return sorted(DATASETS.names()) if inside else ["kind"]
+        return list(DATASETS[kind].model_fields)
     if part in ("model", "further_models"):
         return list(ModelSpecification.model_fields)
     if part == "task":

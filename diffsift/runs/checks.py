@@ -8,7 +8,6 @@ from typing import cast
 from diffsift.backbones import Backbone, BackboneCache, BackboneName, PipelineBackbone
 from diffsift.bank import DevelopmentSet
 from diffsift.common.context import RunContext
-from diffsift.datasets import prompts_of
 from diffsift.errors import ModelError, SpecificationError
 from diffsift.objectives.reference import reference_kinds
 from diffsift.search import SearchSpace, require_operations
@@ -50,7 +49,7 @@ def check_joint(
     joint, main = specification.joint, cast("PipelineBackbone", backbones[BackboneName.MAIN])
     if joint.prompts and not main.takes_text:
         raise SpecificationError(f"joint.prompts must be left out for {main.source}, because it takes no text.")
-    if joint.prompts and prompts_of([development.samples[0]]) is not None:
+    if joint.prompts and development.has_prompts:
         raise SpecificationError("joint.prompts must be left out, because the data has a prompt for each image.")
     for size in joint.image_sizes:
         main.check_image_size(size, "joint.image_sizes")

@@ -23,7 +23,7 @@ from diffsift.backbones import (
 from diffsift.bank import Bank, DevelopmentSet
 from diffsift.common.context import RunContext
 from diffsift.common.files import digest
-from diffsift.datasets import image_tensors, prompts_of
+from diffsift.datasets import image_tensors
 from diffsift.evaluation import Baselines, RowName
 from diffsift.extraction import save_selection
 from diffsift.objectives import Objective, Probe, make_objective
@@ -159,7 +159,7 @@ class Prepared:
             self.specification.models,
             self.bank.standardisers(selection.candidates),
             identities={name: dict(model.identity) for name, model in self.models.items()},
-            own_prompts=prompts_of([self.bank.development.samples[0]]) is not None,
+            own_prompts=self.bank.development.has_prompts,
             about=about,
         )
 
@@ -182,7 +182,7 @@ def prepare(specification: Specification, store: StudyStore, context: RunContext
         differing = departures(specification.protocol, specification.model_dump(mode="json"))
         but = f", but {'; '.join(differing)}" if differing else ""
         context.reporter.info("protocol", f"{specification.protocol}{but}")
-    development = objective.load()
+    development = objective.load(context.reporter)
     for note in development.notes:
         context.reporter.info("data", note)
     backbones = BackboneCache()

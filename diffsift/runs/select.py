@@ -194,7 +194,7 @@ class _Search:
         pool = self._filled()
         space = prepared.space()
         name = specification.study.name
-        prepared.bank.share(self.store.workspace.shared(name), pool)  # before others can see the study and join it
+        prepared.bank.publish(self.store.workspace.shared(name), pool)  # before others can see the study and join it
         shares = prepared.operations()
         frozen = [[entry.backbone, entry.activation, entry.timestep, shares.get(entry)] for entry in pool]
         if self.store.create_or_update(specification, prepared.content, frozen):
