@@ -52,7 +52,7 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "text for a model": ({**VALUES, "model": "a/b"}, r"model must be a mapping of fields \(id, .*, but got 'a/b'"),
     "an empty part": ({**VALUES, "bank": None}, r"bank must be a mapping of fields \(.*\), but is empty"),
     "text for a task": ({**VALUES, "task": "depth"}, r"task must be a mapping of fields \(kind, .*, but got 'depth'"),
-    "text for data": ({**VALUES, "data": "images"}, r"data must be a mapping of fields \(kind.*, but got 'images'"),
+    "text for data": ({**VALUES, "data": "images"}, r"data must be a mapping of fields .*kind.*, but got 'images'"),
     "text for a further model": (
         {**VALUES, "further_models": {"b": "c/d"}},
         r"further_models\.b must be a mapping of fields \(id, .*, but got 'c/d'",
