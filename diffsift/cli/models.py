@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from enum import StrEnum
@@ -61,7 +62,10 @@ def activations(
             Column("kept"),
             Column("reason", priority=1, wraps=True),
         )
-        render(Table(columns, rows, title=_title(model, decisions), styles=_dimmed(decisions)), format)
+        table = Table(
+            columns, rows, title=_title(model, decisions), notes=_reasons(decisions), styles=_dimmed(decisions)
+        )
+        render(table, format)
 
 
 @commands.add("properties MODEL --images photos --out pictures")
@@ -85,9 +89,12 @@ def properties(
         from diffsift.runs.properties import measure_model
 
         measured = measure_model(model, images, levels, device=on, out=out, reporter=reporter(format))
-        styles = _dimmed(measured.decisions, repeats=len(measured.timesteps))
         table = Table(
-            _property_columns(), list(_property_rows(measured)), title=_title(model, measured.decisions), styles=styles
+            _property_columns(),
+            list(_property_rows(measured)),
+            title=_title(model, measured.decisions),
+            notes=_reasons(measured.decisions),
+            styles=_dimmed(measured.decisions, repeats=len(measured.timesteps)),
         )
         render(table, format)
         if out is not None and format is Format.table:
@@ -115,6 +122,11 @@ def _property_rows(measured: MeasuredModel) -> Iterator[tuple[Cell, ...]]:
 
 def _title(model: str, decisions: tuple[Decision, ...]) -> str:
     return f"{model}: {len(decisions)} activations, {sum(decision.kept for decision in decisions)} kept"
+
+
+def _reasons(decisions: tuple[Decision, ...]) -> list[str]:
+    counts = Counter(decision.reason for decision in decisions if not decision.kept)
+    return [f"{count:4d} dropped: {reason}" for reason, count in counts.most_common()]
 
 
 def _dimmed(decisions: tuple[Decision, ...], repeats: int = 1) -> dict[int, str]:

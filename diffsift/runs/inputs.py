@@ -30,6 +30,8 @@ def check_inputs(specification: Specification) -> None:
         SpecificationError: a timestep is beyond those of a model in a folder, or the data have labels of another task.
     """
     for model in specification.models.values():
+        if getattr(model, "kind", "diffusers") != "diffusers":
+            continue  # a registered kind of backbone says itself what its id means
         check_model_folder(model.id)
         _check_timesteps(specification, Path(model.id))
     for name, data in specification.data_sets.items():
