@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from torch import nn
 from diffsift.errors import ModelError, did_you_mean
 
 from ._pipeline import PipelineBackbone
+from .folders import check_model_folder
 from .names import BackboneName
 from .specification import ModelSpecification
 
@@ -53,7 +53,7 @@ def load(
     }
     if beside is not None:
         return beside.varied(name=name, **run)
-    _check_local_folder(model.id)
+    check_model_folder(model.id)
     device = resolve_device(model.device)
     dtype = resolve_dtype(model.dtype, device)
     with _quiet_imports():
@@ -119,7 +119,7 @@ def load_structure(model: str, *, revision: str | None = None) -> nn.Module:
     Raises:
         ModelError: no pipeline, no denoiser in it, or a class this diffusers does not have.
     """
-    _check_local_folder(model)
+    check_model_folder(model)
     with _quiet_imports():
         try:
             index = DiffusionPipeline.load_config(model, revision=revision)
@@ -145,28 +145,6 @@ def load_structure(model: str, *, revision: str | None = None) -> nn.Module:
         with torch.device("meta"):
             denoiser: nn.Module = denoiser_class.from_config(config)
     return denoiser
-
-
-def _check_local_folder(model: str) -> None:
-    """A clear word where a path was meant: diffusers would look for it on the hub."""
-    path = Path(model).expanduser()
-    looks_like_path = model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model or path.exists()
-    if not looks_like_path:
-        return
-    if not path.is_dir():
-        raise ModelError(f"model.id must be a hub id or an existing folder, but there is no folder {model}.")
-    index = path / "model_index.json"
-    if not index.is_file():
-        raise ModelError(
-            f"model.id must be a diffusers pipeline folder with a model_index.json, but {model} has none "
-            f"(a single .safetensors checkpoint can be converted with diffusers' from_single_file and save_pretrained)."
-        )
-    try:
-        content = json.loads(index.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{index} must be JSON, but cannot be parsed: {error}.") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{index} must be a mapping of pipeline parts, but is a {type(content).__name__}.")
 
 
 def resolve_device(device: str) -> torch.device:

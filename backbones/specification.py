@@ -18,6 +18,23 @@ _RUN = ("image_size", "resize", "prompt", "batch_size", "noise_seed", "noise_see
 """Fields that say how a pipeline is run, not what is loaded."""
 
 
+_DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "mtia", "npu", "mlu", "xla")
+"""Types of devices that a name may begin with; whether this machine has one is seen when a model is loaded."""
+
+
+def checked_device(name: str) -> str:
+    """The name of a device, as it is given.
+
+    Raises:
+        ValueError: it is no name of a device.
+    """
+    kind, _, number = name.partition(":")
+    if kind not in _DEVICES or (":" in name and not number.isdecimal()):
+        hint = "; did you mean 'cuda'?" if kind in ("gpu", "GPU", "nvidia") or kind.lower() == "cuda" else ""
+        raise ValueError(f"must be auto, cpu, cuda, cuda:1 or mps, but got {name!r}{hint}")
+    return name
+
+
 class ModelSpecification(BaseModel):
     """Which pipeline to take features from, and how to run it. `device` and `batch_size` may change on resume."""
 
@@ -53,6 +70,11 @@ class ModelSpecification(BaseModel):
         default=False, description="keep the denoiser's weights in the CPU's memory, layer by layer on the GPU"
     )
     allow_pickle: bool = Field(default=False, description="load weights that are not safetensors; they can run code")
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, name: str) -> str:
+        return checked_device(name)
 
     def loaded(self) -> dict[str, Any]:
         """What is loaded: models that are equal in this can share one pipeline."""

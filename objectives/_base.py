@@ -15,6 +15,7 @@ from diffsift.backbones import BackboneCache
 from diffsift.bank import BankView, DevelopmentSet
 from diffsift.common.context import RunContext
 from diffsift.common.files import digest
+from diffsift.common.reporting import Reporter
 from diffsift.datasets import Dataset, Sample
 from diffsift.errors import SpecificationError
 from diffsift.extraction import Standardiser
@@ -154,8 +155,11 @@ class Objective(ABC):
         """How scores come about; reads the data set's identity."""
 
     @abstractmethod
-    def load(self) -> DevelopmentSet:
+    def load(self, reporter: Reporter | None = None) -> DevelopmentSet:
         """Check all data, then draw what the search may look at.
+
+        Args:
+            reporter: told the progress of the check; default: nobody.
 
         Returns:
             Training and validation images with their locations and folds; no test image is among them.

@@ -19,6 +19,7 @@ from diffsift.bank import (
 )
 from diffsift.common.context import RunContext
 from diffsift.common.files import digest
+from diffsift.common.reporting import Reporter
 from diffsift.datasets import DataSpecification
 
 from ._base import SHOWN, EvaluationProtocol, FittedSelection, Objective, SplitResults
@@ -86,8 +87,8 @@ class MultiDatasetObjective(Objective):
         data = digest([protocol.data for protocol in protocols.values()])
         return replace(next(iter(protocols.values())), data=data, **joint)
 
-    def load(self) -> DevelopmentSet:
-        return join_development_sets({name: part.load() for name, part in self.objectives.items()})
+    def load(self, reporter: Reporter | None = None) -> DevelopmentSet:
+        return join_development_sets({name: part.load(reporter) for name, part in self.objectives.items()})
 
     def probe(self, bank: BankView) -> MultiDatasetProbe:
         """Make a probe for each data set.

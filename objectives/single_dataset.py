@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from diffsift.backbones import BackboneCache
 from diffsift.bank import BankSpecification, BankView, DevelopmentSet, development_set
 from diffsift.common.context import RunContext
+from diffsift.common.reporting import Reporter
 from diffsift.datasets import Dataset, check_splits
 
 from ._base import FittedSelection, Objective, SplitResults
@@ -64,8 +65,8 @@ class SingleDatasetObjective(Objective):
         """What the fast probe learns; one-hot classes unless a task overrides it."""
         return ClassReadout(self.metric)
 
-    def load(self) -> DevelopmentSet:
-        check_splits(self._dataset)
+    def load(self, reporter: Reporter | None = None) -> DevelopmentSet:
+        check_splits(self._dataset, reporter)
         return development_set(self._dataset, self._bank, folds=self.folds)
 
     def probe(self, bank: BankView) -> Probe:

@@ -86,7 +86,7 @@ class ReferenceProbeFactory:
         """
         objective, development = self.objective, self.development
         if isinstance(objective, MultiDatasetObjective):
-            parts = zip(objective.objectives.values(), development.parts, strict=True)
+            parts = zip(objective.objectives.values(), development.members, strict=True)
             factories = [replace(self, objective=part, development=own) for part, own in parts]
             return MultiDatasetProbe([factory.make(kind, on_test=on_test) for factory in factories])
         chosen = self._chosen(kind)

@@ -19,7 +19,7 @@ from diffsift.bank import (
     measured_similarity,
     pack_groups,
 )
-from diffsift.bank._similarity import _places_of
+from diffsift.bank._similarity import _spread_rows
 from diffsift.common.context import RunContext
 from diffsift.datasets import DigitScenesSpecification, FolderSpecification, image_tensors
 from diffsift.errors import DataError, SpecificationError
@@ -115,11 +115,11 @@ def test_one_standardiser_is_fit_on_equally_many_images_of_each(
     objective = objective_of(tiny_data)
     bank = bank_of(tmp_path, objective, tiny_backbone)
     development = bank.development
-    assert [len(part.samples) for part in development.parts] == [32, 7]
+    assert [len(part.samples) for part in development.members] == [32, 7]
     # Of 24 and 7 training images, three each: taken as often, not by how many there are.
     order = development.in_turn(np.random.default_rng([BANK.seed, 1]).permutation(np.flatnonzero(development.training)))
     fit = order[: BANK.fit_images]
-    assert np.bincount(development.part[fit]).tolist() == [3, 3]
+    assert np.bincount(development.member[fit]).tolist() == [3, 3]
     assert development.training[fit].all()
     raw = []
     for image in sorted(int(index) for index in fit):
@@ -173,7 +173,7 @@ def test_other_processes_reopen_the_data_sets_with_their_groups(
 ) -> None:
     objective = objective_of(tiny_data, None if task.kind == "segmentation" else task)
     bank = bank_of(tmp_path / "bank", objective, tiny_backbone)
-    bank.share(tmp_path / "shared", [A, B])
+    bank.publish(tmp_path / "shared", [A, B])
     reopened = Bank.reopened(tmp_path / "shared", tmp_path / "bank", BANK, RunContext(batch_size=1))
     probe, again = objective.probe(bank), objective.probe(reopened)
     assert again.score(SELECTION) == probe.score(SELECTION)
@@ -185,8 +185,8 @@ def test_other_processes_reopen_the_data_sets_with_their_groups(
 
 def test_similarity_looks_at_every_data_set(tiny_data: Path, tmp_path: Path, tiny_backbone: PipelineBackbone) -> None:
     bank = bank_of(tmp_path, objective_of(tiny_data), tiny_backbone)
-    images, _ = _places_of(bank, 32)  # places of four images
-    assert bank.development.part[images].tolist() == [0, 0, 1, 1]
+    images, _ = _spread_rows(bank, 32)  # places of four images
+    assert bank.development.member[images].tolist() == [0, 0, 1, 1]
     assert bank.development.training[images].all()
 
 
@@ -223,7 +223,7 @@ def test_correspondence_of_images_with_other_numbers_of_keypoints(
 def test_prompts_for_some_data_sets_alone_are_refused(tiny_data: Path) -> None:
     objective = objective_of(tiny_data)
     parts = {name: part.load() for name, part in objective.objectives.items()}
-    told = replace(parts["further"], samples=[replace(parts["further"].samples[i], prompt="a photo") for i in range(3)])
+    told = replace(parts["further"], has_prompts=True)
     with pytest.raises(DataError, match="further has them and main has none"):
         join_development_sets({**parts, "further": told})
 
