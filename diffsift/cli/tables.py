@@ -26,10 +26,9 @@ from diffsift.common.reporting import Reporter
 from diffsift.errors import StudyError
 from diffsift.runs.compare import Comparison
 from diffsift.runs.pick import front_of
-from diffsift.runs.prepare import counted
 from diffsift.runs.properties import MeasuredModel, measure_model
 from diffsift.runs.select import Result
-from diffsift.spaces import FilterSpecification, Properties, apply_filters, capacity
+from diffsift.spaces import FilterSpecification, Properties, apply_filters, capacity, count_reasons
 from diffsift.study_store import StudyStore
 from diffsift.tracking import Outcome, Verdict
 
@@ -183,7 +182,7 @@ def show_properties(
             cells = (name, timestep, *short, f"{float(numbers[-1]):.0f}", kept)
             table.add_row(*cells, style=None if kept == "yes" else "dim")
         Console().print(table)
-        for reason, count in counted(d.reason for d in decisions if not d.kept):
+        for reason, count in count_reasons(decisions):
             reporter.info("", f"{count:4d} dropped: {reason}")
     if out is not None:
         reporter.info("pictures", str(out))
