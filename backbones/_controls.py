@@ -34,7 +34,7 @@ class _ControlBackbone(Backbone):
     def __init__(self, name: str, main: Backbone, *, channels: int, edge: int) -> None:
         self.name = name
         self._main = main
-        self.denoiser = nn.Sequential(_Neighbourhood(edge))
+        self.denoiser = nn.Sequential(_Neighbourhood(edge)).eval()
         self.image_size, self.resize = main.image_size, main.resize
         self.train_timesteps = 1
         self._only = Activation(

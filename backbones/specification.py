@@ -78,8 +78,9 @@ class ModelSpecification(BaseModel):
     def _fits_its_kind(self) -> Self:
         foreign = ("options",) if self.kind == DIFFUSERS else _OF_DIFFUSERS
         for field in foreign:
-            if getattr(self, field) != type(self).model_fields[field].default:
-                raise ValueError(f"must have no field {field}, which model.kind {self.kind} does not understand")
+            value = getattr(self, field)
+            if value != type(self).model_fields[field].default:
+                raise ValueError(f"{field} must be left out with model.kind {self.kind}, but got {value!r}")
         return self
 
     def loaded(self) -> dict[str, Any]:

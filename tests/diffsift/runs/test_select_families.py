@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from support import tiny
-from support.tiny_pipelines import FAMILIES, build
+from support.tiny_pipelines import FAMILIES, backbone_of, build
 from typer.testing import CliRunner
 
 import diffsift
