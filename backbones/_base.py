@@ -38,7 +38,7 @@ class Backbone(ABC):
     A subclass sets the attributes and implements `encode`, `denoise` and `identity`. It overrides `condition` where the
     network takes more than the image, `activations` where its catalogue cannot be read off a U-Net or transformer, and
     `untrained` where the same network can be made with random weights. `register_backbone` makes it known;
-    `diffsift.testing.BackboneContract` tests it.
+    `diffsift.testing.backbone.BackboneContract` tests it.
 
     Attributes:
         name: unique within a study.
@@ -204,7 +204,7 @@ class Backbone(ABC):
     @torch.inference_mode()
     def capture(
         self,
-        images: Float[Tensor, "batch 3 height width"] | Sequence[Float[Tensor, "3 height width"]],
+        images: Float[Tensor, "batch 3 height width"] | Sequence[Float[Tensor, "3 _ _"]],
         wanted: ActivationsByTimestep,
         *,
         seed: int,

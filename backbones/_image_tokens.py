@@ -44,7 +44,7 @@ class _Recorder:
         self._denoiser = denoiser
         self._attention = AttentionCalls(switch_off=True)
         self._modes = ExitStack()
-        self._sources = list(dict.fromkeys((activation.module, activation.port) for activation in activations))
+        self._sources: list[_Source] = list(dict.fromkeys((entry.module, entry.port) for entry in activations))
 
     def __enter__(self) -> _Recorder:
         modules = dict(self._denoiser.named_modules())

@@ -163,7 +163,7 @@ def load_structure(model: str, *, revision: str | None = None) -> nn.Module:
     _check_local_folder(model)
     with _quiet_imports():
         try:
-            index = DiffusionPipeline.load_config(model, revision=revision)
+            index: Any = DiffusionPipeline.load_config(model, revision=revision)
         except OSError as error:
             raise ModelError(_why_not_loaded(ModelSpecification(id=model, revision=revision), error)) from error
         part = next((part for part in DENOISERS if index.get(part)), None)

@@ -109,7 +109,7 @@ def record_denoiser_call(
     pipeline.set_progress_bar_config(disable=True)
     try:
         with torch.inference_mode():
-            pipeline(**_call_arguments(pipeline, denoiser, prompt, size))
+            cast("Any", pipeline)(**_call_arguments(pipeline, denoiser, prompt, size))
     except _Intercepted as intercepted:
         timestep = float(cast("Any", pipeline).scheduler.timesteps[0])
         return _described(intercepted.arguments, timestep, source)

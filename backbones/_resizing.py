@@ -30,7 +30,7 @@ def stretch(
 
 
 def resize_images(
-    images: Float[Tensor, "batch 3 height width"] | Sequence[Float[Tensor, "3 height width"]],
+    images: Float[Tensor, "batch 3 height width"] | Sequence[Float[Tensor, "3 _ _"]],
     size: tuple[int, int],
     policy: Resize,
     device: torch.device,

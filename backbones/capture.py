@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -62,7 +62,7 @@ class Capture:
         self._modes = ExitStack()
         self.tensors: dict[str, Tensor] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Capture:
         modules = dict(self._denoiser.named_modules())
         try:
             for activation in self._activations:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from diffsift.common.registry import Registry
 
@@ -10,24 +11,12 @@ if TYPE_CHECKING:
     from ._base import Backbone
     from .specification import ModelSpecification
 
+    BackboneKind = Callable[[ModelSpecification, str], Backbone]
+else:
+    BackboneKind = Callable  # the classes themselves need torch, which a specification does without
+
 DIFFUSERS = "diffusers"
 """The built-in kind: the denoiser of a diffusers pipeline."""
-
-
-class BackboneKind(Protocol):
-    """What is registered: called with the model's part of the specification and the name of the backbone."""
-
-    def __call__(self, model: ModelSpecification, name: str, /) -> Backbone:
-        """Load or build the backbone.
-
-        Args:
-            model: what the user asked for; `options` are this kind's own.
-            name: what the backbone goes by within the study.
-
-        Raises:
-            ModelError: the backbone cannot be made, in the user's words.
-        """
-
 
 BACKBONES: Registry[BackboneKind] = Registry(
     "kind of backbone", "diffsift.backbones", {DIFFUSERS: "diffsift.backbones._loading:load_pipeline"}
@@ -42,8 +31,9 @@ def register_backbone(kind: str, make: BackboneKind) -> None:
 
     Args:
         kind: its name; none of the names there are.
-        make: a class or function that is called with a `ModelSpecification` and the backbone's name, and returns a
-            `Backbone`. `diffsift.testing.BackboneContract` tests what it returns.
+        make: a class or function that is called with the `ModelSpecification` and the backbone's name, and returns a
+            `Backbone`; it raises `ModelError` where the backbone cannot be made.
+            `diffsift.testing.backbone.BackboneContract` tests what it returns.
 
     Raises:
         SpecificationError: the name is taken.

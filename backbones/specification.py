@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import product
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -75,7 +75,7 @@ class ModelSpecification(BaseModel):
         return kind
 
     @model_validator(mode="after")
-    def _fits_its_kind(self) -> Self:
+    def _fits_its_kind(self) -> ModelSpecification:
         foreign = ("options",) if self.kind == DIFFUSERS else _OF_DIFFUSERS
         for field in foreign:
             value = getattr(self, field)

@@ -42,17 +42,17 @@ class HashedNetwork:
 
     Args:
         module: the network; its weights must not change once the digest was asked for.
-        compute: computes the digest.
+        compute: computes the digest; `digest_of` by default.
     """
 
-    def __init__(self, module: nn.Module, compute: Digest = digest_of) -> None:
+    def __init__(self, module: nn.Module, compute: Digest | None = None) -> None:
         self.module = module
         self._compute = compute
 
     @cached_property
     def digest(self) -> str:
         """The digest of the weights."""
-        return self._compute(self.module)
+        return (self._compute or digest_of)(self.module)
 
 
 class DigestCache:

@@ -51,7 +51,7 @@ def main() -> None:
     """Capture all activations of two random images at two noise levels."""
     backbone = load(ModelSpecification(kind="noisy-conv", id="my network"))
     images = torch.rand(2, 3, 48, 64)
-    wanted = dict.fromkeys((50, 300), backbone.activations())
+    wanted = {50: backbone.activations(), 300: backbone.activations()}
     for timestep, maps in backbone.capture(images, wanted, seed=0):
         for name, feature_map in maps.items():
             print(f"timestep {timestep}: {name} {tuple(feature_map.shape)}")

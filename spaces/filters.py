@@ -41,7 +41,7 @@ class PropertyFilter(ABC):
     The life of a filter: `apply_filters` makes one for each model of a study, before the bank is filled, and calls
     `reasons` once with the model's whole catalogue. A filter reads declarations, or properties that were measured
     without labels; it must not use labels. `register_filter` makes a further filter known, and
-    `diffsift.testing.FilterContract` tests it.
+    `diffsift.testing.filter.FilterContract` tests it.
     """
 
     @abstractmethod

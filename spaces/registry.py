@@ -10,13 +10,17 @@ from diffsift.common.registry import Registry
 if TYPE_CHECKING:
     from .filters import PropertyFilter
 
-FILTERS: Registry[Callable[[], PropertyFilter]] = Registry(
+    FilterKind = Callable[[], PropertyFilter]
+else:
+    FilterKind = Callable  # the class itself needs torch, which a specification does without
+
+FILTERS: Registry[FilterKind] = Registry(
     "filter", "diffsift.filters", {"structural": "diffsift.spaces.filters:StructuralFilter"}
 )
 """By the name that ``filters.further`` uses."""
 
 
-def register_filter(name: str, make: Callable[[], PropertyFilter]) -> None:
+def register_filter(name: str, make: FilterKind) -> None:
     """Make a filter known as ``filters: {further: [name]}`` in this process.
 
     A package does the same with an entry point of the group ``diffsift.filters``.
@@ -24,7 +28,7 @@ def register_filter(name: str, make: Callable[[], PropertyFilter]) -> None:
     Args:
         name: its name; none of the names there are.
         make: a class or function that is called without arguments and returns a `PropertyFilter`.
-            `diffsift.testing.FilterContract` tests what it returns.
+            `diffsift.testing.filter.FilterContract` tests what it returns.
 
     Raises:
         SpecificationError: the name is taken.

@@ -112,7 +112,7 @@ class Selection:
         ]
 
     @classmethod
-    def from_json(cls, members: list[dict[str, Any]]) -> Selection:
+    def from_json(cls, members: list[Any]) -> Selection:
         """Read a selection from JSON, the inverse of `to_json`.
 
         Args:

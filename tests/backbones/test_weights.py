@@ -36,7 +36,6 @@ def hashed() -> Iterator[list[str]]:
     with (
         mock.patch.object(weights, "digest_of", counted),
         mock.patch("diffsift.backbones._loading.digest_of", counted),
-        mock.patch.object(weights.HashedNetwork.__init__, "__defaults__", (counted,)),
     ):
         yield networks
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -42,8 +43,9 @@ class TestOurs(FilterContract):
 class TestMeasured(FilterContract):
     @pytest.fixture
     def make_filter(self, catalogue: tuple[Activation, ...]) -> Callable[[], PropertyFilter]:
+        clean = Properties(0.0, 1.0, 1.0, 0.1, 0.1, 1.0, 0.0)
         measured = {
-            Candidate("main", entry.name, 50): Properties(0.1 + 0.8 * number / len(catalogue), 1, 1, 0.1, 0.1, 1, 0)
+            Candidate("main", entry.name, 50): replace(clean, diffusion_noise=number / len(catalogue))
             for number, entry in enumerate(catalogue)
         }
         return partial(MeasuredFilter, measured)
