@@ -89,7 +89,7 @@ class Schedule:
         """
         steps = self.train_timesteps
         forms: tuple[Callable[[float], float], ...] = (
-            lambda t: float(t),
+            float,
             lambda t: t / steps,
             lambda t: 1.0 - t / steps,
         )
