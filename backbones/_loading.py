@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from diffsift.errors import ModelError, did_you_mean
 from ._base import Backbone
 from ._loaded_pipeline import DENOISERS, LoadedPipeline
 from ._pipeline import PipelineBackbone
+from .folders import check_model_folder
 from .names import BackboneName
 from .registry import BACKBONES, DIFFUSERS
 from .specification import ModelSpecification
@@ -81,7 +81,7 @@ def load_pipeline(
     Raises:
         ModelError: nothing is found under the id, it is no diffusers pipeline, or it is of a kind that cannot be used.
     """
-    _check_local_folder(model.id)
+    check_model_folder(model.id)
     device = resolve_device(model.device)
     pipeline = _loaded(model, resolve_dtype(model.dtype, device))
     if model.lora is not None:
@@ -160,7 +160,7 @@ def load_structure(model: str, *, revision: str | None = None) -> nn.Module:
     Raises:
         ModelError: no pipeline, no denoiser in it, or a class this diffusers does not have.
     """
-    _check_local_folder(model)
+    check_model_folder(model)
     with _quiet_imports():
         try:
             index: Any = DiffusionPipeline.load_config(model, revision=revision)
@@ -186,28 +186,6 @@ def load_structure(model: str, *, revision: str | None = None) -> nn.Module:
         with torch.device("meta"):
             denoiser: nn.Module = denoiser_class.from_config(config)
     return denoiser
-
-
-def _check_local_folder(model: str) -> None:
-    """Refuse a path without a pipeline: diffusers would look for it on the hub."""
-    path = Path(model).expanduser()
-    looks_like_path = model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model or path.exists()
-    if not looks_like_path:
-        return
-    if not path.is_dir():
-        raise ModelError(f"model.id must be a hub id or an existing folder, but there is no folder {model}.")
-    index = path / "model_index.json"
-    if not index.is_file():
-        raise ModelError(
-            f"model.id must be a diffusers pipeline folder with a model_index.json, but {model} has none "
-            f"(a single .safetensors checkpoint can be converted with diffusers' from_single_file and save_pretrained)."
-        )
-    try:
-        content = json.loads(index.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{index} must be JSON, but cannot be parsed: {error}.") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{index} must be a mapping of pipeline parts, but is a {type(content).__name__}.")
 
 
 def resolve_device(device: str) -> torch.device:

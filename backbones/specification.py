@@ -23,6 +23,23 @@ _RUN = ("image_size", "resize", "prompt", "batch_size", "noise_seed", "noise_see
 """Fields about how a pipeline is run, not what is loaded."""
 
 
+_DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "mtia", "npu", "mlu", "xla")
+"""Types of devices that a name may begin with; whether this machine has one is seen when a model is loaded."""
+
+
+def checked_device(name: str) -> str:
+    """The name of a device, as it is given.
+
+    Raises:
+        ValueError: it is no name of a device.
+    """
+    kind, _, number = name.partition(":")
+    if kind not in _DEVICES or (":" in name and not number.isdecimal()):
+        hint = "; did you mean 'cuda'?" if kind in ("gpu", "GPU", "nvidia") or kind.lower() == "cuda" else ""
+        raise ValueError(f"must be auto, cpu, cuda, cuda:1 or mps, but got {name!r}{hint}")
+    return name
+
+
 class ModelSpecification(BaseModel):
     """Which model to take features from, and how to run it. `device` and `batch_size` may change on resume.
 
@@ -82,6 +99,11 @@ class ModelSpecification(BaseModel):
             if value != type(self).model_fields[field].default:
                 raise ValueError(f"{field} must be left out with model.kind {self.kind}, but got {value!r}")
         return self
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, name: str) -> str:
+        return checked_device(name)
 
     def loaded(self) -> dict[str, Any]:
         """The fields that decide what is loaded: models that agree in them use the same networks."""

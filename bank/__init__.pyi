@@ -3,7 +3,7 @@ from ._entry import FORMAT
 from ._inventory import Removal, StoredEntry, clean, inventory, removals
 from ._joined import join_development_sets
 from ._part import BankPart, BankView
-from ._pending import Entry
+from ._pending_entries import Entry
 from ._records import Features
 from ._similarity import measured_similarity
 from .development import (

@@ -17,7 +17,7 @@ from diffsift.spaces import Candidate
 from ._budget import check_budget, entry_bytes
 from ._extraction import Extraction, fit_groups, fit_memory
 from ._images import ImageSet
-from ._pending import Entry, Place, places_of, stored_entry
+from ._pending_entries import BackboneKey, Entry, PendingEntry, pending_entries, stored_entry
 from ._snapshot import read_snapshot, write_snapshot
 from .development import DevelopmentSet
 from .specification import BankSpecification
@@ -33,11 +33,17 @@ class Bank:
     """Entries of a development set in a folder that several studies share.
 
     Args:
-        folder: made if missing.
+        folder: where entries lie; made if missing.
         development: the images and locations.
         specification: sampling and compression.
         context: noise seed, batch size and reporter are used.
-        study: noted in the entries that are used, for `inventory`.
+        study: name that is written to the entries that are used, for `inventory`.
+
+    Attributes:
+        rejected: why a candidate cannot be used, by candidate.
+
+    Raises:
+        BankError: the folder cannot be made.
     """
 
     def __init__(
@@ -62,6 +68,7 @@ class Bank:
 
     @property
     def development(self) -> DevelopmentSet:
+        """The images and locations whose features it holds."""
         return self._development
 
     @property
@@ -76,11 +83,22 @@ class Bank:
         return candidate in self._entries
 
     def standardisers(self, candidates: Iterable[Candidate]) -> dict[Candidate, Standardiser]:
-        """The standardiser of each of these candidates, all of which must be in the bank."""
+        """The standardisers of some candidates.
+
+        Args:
+            candidates: all must be in the bank.
+
+        Returns:
+            The standardiser of each.
+        """
         return {candidate: self._entries[candidate].standardiser for candidate in candidates}
 
-    def share(self, path: Path, candidates: Sequence[Candidate]) -> None:
-        """Write the file from which other processes reopen these entries: see `reopened`.
+    def publish(self, path: Path, candidates: Sequence[Candidate]) -> None:
+        """Write the file from which other processes reopen these entries with `reopened`.
+
+        Args:
+            path: of the file.
+            candidates: all must be in the bank.
 
         Raises:
             BankError: it cannot be written.
@@ -90,7 +108,16 @@ class Bank:
 
     @classmethod
     def reopened(cls, path: Path, folder: Path, specification: BankSpecification, context: RunContext) -> Bank:
-        """The entries that another process shared, to be read: neither images nor backbones are needed.
+        """The entries that another process published, for reading: neither images nor backbones are needed.
+
+        Args:
+            path: of the file that `publish` wrote.
+            folder: of the bank.
+            specification: sampling and compression.
+            context: of the run.
+
+        Returns:
+            A bank that holds these entries; it cannot be filled.
 
         Raises:
             BankError: the file or an entry cannot be used.
@@ -101,19 +128,37 @@ class Bank:
             bank._entries[candidate] = stored_entry(candidate, folder / name, snapshot.development, snapshot.digests)
         return bank
 
-    def estimate(self, wanted: ActivationsByTimestep) -> int:
-        """Bytes that entries for these activations take."""
-        return sum(self._bytes_of(activation) for activations in wanted.values() for activation in activations)
+    def estimate(self, activations: ActivationsByTimestep) -> int:
+        """Estimate the size of entries for these activations.
 
-    def fit_memory(self, wanted: ActivationsByTimestep) -> int:
-        """Bytes that it takes to fit statistics of the widest of these, a candidate at a time."""
+        Args:
+            activations: by timestep.
+
+        Returns:
+            Bytes on disk.
+        """
+        return sum(self._bytes_of(activation) for captured in activations.values() for activation in captured)
+
+    def fit_memory(self, activations: ActivationsByTimestep) -> int:
+        """Estimate the memory that fitting statistics takes, one candidate at a time.
+
+        Args:
+            activations: by timestep.
+
+        Returns:
+            Bytes at most.
+        """
         images = min(self._specification.fit_images, int(self._development.training.sum()))
         points, limit = int(self._development.points.shape[1]), self._specification.max_channels
-        widths = {entry.channels for activations in wanted.values() for entry in activations}
+        widths = {entry.channels for captured in activations.values() for entry in captured}
         return max((fit_memory(images, points, channels, limit) for channels in widths), default=0)
 
     def check_budget(self, candidates: Sequence[Activation], baselines: Sequence[Activation] = ()) -> None:
-        """Refuse a bank beyond `bank.budget_gb`, one activation per entry; baselines are always extracted.
+        """Refuse a bank that exceeds `bank.budget_gb`.
+
+        Args:
+            candidates: the activation of each entry of the pool.
+            baselines: the activation of each entry of the baselines, which are always extracted.
 
         Raises:
             BankError: it would be larger; the message says which settings fit.
@@ -121,93 +166,102 @@ class Bank:
         channels = [activation.channels for activation in (*candidates, *baselines)]
         check_budget(channels, self._development, self._specification, len(baselines))
 
-    def passes(self, name: str, identity: dict[str, Any], wanted: ActivationsByTimestep) -> int:
-        """How often a backbone has yet to run on an image (and noise draw) to fill the bank with these activations.
+    def passes(self, name: str, identity: dict[str, Any], activations: ActivationsByTimestep) -> int:
+        """How many passes of a backbone on an image are missing to fill the bank with these activations.
 
         Args:
             name: of the backbone.
             identity: of the backbone.
-            wanted: activations by timestep.
-        """
-        return self._extraction.passes([place for place in self._places(name, identity, wanted) if not _whole(place)])
+            activations: by timestep.
 
-    def fill(self, backbone: Backbone, wanted: ActivationsByTimestep) -> int:
+        Returns:
+            Passes, one for each image, timestep and noise draw.
+        """
+        entries = self._pending(name, identity, activations)
+        return self._extraction.passes([entry for entry in entries if entry.inspect() is None])
+
+    def fill(self, backbone: Backbone, activations: ActivationsByTimestep) -> int:
         """Make sure the bank holds these activations of a backbone, running it only for what is missing.
 
-        What is extracted is kept image by image: stopped at any time, the next fill goes on at the image it stopped
-        at. Entries that another process is writing are waited for.
+        What is extracted is stored image by image: if a fill is stopped, the next one continues at the image where it
+        stopped. Entries that another process is writing are waited for.
+
+        Args:
+            backbone: the backbone.
+            activations: by timestep.
 
         Returns:
             How many entries had to be extracted, in whole or in part. Candidates with a value that is not finite end
-            up in `rejected`.
+            up in `rejected`, with the reason.
 
         Raises:
             BankError: the disk is full or cannot be written.
         """
-        places = self._places(backbone.name, backbone.identity(), wanted)
-        pending = [place for place in places if place.candidate not in self._entries and not self._open(place)]
+        entries = self._pending(backbone.name, backbone.identity(), activations)
+        pending = [entry for entry in entries if entry.candidate not in self._entries and not self._open(entry)]
         if pending:
             self._check_space(pending)
-        count, said = 0, False
+        count, warned = 0, False
         try:
             while pending:
                 extracted, pending = self._fill_unlocked(backbone, pending)
                 count += extracted
                 if pending:
-                    said = said or self._say_waiting(pending[0])
+                    warned = warned or self._warn_of_waiting(pending[0])
                     time.sleep(_POLL)
             if self._study is not None:
-                for place in places:
-                    place.folder.note_study(self._study)
+                for entry in entries:
+                    entry.folder.note_study(self._study)
         except OSError as error:
             raise BankError(f"the bank in {self._folder} cannot be written: {error.strerror or error}.") from error
         return count
 
-    def _fill_unlocked(self, backbone: Backbone, pending: Sequence[Place]) -> tuple[int, list[Place]]:
+    def _fill_unlocked(self, backbone: Backbone, pending: Sequence[PendingEntry]) -> tuple[int, list[PendingEntry]]:
         """Fill the entries that no other process is writing; returns how many, and those that are still lacking."""
-        held: list[Place] = []
+        locked: list[PendingEntry] = []
         try:
-            for place in pending:
-                if place.folder.lock.acquire():
-                    held.append(place)
-                elif not held:
-                    # Who writes the first most likely writes the others: two that share them would make every pass
-                    # twice.
+            for entry in pending:
+                if entry.folder.lock.acquire():
+                    locked.append(entry)
+                elif not locked:
+                    # Who writes the first most likely writes the others: two processes that take some each would run
+                    # every pass twice.
                     break
             # A moment ago another process may have finished it.
-            mine = [place for place in held if not self._open(place)]
+            mine = [entry for entry in locked if not self._open(entry)]
             if mine:
                 self._sweep()
                 self._extraction.run(backbone, mine, f"{backbone.name}: {type(backbone.denoiser).__name__}")
-            for place in mine:
-                if not self._open(place):
-                    raise BankError(f"the entry of {place.candidate} in {self._folder} changed while it was written.")
+            for entry in mine:
+                if not self._open(entry):
+                    raise BankError(f"the entry of {entry.candidate} in {self._folder} changed while it was written.")
         finally:
-            for place in held:
-                place.folder.lock.release()
-        rest = [place for place in pending if place not in held]
-        return len(mine), [place for place in rest if not self._open(place)]
+            for entry in locked:
+                entry.folder.lock.release()
+        rest = [entry for entry in pending if entry not in locked]
+        return len(mine), [entry for entry in rest if not self._open(entry)]
 
-    def _open(self, place: Place) -> bool:
+    def _open(self, pending: PendingEntry) -> bool:
         """Take up an entry that is whole, or the reason why its candidate cannot be used."""
-        found = place.look()
+        found = pending.inspect()
         if isinstance(found, Entry):
-            self._entries[place.candidate] = found
+            self._entries[pending.candidate] = found
         elif found is not None:
-            self.rejected[place.candidate] = found
+            self.rejected[pending.candidate] = found
         return found is not None
 
-    def _places(self, name: str, identity: dict[str, Any], wanted: ActivationsByTimestep) -> list[Place]:
-        return places_of(self._folder, name, identity, wanted, self._images, self._context.noise_seed)
+    def _pending(self, name: str, identity: dict[str, Any], activations: ActivationsByTimestep) -> list[PendingEntry]:
+        key = BackboneKey(name, identity, self._context.noise_seed)
+        return pending_entries(self._folder, key, activations, self._images)
 
     def _bytes_of(self, activation: Activation) -> int:
         images, rows = len(self._development.samples), self._development.rows
         return entry_bytes(activation.channels, images, rows, self._specification.max_channels)
 
-    def _check_space(self, places: Sequence[Place]) -> None:
-        share = {place.candidate: (len(place.unfit) + len(place.missing)) / len(self._images) for place in places}
-        stored = sum(self._bytes_of(place.activation) * share[place.candidate] for place in places)
-        transient = max(sum(place.raw_bytes for place in group) for group in fit_groups(places))
+    def _check_space(self, pending: Sequence[PendingEntry]) -> None:
+        lacking = {entry.candidate: (len(entry.unfit) + len(entry.missing)) / len(self._images) for entry in pending}
+        stored = sum(self._bytes_of(entry.activation) * lacking[entry.candidate] for entry in pending)
+        transient = max(sum(entry.raw_bytes for entry in group) for group in fit_groups(pending))
         needed, free = stored + transient, shutil.disk_usage(self._folder).free
         if needed > free:
             raise BankError(
@@ -215,9 +269,9 @@ class Bank:
                 "lower bank.pixels_per_image, drop timesteps or filter more activations."
             )
 
-    def _say_waiting(self, place: Place) -> bool:
+    def _warn_of_waiting(self, entry: PendingEntry) -> bool:
         self._context.reporter.warning(
-            f"{place.folder.lock.holder()} is writing entries of the bank in {self._folder} that are needed here: "
+            f"{entry.folder.lock.holder()} is writing entries of the bank in {self._folder} that are needed here: "
             f"waiting for it (if it or its host is gone for good, delete {self._folder / '*.lock'})."
         )
         return True
@@ -227,7 +281,3 @@ class Bank:
         for folder in self._folder.glob("*.partial"):
             if time.time() - folder.stat().st_mtime > _LEFT_BEHIND:
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _whole(place: Place) -> bool:
-    return place.look() is not None

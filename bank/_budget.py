@@ -27,10 +27,10 @@ def check_budget(
     """Refuse a bank that takes more than `bank.budget_gb`, and say which settings would fit.
 
     Args:
-        raw_channels: of every entry of a study.
-        development: its images and locations.
-        specification: with the budget.
-        baselines: how many of the last entries are baselines, which are always extracted.
+        raw_channels: channels of the activation of every entry of a study.
+        development: the images and locations.
+        specification: holds the budget.
+        baselines: number of baselines, which are the last entries and are always extracted.
 
     Raises:
         BankError: the bank would be larger.
@@ -54,9 +54,8 @@ def check_budget(
         ),
     ]
     lower = f"lower {' or '.join(advice)}, or " if advice else "lower bank.max_channels, or "
-    raise BankError(
-        f"the bank needs {_gigabytes(needed(rows))} GB, budget {_gigabytes(budget)} GB: {lower}raise bank.budget_gb."
-    )
+    size = _gigabytes(float(needed(rows)))
+    raise BankError(f"the bank needs {size} GB, budget {_gigabytes(budget)} GB: {lower}raise bank.budget_gb.")
 
 
 def _fewer_rows(most: float, development: DevelopmentSet) -> list[str]:

@@ -11,14 +11,11 @@ import uuid
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load, save
-from torch import Tensor
-
-from diffsift.extraction import Standardiser
+from diffsift.common.files import digest, write_atomically
 
 from ._lock import EntryLock
 from ._records import Records
@@ -39,7 +36,7 @@ class Description:
 
     Attributes:
         key: everything that shapes a feature, the images left out.
-        fit: digests of the images that statistics are fit on, in order; frozen when the entry is made.
+        fit: digests (hexadecimal) of the images that statistics are fit on, in order; frozen when the entry is made.
         created: seconds since 1970.
         about: the model in words, for listings.
         statistics: checksum of their file; None until they are fit.
@@ -54,8 +51,8 @@ class Description:
     rejected: str | None = None
 
     @property
-    def settled(self) -> bool:
-        """Whether statistics are fit, or never will be."""
+    def frozen(self) -> bool:
+        """Whether statistics are fit, or never will be: from then on the description does not change."""
         return self.statistics is not None or self.rejected is not None
 
 
@@ -68,7 +65,11 @@ class EntryFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lock = EntryLock(path.with_name(f"{path.name}.lock"))
+
+    @cached_property
+    def lock(self) -> EntryLock:
+        """Held by the process that writes the entry."""
+        return EntryLock(self.path.with_name(f"{self.path.name}.lock"))
 
     def describe(self) -> Description | None:
         """Read the description; None where there is no entry.
@@ -97,22 +98,22 @@ class EntryFolder:
         self.delete()
         temporary.rename(self.path)
 
-    def settle(self, description: Description, found: Standardiser | str) -> Description:
-        """Keep the fitted statistics, or the reason why the candidate cannot be used."""
-        if isinstance(found, str):
-            settled = replace(description, rejected=found)
-        else:
-            tensors = {"mean": found.mean, "scale": found.scale}
-            if found.projection is not None:
-                tensors["projection"] = found.projection.contiguous()
-            content = save(tensors)
-            _replace(self.path / _STATISTICS, content)
-            settled = replace(description, statistics=zlib.crc32(content))
-        _write_description(self.path, settled)
-        return settled
+    def freeze(self, description: Description, found: bytes | str) -> Description:
+        """Store the fitted statistics, or the reason why the candidate cannot be used.
 
-    def standardiser(self, description: Description) -> Standardiser:
-        """The fitted statistics.
+        Returns:
+            The description that is stored now.
+        """
+        if isinstance(found, str):
+            frozen = replace(description, rejected=found)
+        else:
+            write_atomically(self.path / _STATISTICS, found, durable=False)
+            frozen = replace(description, statistics=zlib.crc32(found))
+        _write_description(self.path, frozen)
+        return frozen
+
+    def statistics(self, description: Description) -> bytes:
+        """The fitted statistics as they were stored.
 
         Raises:
             DamagedEntryError: their file is not what was written.
@@ -123,14 +124,13 @@ class EntryFolder:
             raise DamagedEntryError("its statistics cannot be read") from error
         if zlib.crc32(content) != description.statistics:
             raise DamagedEntryError("its statistics are damaged")
-        tensors = load(content)
-        return Standardiser(tensors["mean"], tensors["scale"], tensors.get("projection"))
+        return content
 
     def features(self, rows: int, channels: int) -> Records:
         return Records(self.path, "features", (rows, channels), "float16")
 
     def raw(self, points: int, channels: int) -> Records:
-        """Raw features of the images that statistics are fit on, kept until that is done."""
+        """Raw features of the images that statistics are fit on, stored until that is done."""
         return Records(self.path, "raw", (points, channels), "float32")
 
     def note_study(self, study: str) -> None:
@@ -158,42 +158,31 @@ class EntryFolder:
             shutil.rmtree(doomed, ignore_errors=True)
 
 
-def fitted(raw: Tensor, max_channels: int) -> Standardiser | str:
-    """Statistics of raw features (images, points, channels), or why there are none."""
-    finite = torch.isfinite(raw)
-    if not bool(finite.all()):
-        return not_finite(1 - float(finite.double().mean()))
-    return Standardiser.fit(raw.flatten(0, 1), max_channels=max_channels)
-
-
 def not_finite(share: float) -> str:
+    """Why a candidate with this share of values that are not finite cannot be used."""
     return f"not finite (NaN or infinite) in {share:.2%} of its values"
 
 
 def family_of(key: dict[str, Any]) -> str:
     """What the names of all entries of a key begin with; they differ in the images statistics were fit on."""
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+    return digest(key, 24)
 
 
 def entry_name(family: str, fit: Sequence[str]) -> str:
+    """The name of an entry's folder: its family, and the images that its statistics are fit on."""
     return f"{family}-{hashlib.sha256(''.join(fit).encode()).hexdigest()[:8]}"
 
 
 def _write_description(folder: Path, description: Description) -> None:
     stored = {**vars(description), "fit": list(description.fit)}
     stored["check"] = zlib.crc32(_canonical(stored))
-    _replace(folder / _DESCRIPTION, json.dumps(stored, indent=1).encode())
+    write_atomically(folder / _DESCRIPTION, json.dumps(stored, indent=1), durable=False)
 
 
 def _canonical(stored: dict[str, Any]) -> bytes:
     return json.dumps(stored, sort_keys=True).encode()
 
 
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.write_bytes(content)
-    temporary.replace(path)
-
-
 def new_description(key: dict[str, Any], fit: Sequence[str], about: str) -> Description:
+    """The description of an entry that is made now."""
     return Description(key, tuple(fit), time.time(), about)

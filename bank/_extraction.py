@@ -1,4 +1,4 @@
-"""Extraction: images stream through a backbone, and what entries lack of them is written image by image."""
+"""Extraction: images run through a backbone in batches, and the features that entries lack are written as they come."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from diffsift.datasets import image_tensors, prompts_of
 from diffsift.extraction import Standardiser, pool, sample_map
 from diffsift.spaces import Candidate
 
-from ._entry import fitted, new_description
+from ._entry import new_description
 from ._images import ImageSet
-from ._pending import Place
+from ._pending_entries import PendingEntry
 from ._records import Records
+from ._statistics import decoded, encoded, fitted
 
 _FIT_DISK = 1_000_000_000
 """Bytes of raw features that lie on disk at once while statistics and projections are fit."""
@@ -34,9 +35,15 @@ _FIT_MEMORY = 500_000_000
 
 @dataclass(frozen=True)
 class _Sink:
-    """Where the sampled features of some images go."""
+    """Where the sampled features of some images go.
 
-    place: Place
+    Attributes:
+        entry: the entry that lacks them.
+        images: positions of the images.
+        write: called with positions of images and their raw features (images, points, channels).
+    """
+
+    entry: PendingEntry
     images: Sequence[int]
     write: Callable[[list[int], Tensor], None]
 
@@ -47,65 +54,65 @@ class Extraction:
     Args:
         images: of the development set.
         context: noise seed, batch size and reporter are used.
-        study: noted in the entries that are made.
+        study: name that is written to the entries that are made; None: none.
     """
 
     def __init__(self, images: ImageSet, context: RunContext, study: str | None) -> None:
         self._images, self._context, self._study = images, context, study
 
-    def run(self, backbone: Backbone, places: Sequence[Place], about: str) -> None:
-        """Extract what entries lack: first the images statistics are fit on, then the others.
+    def run(self, backbone: Backbone, entries: Sequence[PendingEntry], about: str) -> None:
+        """Extract what entries lack: first the images that statistics are fit on, then the others.
 
         Args:
-            backbone: that they are entries of.
-            places: their locks are held, and they were looked at since.
-            about: the model in words, kept in new entries.
+            backbone: the backbone whose features the entries hold.
+            entries: their locks are held, and they were inspected since these were taken.
+            about: the model in words, stored in new entries.
         """
-        for place in places:
-            if place.description is None:
-                place.description = new_description(place.key, self._images.fresh_fit, about)
-                place.folder.create(place.description)
+        for entry in entries:
+            if entry.description is None:
+                entry.description = new_description(entry.key, self._images.fresh_fit, about)
+                entry.folder.create(entry.description)
             if self._study is not None:  # now, so that an entry which is never finished has an owner too
-                place.folder.note_study(self._study)
+                entry.folder.note_study(self._study)
         reporter = self._context.reporter
-        with reporter.progress(self.passes(places), f"bank: {backbone.name}", "pass") as progress:
-            for group in fit_groups(places):
-                raws = [place.raw() for place in group]
+        with reporter.progress(self.passes(entries), f"bank: {backbone.name}", "pass") as progress:
+            for group in fit_groups(entries):
+                raws = [entry.raw() for entry in group]
                 sinks = [
-                    _Sink(place, place.unfit, partial(self._keep_raw, raw))
-                    for place, raw in zip(group, raws, strict=True)
+                    _Sink(entry, entry.unfit, partial(self._write_raw, raw))
+                    for entry, raw in zip(group, raws, strict=True)
                 ]
-                self._stream(backbone, sinks, progress)
-                for place, raw in zip(group, raws, strict=True):
-                    self._fit(place, raw)
+                self._run_batches(backbone, sinks, progress)
+                for entry, raw in zip(group, raws, strict=True):
+                    self._fit(entry, raw)
             sinks = []
-            for place in places:
-                if place.description is not None and place.description.statistics is not None:
-                    place.raw().delete()  # where a process was killed before it did
-                    standardiser = place.folder.standardiser(place.description)
-                    write = partial(self._keep, place, place.records(standardiser), standardiser)
-                    sinks.append(_Sink(place, place.missing, write))
-            self._stream(backbone, sinks, progress)
+            for entry in entries:
+                if entry.description is not None and entry.description.statistics is not None:
+                    entry.raw().delete()  # where a process was killed before it did
+                    standardiser = decoded(entry.folder.statistics(entry.description))
+                    write = partial(self._write, entry, entry.records(standardiser), standardiser)
+                    sinks.append(_Sink(entry, entry.missing, write))
+            self._run_batches(backbone, sinks, progress)
 
-    def passes(self, places: Sequence[Place]) -> int:
-        """How often the backbone runs on an image to extract what these entries lack."""
-        fits = sum(self._count([(place, place.unfit) for place in group]) for group in fit_groups(places))
-        return fits + self._count([(place, place.missing) for place in places])
+    def passes(self, entries: Sequence[PendingEntry]) -> int:
+        """How often the backbone runs on an image to extract what these entries lack; they must have been inspected."""
+        fits = sum(self._count([(entry, entry.unfit) for entry in group]) for group in fit_groups(entries))
+        return fits + self._count([(entry, entry.missing) for entry in entries])
 
-    def _count(self, needs: Sequence[tuple[Place, Sequence[int]]]) -> int:
+    def _count(self, needs: Sequence[tuple[PendingEntry, Sequence[int]]]) -> int:
         return sum(
             len(images) * len({needs[column][0].candidate.timestep for column in columns})
             for images, columns in self._batches([images for _, images in needs])
         )
 
-    def _stream(self, backbone: Backbone, sinks: Sequence[_Sink], progress: tqdm[Any]) -> None:
+    def _run_batches(self, backbone: Backbone, sinks: Sequence[_Sink], progress: tqdm[Any]) -> None:
         for images, columns in self._batches([sink.images for sink in sinks]):
-            wanted: dict[int, list[Activation]] = {}
+            activations: dict[int, list[Activation]] = {}
             for column in columns:
-                place = sinks[column].place
-                wanted.setdefault(place.candidate.timestep, []).append(place.activation)
-            writers = {sinks[column].place.candidate: sinks[column].write for column in columns}
-            for candidate, sampled in self._sampled(backbone, wanted, images, progress):
+                entry = sinks[column].entry
+                activations.setdefault(entry.candidate.timestep, []).append(entry.activation)
+            writers = {sinks[column].entry.candidate: sinks[column].write for column in columns}
+            for candidate, sampled in self._sampled(backbone, activations, images, progress):
                 writers[candidate](images, sampled)
 
     def _batches(self, needs: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], list[int]]]:
@@ -122,7 +129,7 @@ class Extraction:
                 yield images[start : start + self._context.batch_size], columns
 
     def _sampled(
-        self, backbone: Backbone, wanted: dict[int, list[Activation]], images: list[int], progress: tqdm[Any]
+        self, backbone: Backbone, activations: dict[int, list[Activation]], images: list[int], progress: tqdm[Any]
     ) -> Iterator[tuple[Candidate, Tensor]]:
         """Yield raw features at the locations of some images, candidate by candidate."""
         development = self._images.development
@@ -130,42 +137,43 @@ class Extraction:
         points = torch.from_numpy(development.points[images])
         batch = image_tensors([sample.image for sample in samples])
         for timestep, maps in backbone.capture(
-            batch, wanted, seed=self._context.noise_seed, prompts=prompts_of(samples)
+            batch, activations, seed=self._context.noise_seed, prompts=prompts_of(samples)
         ):
             for name, feature_map in maps.items():
                 sampled = sample_map(feature_map, points.to(feature_map.device)).cpu()
                 yield Candidate(backbone.name, name, timestep), sampled
             progress.update(len(images))
 
-    def _fit(self, place: Place, raw: Records) -> None:
+    def _fit(self, entry: PendingEntry, raw: Records) -> None:
         """Fit an entry's statistics on the raw features it holds, and turn these into its first records."""
-        assert place.description is not None
-        images = self._images.positions(place.description.fit)
+        assert entry.description is not None
+        images = self._images.positions(entry.description.fit)
         features = raw.features(self._images.of(images))
         chosen = _fit_points(*features.shape)
         values = np.stack([features[image][chosen] for image in range(len(images))])
         found = fitted(torch.from_numpy(values), self._images.specification.max_channels)
         if isinstance(found, Standardiser):
-            records = place.records(found)
+            records = entry.records(found)
             together = max(1, _FIT_MEMORY // (features.nbytes // len(images)))
             for start in range(0, len(images), together):
                 part = slice(start, start + together)
-                self._keep(place, records, found, images[part], torch.from_numpy(np.array(features[part])))
+                self._write(entry, records, found, images[part], torch.from_numpy(np.array(features[part])))
         # From here on the entry has statistics, and others read its records.
-        place.description = place.folder.settle(place.description, found)
+        stored = found if isinstance(found, str) else encoded(found)
+        entry.description = entry.folder.freeze(entry.description, stored)
         del features
         raw.delete()
 
-    def _keep_raw(self, records: Records, images: list[int], sampled: Tensor) -> None:
+    def _write_raw(self, records: Records, images: list[int], sampled: Tensor) -> None:
         # Values that are not finite are for the fit to find.
         records.write(self._images.of(images), images, sampled.numpy(), only_finite=False)
 
-    def _keep(
-        self, place: Place, records: Records, standardiser: Standardiser, images: list[int], sampled: Tensor
+    def _write(
+        self, entry: PendingEntry, records: Records, standardiser: Standardiser, images: list[int], sampled: Tensor
     ) -> None:
         features = standardiser.apply(sampled)
         if self._images.development.pooled:
-            features = pool(features, place.activation.name)[:, None]
+            features = pool(features, entry.activation.name)[:, None]
         records.write(self._images.of(images), images, features.to(torch.float16).numpy())
 
 
@@ -181,23 +189,23 @@ def _fit_points(images: int, points: int, channels: int) -> Int[np.ndarray, "cho
     return np.arange(points) if points <= most else np.arange(most) * points // most
 
 
-def fit_groups(places: Sequence[Place]) -> list[list[Place]]:
+def fit_groups(entries: Sequence[PendingEntry]) -> list[list[PendingEntry]]:
     """Entries without statistics whose raw features fit on disk together; each group is a pass more."""
-    by_timestep: dict[int, list[Place]] = {}
-    for place in places:
-        if not place.settled:
-            by_timestep.setdefault(place.candidate.timestep, []).append(place)
-    groups: list[list[Place]] = [[]]
+    by_timestep: dict[int, list[PendingEntry]] = {}
+    for entry in entries:
+        if not entry.frozen:
+            by_timestep.setdefault(entry.candidate.timestep, []).append(entry)
+    groups: list[list[PendingEntry]] = [[]]
     used = 0
     for together in by_timestep.values():
         # A timestep is a pass of its own: it is split only where it alone is too large.
-        if used and used + sum(place.raw_bytes for place in together) > _FIT_DISK:
+        if used and used + sum(entry.raw_bytes for entry in together) > _FIT_DISK:
             groups.append([])
             used = 0
-        for place in together:
-            if used and used + place.raw_bytes > _FIT_DISK:
+        for entry in together:
+            if used and used + entry.raw_bytes > _FIT_DISK:
                 groups.append([])
                 used = 0
-            groups[-1].append(place)
-            used += place.raw_bytes
+            groups[-1].append(entry)
+            used += entry.raw_bytes
     return groups

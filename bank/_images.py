@@ -1,32 +1,14 @@
-"""Images of a development set: as tensors, and what names their records."""
+"""The images of a development set by what names their records."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 
-from ._records import DIGEST_BYTES
-from .development import DevelopmentSet
+from .development import DevelopmentSet, digests_of
 from .specification import BankSpecification
-
-
-def image_digests(development: DevelopmentSet) -> list[bytes]:
-    """Per image, what shapes its record beside the entry's key: its pixels, its prompt and its points.
-
-    Names, labels and folds are left out, so data sets share the records of the images that they share.
-    """
-    digests = []
-    for index in range(len(development.samples)):
-        sample = development.samples[index]
-        about = f"{sample.image.shape}:{sample.prompt!r}:{development.points[index].shape}"
-        hasher = hashlib.blake2b(about.encode(), digest_size=DIGEST_BYTES)
-        hasher.update(np.ascontiguousarray(sample.image).data)
-        hasher.update(np.ascontiguousarray(development.points[index]).data)
-        digests.append(hasher.digest())
-    return digests
 
 
 class ImageSet:
@@ -45,7 +27,8 @@ class ImageSet:
 
     @cached_property
     def digests(self) -> list[bytes]:
-        return image_digests(self.development)
+        """Of all images, in order; see `image_digest`."""
+        return list(self.development.digests or digests_of(self.development.samples, self.development.points))
 
     @cached_property
     def training(self) -> frozenset[str]:
@@ -63,14 +46,14 @@ class ImageSet:
     def represented_by(self, fit: Sequence[str]) -> bool:
         """Whether statistics that are fit on these images may be used here.
 
-        They may where all are training images, and where of each data set there are at least half as many as a new fit
-        would take.
+        They may if all are training images, and if each data set has at least half as many among them as a new fit
+        would take of it.
         """
         if not self.training.issuperset(fit):
             return False
-        part = self.development.part
-        least = np.bincount(part[self.positions(self.fresh_fit)], minlength=part[-1] + 1)
-        return bool((2 * np.bincount(part[self.positions(fit)], minlength=part[-1] + 1) >= least).all())
+        member = self.development.member
+        least = np.bincount(member[self.positions(self.fresh_fit)], minlength=member[-1] + 1)
+        return bool((2 * np.bincount(member[self.positions(fit)], minlength=member[-1] + 1) >= least).all())
 
     @cached_property
     def distinct(self) -> list[int]:

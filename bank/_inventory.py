@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +20,15 @@ class StoredEntry:
 
     Attributes:
         path: its folder.
-        model: backbone and network in words; empty where that is not known, as are the next two.
-        activation: name.
-        timestep: or None.
-        images: how many records it has.
+        model: backbone and network in words; empty where that is not known.
+        activation: name of the activation; empty where that is not known.
+        timestep: None where that is not known.
+        images: number of its records.
         size: bytes on disk.
         studies: that used it.
         state: ``sound``: what is there is in order; ``unfinished``: statistics are not fit yet; ``rejected``: the
             candidate has values that are not finite; ``damaged``: records are not what was written (seen only where
-            that was asked for); ``unreadable``: description or statistics are not; ``left over``: of another format,
+            records are checked); ``unreadable``: description or statistics are not; ``left over``: of another format,
             or half-made by a process that was killed.
     """
 
@@ -43,14 +44,27 @@ class StoredEntry:
 
 @dataclass(frozen=True)
 class Removal:
-    """A step of cleaning: an entry goes, only its damaged records do, or only the note that a study used it."""
+    """A step of cleaning.
+
+    Attributes:
+        entry: the entry it is about.
+        part: what is removed: the whole entry, its damaged records alone, or the mark that a study used it.
+    """
 
     entry: StoredEntry
     part: Literal["entry", "damaged records", "study"]
 
 
 def inventory(folder: Path, *, check: bool = False) -> list[StoredEntry]:
-    """Every entry in a bank's folder; with `check`, all records are read and compared with their checksums."""
+    """List the entries of a bank.
+
+    Args:
+        folder: of the bank; it may be missing.
+        check: read all records and compare them with their checksums.
+
+    Returns:
+        Every entry, in the order of the folders' names.
+    """
     if not folder.is_dir():
         return []
     return [_stored(path, check) for path in sorted(folder.iterdir()) if path.is_dir()]
@@ -62,10 +76,13 @@ def removals(
     """What cleaning would remove; entries that a process is writing stay.
 
     Args:
-        entries: of `inventory`, with `check` where `damaged` is asked for.
+        entries: of `inventory`, made with `check` if `damaged` is true.
         unused: entries that no study used, and what is left over.
         damaged: entries that cannot be read, and damaged records of others. A search would extract them anew.
         study: entries that this study alone used.
+
+    Returns:
+        The steps, for `clean`.
     """
     found = []
     for entry in entries:
@@ -81,7 +98,15 @@ def removals(
 
 
 def clean(steps: Sequence[Removal], *, study: str | None = None) -> list[Removal]:
-    """Do what `removals` found; returns the steps not taken because a process began to write the entry."""
+    """Take the steps that `removals` found.
+
+    Args:
+        steps: of `removals`.
+        study: the name that `removals` was given.
+
+    Returns:
+        The steps not taken because a process began to write the entry.
+    """
     skipped = []
     for step in steps:
         folder = EntryFolder(step.entry.path)
@@ -139,5 +164,12 @@ def _records(entry: EntryFolder, description: Description) -> Records | None:
     if description.statistics is None:
         return None
     points = description.key["points"]
-    standardiser = entry.standardiser(description)
-    return entry.features(1 if points["pooled"] else int(points["per_image"]), standardiser.channels)
+    channels = _stored_channels(entry.statistics(description))
+    return entry.features(1 if points["pooled"] else int(points["per_image"]), channels)
+
+
+def _stored_channels(statistics: bytes) -> int:
+    """Channels of an entry's features, from the header of its safetensors: listing a bank needs no torch."""
+    length = int.from_bytes(statistics[:8], "little")
+    header = json.loads(statistics[8 : 8 + length])
+    return int(header.get("projection", header["mean"])["shape"][-1])

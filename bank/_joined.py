@@ -6,75 +6,80 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Int
 
-from diffsift.datasets import prompts_of
 from diffsift.errors import DataError, SpecificationError
 
 from .development import DevelopmentSet, JoinedSamples, Matching
 
 
-def join_development_sets(parts: Mapping[str, DevelopmentSet]) -> DevelopmentSet:
+def join_development_sets(members: Mapping[str, DevelopmentSet]) -> DevelopmentSet:
     """The images of several data sets, one set after another.
 
     Args:
-        parts: by name; all of one task.
+        members: by name of the data set; all of one task.
+
+    Returns:
+        The development set of all images, without labels of its own: these are in its `members`.
 
     Raises:
         DataError: some have prompts for their images and others none.
         SpecificationError: they have different numbers of points per image.
     """
-    _check_prompts(parts)
-    if all(part.matching is not None for part in parts.values()):
-        points = max(part.points.shape[1] for part in parts.values())
-        parts = {name: _padded(part, points) for name, part in parts.items()}
-    sets = tuple(parts.values())
-    if len({(part.points.shape[1], part.pooled) for part in sets}) > 1:
-        sizes = ", ".join(f"{name} {part.points.shape[1]}" for name, part in parts.items())
+    _check_prompts(members)
+    if all(member.matching is not None for member in members.values()):
+        points = max(member.points.shape[1] for member in members.values())
+        members = {name: _padded(member, points) for name, member in members.items()}
+    sets = tuple(members.values())
+    if len({(member.points.shape[1], member.pooled) for member in sets}) > 1:
+        sizes = ", ".join(f"{name} {member.points.shape[1]}" for name, member in members.items())
         raise SpecificationError(f"data sets of one search must have as many points per image each, but have {sizes}.")
-    starts = np.cumsum([0, *(len(part.samples) for part in sets)])
+    starts = np.cumsum([0, *(len(member.samples) for member in sets)])
     return DevelopmentSet(
-        samples=JoinedSamples(*(part.samples for part in sets)),
-        points=np.concatenate([part.points for part in sets]),
+        samples=JoinedSamples(*(member.samples for member in sets)),
+        points=np.concatenate([member.points for member in sets]),
         labels=np.zeros((starts[-1], 0)),
-        weights=np.concatenate([part.weights for part in sets]),
-        fold=np.concatenate([part.fold for part in sets]),
-        training=np.concatenate([part.training for part in sets]),
-        groups=tuple(f"{name}: {group}" for name, part in parts.items() for group in part.groups),
+        weights=np.concatenate([member.weights for member in sets]),
+        fold=np.concatenate([member.fold for member in sets]),
+        training=np.concatenate([member.training for member in sets]),
+        groups=tuple(f"{name}: {group}" for name, member in members.items() for group in member.groups),
         class_names=(),
-        identity={"data sets": {name: part.identity for name, part in parts.items()}},
-        matching=_joined_matching([part.matching for part in sets if part.matching is not None], starts),
+        identity={"data sets": {name: member.identity for name, member in members.items()}},
+        matching=_joined_matching([member.matching for member in sets if member.matching is not None], starts),
         pooled=sets[0].pooled,
-        notes=tuple(f"{name}: {note}" for name, part in parts.items() for note in part.notes),
-        parts=sets,
+        notes=tuple(f"{name}: {note}" for name, member in members.items() for note in member.notes),
+        members=sets,
+        has_prompts=sets[0].has_prompts,
+        digests=tuple(digest for member in sets for digest in member.digests) if all(m.digests for m in sets) else (),
     )
 
 
-def _check_prompts(parts: Mapping[str, DevelopmentSet]) -> None:
-    """Images of several data sets run in one batch, where a prompt for some alone would be left out."""
-    told = {name: prompts_of([part.samples[0]]) is not None for name, part in parts.items()}
-    if len(set(told.values())) > 1:
-        having = ", ".join(name for name, has in told.items() if has)
-        lacking = ", ".join(name for name, has in told.items() if not has)
+def _check_prompts(members: Mapping[str, DevelopmentSet]) -> None:
+    """Refuse prompts for some data sets alone: their images run in one batch, which has prompts for all or none."""
+    having = ", ".join(name for name, member in members.items() if member.has_prompts)
+    lacking = ", ".join(name for name, member in members.items() if not member.has_prompts)
+    if having and lacking:
         raise DataError(
             f"all data sets of one search must have prompts for their images or none, but {having} has them and "
             f"{lacking} has none: leave the prompts out (data.prompts, data.category_prompt: false) or add them."
         )
 
 
-def _padded(part: DevelopmentSet, points: int) -> DevelopmentSet:
-    """With more points per image: places in the middle that stand for no keypoint."""
-    extra = ((0, 0), (0, points - part.points.shape[1]))
-    matching = part.matching
+def _padded(member: DevelopmentSet, points: int) -> DevelopmentSet:
+    """A development set with more points per image: ones in the middle that stand for no keypoint."""
+    extra = ((0, 0), (0, points - member.points.shape[1]))
+    matching = member.matching
     assert matching is not None
     return replace(
-        part,
-        points=np.pad(part.points, (*extra, (0, 0)), constant_values=0.5),
-        weights=np.pad(part.weights, extra, constant_values=1.0),
+        member,
+        digests=(),  # they are of the points too
+        points=np.pad(member.points, (*extra, (0, 0)), constant_values=0.5),
+        weights=np.pad(member.weights, extra, constant_values=1.0),
         matching=replace(matching, rows=np.pad(matching.rows, extra, constant_values=-1)),
     )
 
 
-def _joined_matching(found: list[Matching], starts: np.ndarray) -> Matching | None:
+def _joined_matching(found: list[Matching], starts: Int[np.ndarray, "sets"]) -> Matching | None:
     if not found:
         return None
     return Matching(

@@ -1,128 +1,84 @@
-"""Locks of entries: a file each, so that no two processes write one entry. A lock outlives no process of this host."""
+"""Locks of entries: a file each, so that no two processes write one entry."""
 
 from __future__ import annotations
 
-import json
-import os
-import socket
 import time
-import uuid
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import psutil
-
-_START_TOLERANCE = 2.0
-"""Seconds by which a process's start time may drift: the system derives it from a clock that is being adjusted."""
+from filelock import SoftFileLock, Timeout
 
 _UNWRITTEN = 10.0
-"""Seconds after which a lock file without content belongs to a process that was killed before it wrote any."""
+"""Seconds after which a lock file without content was left by a process that was killed before it wrote any."""
 
 
 class EntryLock:
-    """A lock file, made exclusively. It names host, process and the process's start time.
+    """A lock file that names its holder's process and host.
+
+    A process of this host that has ended holds nothing: the next one takes its lock over at once. (A zombie, which has
+    ended but was not collected by its parent, still counts as running.) Whether a process on another host still runs
+    cannot be known here, so its lock stays until it gives it back.
 
     Args:
         path: of the file; its folder must exist.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._content = path, b""
+        self._path = path
+        self._lock = SoftFileLock(path, blocking=False, thread_local=False)
 
     def acquire(self) -> bool:
-        """Take the lock, also from a process of this host that has ended; False where another process holds it."""
-        content = json.dumps(
-            {
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "started": psutil.Process().create_time(),
-                "token": uuid.uuid4().hex,
-            }
-        ).encode()
-        if self._create(content):
-            return True
-        dead = self._dead_content()
-        if dead is None:
+        """Take the lock if no other process holds it.
+
+        Returns:
+            Whether it was taken.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        if self._lock.is_locked:
             return False
-        # Several processes may have seen the same dead holder: the one that holds the lock to inherit replaces it, and
-        # looks again first, for it may be the second to inherit.
-        inheritance = EntryLock(self._path.with_name(f"{self._path.name}.heir"))
-        if not inheritance.acquire():
-            return False
+        self._remove_unwritten()
         try:
-            if self._read() != dead:
-                return False
-            own = self._path.with_name(f"{self._path.name}.{uuid.uuid4().hex}")
-            own.write_bytes(content)
-            own.replace(self._path)
-            self._content = content
-            return True
-        finally:
-            inheritance.release()
+            self._lock.acquire()
+        except Timeout:
+            return False
+        return True
 
     def release(self) -> None:
         """Give the lock back; nothing happens where it is not held."""
-        if self._content and self._read() == self._content:
-            self._path.unlink(missing_ok=True)
-        self._content = b""
+        self._lock.release()
 
     def holder(self) -> str:
         """Who holds the lock, in words."""
-        known = _parsed(self._read() or b"")
-        return f"process {known['pid']} on host {known['host']}" if known else "another process"
+        try:
+            pid, host, *_ = self._path.read_text().splitlines()
+        except (OSError, ValueError):
+            return "another process"
+        return f"process {pid} on host {host.partition('?')[0]}"  # behind the mark: which container
 
     def held(self) -> bool:
         """Whether a process that may still run holds the lock."""
-        return self._read() is not None and self._dead_content() is None
-
-    def _create(self, content: bytes) -> bool:
+        if self._lock.is_locked or not self._path.exists():
+            return self._lock.is_locked
         try:
-            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
-        except FileExistsError:
-            return False
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        self._content = content
-        return True
+            return not self.acquire()
+        except OSError:  # a bank that may only be read: nothing can be taken over
+            return True
+        finally:
+            self.release()
 
-    def _read(self) -> bytes | None:
+    def _remove_unwritten(self) -> None:
+        """Remove a file that nobody will ever write to, under a lock of its own: who looks later finds a new one."""
+        if not self._unwritten():
+            return
+        with suppress(Timeout), SoftFileLock(f"{self._path}.removal", blocking=False):
+            if self._unwritten():
+                self._path.unlink(missing_ok=True)
+
+    def _unwritten(self) -> bool:
         try:
-            return self._path.read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def _dead_content(self) -> bytes | None:
-        """What a holder wrote that runs no more; None where there is no holder, or one that may run."""
-        content = self._read()
-        if content is None:
-            return None
-        known = _parsed(content)
-        if known is None:
-            try:
-                return content if time.time() - self._path.stat().st_mtime > _UNWRITTEN else None
-            except FileNotFoundError:
-                return None
-        return None if _lives(known) else content
-
-
-def _parsed(content: bytes) -> dict[str, Any] | None:
-    try:
-        known = json.loads(content)
-        return {"host": str(known["host"]), "pid": int(known["pid"]), "started": float(known["started"])}
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _lives(holder: dict[str, Any]) -> bool:
-    """Whether the holder's process still runs. One on another host cannot be looked at and counts as living."""
-    if holder["host"] != socket.gethostname():
-        return True
-    try:
-        process = psutil.Process(holder["pid"])
-        if process.status() == psutil.STATUS_ZOMBIE:  # it ended, only its parent has not noticed yet
+            status = self._path.stat()
+        except OSError:
             return False
-        return bool(abs(process.create_time() - holder["started"]) < _START_TOLERANCE)
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
+        return status.st_size == 0 and time.time() - status.st_mtime > _UNWRITTEN

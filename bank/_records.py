@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 from numpy.typing import DTypeLike
 
 DIGEST_BYTES = 16
@@ -26,32 +26,41 @@ _CHUNK = 1 << 22
 """Bytes that are read at once to compute a checksum."""
 
 
+Array = Shaped[np.ndarray, "..."]
+
+
 class Features:
     """Features (images, points, channels) that are read from disk when they are indexed, never all at once.
 
     Indexing gives a NumPy array: a view of the mapped file where the images lie one after another in it, else a copy
     of the images asked for.
+
+    Args:
+        stored: the mapped file, (slots, points, channels).
+        slots: slot of each image.
     """
 
     ndim = 3
 
-    def __init__(self, stored: np.ndarray[Any, Any], slots: Int[np.ndarray, "images"]) -> None:
+    def __init__(self, stored: Shaped[np.ndarray, "slots points channels"], slots: Int[np.ndarray, "images"]) -> None:
         self._stored, self._slots = stored, slots
         self.dtype: np.dtype[Any] = stored.dtype
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """(images, points, channels)."""
         return (len(self._slots), int(self._stored.shape[1]), int(self._stored.shape[2]))
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all features, were they in memory."""
         images, points, channels = self.shape
         return images * points * channels * self.dtype.itemsize
 
     def __len__(self) -> int:
         return len(self._slots)
 
-    def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
+    def __getitem__(self, key: Any) -> Array:
         first, *rest = key if isinstance(key, tuple) else (key,)
         if first is None or first is Ellipsis:
             raise IndexError(f"the first index must select images (a number, slice or array), but got {first}.")
@@ -64,15 +73,30 @@ class Features:
             picked = self._stored[slots]
         return np.asarray(picked[(slice(None), *rest)])
 
-    def part(self, start: int, end: int) -> Features:
-        """Those of some images."""
+    def images(self, start: int, end: int) -> Features:
+        """Features of some images, still on disk.
+
+        Args:
+            start: the first image.
+            end: the image behind the last one.
+
+        Returns:
+            Features of the images from `start` to before `end`.
+        """
         return Features(self._stored, self._slots[start:end])
 
-    def astype(self, dtype: DTypeLike) -> np.ndarray[Any, Any]:
-        """All of it in memory."""
+    def astype(self, dtype: DTypeLike) -> Array:
+        """Read all features into memory.
+
+        Args:
+            dtype: of the result.
+
+        Returns:
+            (images, points, channels).
+        """
         return np.asarray(self[:].astype(dtype))
 
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         whole = self[:]
         return np.array(whole, dtype=dtype, copy=True) if copy else np.asarray(whole, dtype=dtype)
 
@@ -127,7 +151,7 @@ class Records:
         self,
         digests: Sequence[bytes],
         positions: Sequence[int],
-        arrays: np.ndarray[Any, Any],
+        arrays: Array,
         *,
         only_finite: bool = True,
     ) -> None:
@@ -155,9 +179,7 @@ class Records:
         """Arrays of these digests, mapped. They must be there; the arrays must have two axes."""
         slot_of = self._slots()
         slots = np.array([slot_of[digest] for digest in digests], dtype=np.int64)
-        stored: np.ndarray[Any, Any] = np.memmap(
-            self._data, self._dtype, mode="r", shape=(int(slots.max()) + 1, *self._shape)
-        )
+        stored: Array = np.memmap(self._data, self._dtype, mode="r", shape=(int(slots.max()) + 1, *self._shape))
         return Features(stored, slots)
 
     def delete(self) -> None:
@@ -168,8 +190,8 @@ class Records:
     def _slots(self) -> dict[bytes, int]:
         """Slots by digest."""
         content, size = self._table.tobytes(), _ROW.itemsize
-        places = np.flatnonzero(self._valid).tolist()
-        return {content[slot * size : slot * size + DIGEST_BYTES]: slot for slot in places}
+        slots = np.flatnonzero(self._valid).tolist()
+        return {content[slot * size : slot * size + DIGEST_BYTES]: slot for slot in slots}
 
     def _slot(self, digest: bytes, position: int) -> int:
         """The slot that an array has or gets: that of its position, else the first free one."""

@@ -1,6 +1,6 @@
 """How alike the features of candidates are: what the bank knows of them without a label.
 
-Notation, over n places of training images, with a candidate's centered features X (n x C) of unit variance per channel:
+Notation, over n rows of training images, with a candidate's centered features X (n x C) of unit variance per channel:
 
     P = X X' (X X' + l I)^-1      the hat matrix of ridge regression on X, l = trace(X X') / min(n, C)
     M_ab = <P_a, P_b> / (|P_a| |P_b|)
@@ -22,30 +22,38 @@ from diffsift.spaces import Candidate
 
 from ._bank import Bank
 
-_PLACES = 256
+_ROWS = 256
 _NUMBERS = 60_000_000
-"""Of all hat matrices together, at most: where the pool is large, there are fewer places."""
+"""Of all hat matrices together, at most: where the pool is large, there are fewer rows."""
 
 
 def measured_similarity(bank: Bank, pool: Sequence[Candidate]) -> Float[np.ndarray, "pool pool"]:
-    """M of every two candidates: 1 on the diagonal, symmetric, positive semi-definite. Labels are not looked at.
+    """M of every two candidates; labels are not looked at.
 
-    Takes some milliseconds a candidate; rounded to 1e-4, so that the last bits of a product do not matter.
+    Takes some milliseconds per candidate.
+
+    Args:
+        bank: holds the candidates.
+        pool: the candidates.
+
+    Returns:
+        1 on the diagonal, symmetric, positive semi-definite; rounded to 1e-4, so that the last bits of a product do
+        not matter.
     """
-    places = max(16, min(_PLACES, int((_NUMBERS / len(pool)) ** 0.5)))
-    images, rows = _places_of(bank, places)
+    count = max(16, min(_ROWS, int((_NUMBERS / len(pool)) ** 0.5)))
+    images, rows = _spread_rows(bank, count)
     with threadpool_limits(1):  # of matrices this small, more threads make it slower
         hats = np.stack([_hat(bank[candidate].features[images][:, rows]) for candidate in pool])
         found = hats @ hats.T
     return np.asarray(np.round(found, 4), dtype=np.float64)
 
 
-def _places_of(bank: Bank, places: int) -> tuple[np.ndarray, np.ndarray]:
-    """Training images of each data set, and rows of their features, evenly spread: about so many places in all."""
-    training, part, rows = bank.development.training, bank.development.part, bank.development.rows
-    sets = [np.flatnonzero(training & (part == number)) for number in np.unique(part)]
-    images = min(int(training.sum()), max(places // min(rows, 8), 1))
-    each = max(1, min(rows, places // images))
+def _spread_rows(bank: Bank, count: int) -> tuple[Int[np.ndarray, "images"], Int[np.ndarray, "rows"]]:
+    """Training images of each data set, and rows of their features, evenly spread: about `count` in all."""
+    training, member, rows = bank.development.training, bank.development.member, bank.development.rows
+    sets = [np.flatnonzero(training & (member == number)) for number in np.unique(member)]
+    images = min(int(training.sum()), max(count // min(rows, 8), 1))
+    each = max(1, min(rows, count // images))
     chosen = np.concatenate([_spread(entries, max(1, images // len(sets))) for entries in sets])
     return chosen, _spread(np.arange(rows), each)
 

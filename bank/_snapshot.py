@@ -1,29 +1,32 @@
-"""What a process needs to score selections on a bank that another one has filled: no images, no backbone.
+"""What a process needs to score selections on a bank that another one has filled, without images or backbones.
 
 One safetensors file per study: the development set's arrays, the images' digests, and which entry's folder holds which
-candidate. It is derived data: the leader of a study writes it anew at each start.
+candidate. It is derived data: the leader of a study rewrites it at each start.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+from jaxtyping import Shaped
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
+from diffsift.common.files import write_atomically
 from diffsift.datasets import Sample
 from diffsift.errors import BankError
 from diffsift.spaces import Candidate
 
 from .development import DevelopmentSet, Matching
 
-FORMAT = 2
+FORMAT = 3
+
+Array = Shaped[np.ndarray, "..."]
 _ARRAYS = ("points", "labels", "weights", "fold", "training")
 _MATCHING = ("pairs", "rows", "sizes", "boxes")
 
@@ -47,7 +50,7 @@ class NoSamples:
         return self._count
 
     def __getitem__(self, index: int) -> Sample:
-        raise BankError("the images of a reopened bank must not be needed, but one is asked for.")
+        raise BankError("the images of a reopened bank must not be needed, but one was indexed.")
 
 
 def write_snapshot(
@@ -65,13 +68,10 @@ def write_snapshot(
         "development": _about(development),
         "entries": [[*_fields(candidate), folder] for candidate, folder in folders.items()],
     }
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(arrays, temporary, {"snapshot": json.dumps(about)})
-        temporary.replace(path)
+        write_atomically(path, save(arrays, {"snapshot": json.dumps(about)}))
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         raise BankError(f"{path}, which other workers of the study need, cannot be written: {error}.") from error
 
 
@@ -96,30 +96,31 @@ def read_snapshot(path: Path) -> Snapshot:
         _refuse(path, str(error))
 
 
-def _arrays(development: DevelopmentSet, prefix: str) -> dict[str, np.ndarray[Any, Any]]:
-    """Those of a development set, and of its parts under their number."""
+def _arrays(development: DevelopmentSet, prefix: str) -> dict[str, Array]:
+    """The arrays of a development set, and those of its members under their number."""
     found = {f"{prefix}{name}": np.ascontiguousarray(getattr(development, name)) for name in _ARRAYS}
     if development.matching is not None:
         for name in _MATCHING:
             found[f"{prefix}matching.{name}"] = np.ascontiguousarray(getattr(development.matching, name))
-    for number, part in enumerate(development.parts):
-        found |= _arrays(part, f"{prefix}{number}.")
+    for number, member in enumerate(development.members):
+        found |= _arrays(member, f"{prefix}{number}.")
     return found
 
 
 def _about(development: DevelopmentSet) -> dict[str, Any]:
-    """What of a development set is not an array, as JSON."""
+    """The fields of a development set that are no arrays, as JSON."""
     return {
         "class_names": development.class_names,
         "groups": development.groups,
         "identity": development.identity,
         "pooled": development.pooled,
         "grid": None if development.matching is None else development.matching.grid,
-        "parts": [_about(part) for part in development.parts],
+        "has_prompts": development.has_prompts,
+        "members": [_about(member) for member in development.members],
     }
 
 
-def _development(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]], prefix: str) -> DevelopmentSet:
+def _development(about: Mapping[str, Any], arrays: Mapping[str, Array], prefix: str) -> DevelopmentSet:
     """The inverse of `_arrays` and `_about`, without images."""
     matching = None
     if about["grid"] is not None:
@@ -133,7 +134,10 @@ def _development(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, 
         **own,
         matching=matching,
         pooled=about["pooled"],
-        parts=tuple(_development(part, arrays, f"{prefix}{number}.") for number, part in enumerate(about["parts"])),
+        has_prompts=about["has_prompts"],
+        members=tuple(
+            _development(member, arrays, f"{prefix}{number}.") for number, member in enumerate(about["members"])
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""Which pixels of a label are looked at, and how much each stands for.
+"""Which pixels of a label are sampled, and how many pixels each one stands for.
 
 Notation, for one image: V pixels that are not ignored, K classes present among them, n_c pixels of class c, S draws.
 A draw takes, with probability 1 - b, any of the V pixels, and with probability b (the *balance*) first any of the K
@@ -27,7 +27,7 @@ __all__ = ["Locations", "all_locations", "grid_points", "sample_locations", "sam
 
 @dataclass(frozen=True)
 class Locations:
-    """Places in one image, with their labels.
+    """Locations in one image, with their labels.
 
     Attributes:
         points: (x, y) in [0, 1]: centers of pixels of the label, ((column + 0.5) / width, (row + 0.5) / height).
@@ -46,7 +46,7 @@ class Locations:
 def sample_locations(
     label: UInt8[np.ndarray, "height width"], count: int, *, seed: int, name: str, balance: float = 0.5
 ) -> Locations:
-    """`count` pixels drawn with replacement, in the order of drawing; ignored pixels are never drawn.
+    """Draw pixels with replacement; ignored ones are never drawn.
 
     The draw depends on `seed`, `name`, the label and the other arguments alone, not on what was drawn before.
 
@@ -57,6 +57,9 @@ def sample_locations(
         name: of the sample; images of different names are drawn independently.
         balance: share of draws that favour rare classes, in [0, 1]. At 1 large classes are estimated from few draws.
 
+    Returns:
+        `count` locations in the order of drawing, with their Horvitz-Thompson weights.
+
     Raises:
         ValueError: `count` or `balance` is out of range, or the label is not a matrix.
         DataError: every pixel is ignored.
@@ -66,7 +69,7 @@ def sample_locations(
     classes, sizes, probability = _class_probabilities(label, balance, name)
     flat = label.ravel()
     valid = np.flatnonzero(flat != IGNORE)
-    # Pixels in the order of their classes: class number k takes the places from starts[k] on.
+    # Pixels in the order of their classes: class number k begins at starts[k].
     ordered = valid[np.argsort(flat[valid], kind="stable")]
     starts = np.cumsum(sizes) - sizes
 
@@ -83,7 +86,16 @@ def sample_locations(
 
 
 def sample_values(label: Float32[np.ndarray, "height width"], count: int, *, seed: int, name: str) -> Locations:
-    """`count` pixels drawn uniformly with replacement among those whose value is known: finite and above 0.
+    """Draw pixels uniformly, with replacement, among those whose value is known: finite and above 0.
+
+    Args:
+        label: values; NaN, 0 and below are not known.
+        count: number of draws, at least 1.
+        seed: any integer.
+        name: of the sample; images of different names are drawn independently.
+
+    Returns:
+        `count` locations in the order of drawing; the weights are all (known pixels) / `count`.
 
     Raises:
         ValueError: `count` is out of range, or the label is not a matrix.
@@ -101,13 +113,30 @@ def sample_values(label: Float32[np.ndarray, "height width"], count: int, *, see
     return Locations(_centers(pixels, label.shape), label.ravel()[pixels].astype(np.float32), weights)
 
 
-def grid_points(side: int) -> Float32[np.ndarray, "places 2"]:
-    """Centers (x, y) in [0, 1] of a regular grid of ``side x side`` places, row by row."""
+def grid_points(side: int) -> Float32[np.ndarray, "points 2"]:
+    """A regular grid of ``side x side`` points.
+
+    Args:
+        side: points per edge, at least 1.
+
+    Returns:
+        Centers (x, y) of the cells in [0, 1], row by row.
+    """
     return _centers(np.arange(side * side), (side, side))
 
 
 def all_locations(label: UInt8[np.ndarray, "height width"]) -> Locations:
-    """Every pixel, row by row: ignored ones keep the label `IGNORE` and weigh 0, all others 1."""
+    """Every pixel of a label, row by row.
+
+    Args:
+        label: class ids, `IGNORE` where a pixel does not count.
+
+    Returns:
+        All locations: ignored ones have the label `IGNORE` and the weight 0, all others the weight 1.
+
+    Raises:
+        ValueError: the label is not a matrix of uint8.
+    """
     _check_label(label)
     labels = label.ravel().astype(np.uint8)
     return Locations(_centers(np.arange(label.size), label.shape), labels, (labels != IGNORE).astype(np.float32))
@@ -116,7 +145,14 @@ def all_locations(label: UInt8[np.ndarray, "height width"]) -> Locations:
 def sampling_probabilities(
     label: UInt8[np.ndarray, "height width"], *, balance: float = 0.5
 ) -> Float[np.ndarray, "height width"]:
-    """The probability of each pixel in one draw of `sample_locations`: sums to 1, 0 where ignored.
+    """The probability of each pixel in one draw of `sample_locations`.
+
+    Args:
+        label: class ids, `IGNORE` where a pixel does not count.
+        balance: see `sample_locations`.
+
+    Returns:
+        Probabilities that sum to 1; 0 where ignored.
 
     Raises:
         ValueError: `balance` is out of range, or the label is not a matrix.

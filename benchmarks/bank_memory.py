@@ -71,11 +71,11 @@ def _in_own_process(count: int) -> dict[str, Any]:
 def _measure(count: int) -> dict[str, float]:
     import torch
 
-    from diffsift.bank import Bank
-    from diffsift.common.workspace import Workspace
+    from diffsift.common.reporting import NullReporter
     from diffsift.demo import demo_specification
     from diffsift.memory import tune_malloc
     from diffsift.runs.prepare import prepare
+    from diffsift.study_store import StudyStore
 
     tune_malloc()
     torch.set_num_threads(1)
@@ -83,26 +83,20 @@ def _measure(count: int) -> dict[str, float]:
     data = demo.data.model_copy(update={"train": count, "validation": 0, "test": 1})
     bank_part = demo.bank.model_copy(update={"fit_images": FIT_IMAGES})
     specification = demo.model_copy(update={"data": data, "bank": bank_part})
-    with tempfile.TemporaryDirectory(prefix="diffsift-memory-") as temporary:
-        prepared = prepare(specification, Workspace.at(temporary), False, lambda line: None)
-        bank, source = prepared.bank, prepared.sources["main"]
-        backbone, wanted = prepared.backbone("main"), prepared.wanted(source)
-        for _ in backbone.capture(torch.rand(32, 3, 32, 32), {50: list(source.activations.values())[:1]}, seed=0):
+    with tempfile.TemporaryDirectory(prefix="diffsift-memory-") as temporary, StudyStore(temporary) as store:
+        context = specification.context(store.workspace, NullReporter())
+        prepared = prepare(specification, store, context)
+        bank, model = prepared.bank, prepared.models["main"]
+        backbone, activations = prepared.backbone("main"), prepared.wanted(model)
+        for _ in backbone.capture(torch.rand(32, 3, 32, 32), {50: list(model.activations.values())[:1]}, seed=0):
             pass  # libraries load some of themselves only when they are used
         before = _reset_peak()
         started = time.perf_counter()
-        bank.fill(backbone, wanted)
+        bank.fill(backbone, activations)
         seconds = time.perf_counter() - started
         peak = _peak()
         _reset_peak()
-        again = Bank(
-            Workspace.at(temporary).bank,
-            bank.development,
-            specification.bank,
-            noise_seed=specification.model.noise_seed,
-            batch_size=specification.model.batch_size,
-        )
-        if again.fill(backbone, wanted):
+        if store.bank(bank.development, specification, context).fill(backbone, activations):
             sys.exit("the bank was not whole")
         return {
             "images": count,
@@ -111,7 +105,7 @@ def _measure(count: int) -> dict[str, float]:
             "beyond": peak - before,
             "reopened": _peak(),
             "bank": bank.size / 1e6,
-            "estimate_ratio": bank.estimate(wanted) / bank.size,
+            "estimate_ratio": bank.estimate(activations) / bank.size,
             "seconds": seconds,
         }
 

@@ -1,35 +1,49 @@
-from ._base import IGNORE, MAX_CLASSES, Dataset, Sample, Samples, Split
+from ._base import Dataset
 from ._class_folders import class_folders
 from ._depth_folder import depth_folder
 from ._digit_rendering import CLASS_NAMES, PHOTO_CREDITS, Scene, SceneGenerator
 from ._digit_scenes import DigitScenes
-from ._files import IMAGE_SUFFIXES
 from ._folder import SegmentationFolder, read_prompts
 from ._image_files import read_image
-from ._layouts import DDPM_SETS, ade20k, cityscapes, ddpm_segmentation, voc
-from ._list import listed
+from ._layouts import ade20k, cityscapes, ddpm_segmentation, voc
+from ._list import image_list
+from ._listing import IMAGE_SUFFIXES
 from ._mapped import MappedDataset
+from ._published import DDPM_SETS
+from ._samples import IGNORE, MAX_CLASSES, SPLITS, Label, Sample, Samples, Split
 from ._spair import spair
 from ._splits import FileSplit, ListSplit, SeedSplit, SplitRule
 from ._tensors import image_tensors, prompts_of
 from .opening import check_splits, open_dataset, searched_on
-from .specification import DataSpecification, DigitScenesSpecification, FolderSpecification
+from .registry import DATASETS, register_dataset
+from .specification import (
+    DataKind,
+    DataSpecification,
+    DigitScenesSpecification,
+    FolderSpecification,
+    PythonSpecification,
+)
 
 __all__ = [
     "CLASS_NAMES",
+    "DATASETS",
     "DDPM_SETS",
     "IGNORE",
     "IMAGE_SUFFIXES",
     "MAX_CLASSES",
     "PHOTO_CREDITS",
+    "SPLITS",
+    "DataKind",
     "DataSpecification",
     "Dataset",
     "DigitScenes",
     "DigitScenesSpecification",
     "FileSplit",
     "FolderSpecification",
+    "Label",
     "ListSplit",
     "MappedDataset",
+    "PythonSpecification",
     "Sample",
     "Samples",
     "Scene",
@@ -44,12 +58,13 @@ __all__ = [
     "class_folders",
     "ddpm_segmentation",
     "depth_folder",
+    "image_list",
     "image_tensors",
-    "listed",
     "open_dataset",
     "prompts_of",
     "read_image",
     "read_prompts",
+    "register_dataset",
     "searched_on",
     "spair",
     "voc",

@@ -3,92 +3,46 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args, overload
+from collections.abc import Sequence
+from functools import cached_property, partial
+from typing import Any, ClassVar
 
-import numpy as np
-from jaxtyping import UInt8
+from diffsift.common.reporting import Reporter
 
-Split = Literal["train", "validation", "test"]
-
-IGNORE = 255
-"""The label of a pixel that is neither learnt from nor scored."""
-
-MAX_CLASSES = IGNORE
-"""Class ids are 0 to 254."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image with its answer.
-
-    Attributes:
-        name: unique within the data set.
-        image: RGB, upright.
-        label: what it means is the data set's `task`. Segmentation: uint8 (height, width), class ids, `IGNORE` where
-            a pixel does not count. Depth: float32 (height, width), not a number where unknown. Classification: int64
-            without axes, the class id. Correspondence: float32 (keypoints, 2), (x, y) in [0, 1] of the image, not a
-            number where a keypoint is not visible; rows of the same number correspond.
-        group: samples of one group never fall in different folds.
-        prompt: what the model is told of the image; None leaves it to the model's part of the specification.
-        box: (x0, y0, x1, y1) in [0, 1] around the object, where there is one.
-    """
-
-    name: str
-    image: UInt8[np.ndarray, "height width 3"]
-    label: np.ndarray[Any, Any]
-    group: str
-    prompt: str | None = None
-    box: tuple[float, float, float, float] | None = None
-
-
-class Samples(Sequence[Sample]):
-    """Samples that are loaded when they are asked for and not kept; names and groups are known without loading.
-
-    Args:
-        load: gives the sample of a name.
-        names: in the order of the sequence.
-        groups: one per name; default: each sample is a group of its own.
-
-    Examples:
-        >>> black = np.zeros((2, 2, 3), np.uint8)
-        >>> samples = Samples(lambda name: Sample(name, black, black[..., 0], name), ["a", "b", "c"])
-        >>> len(samples), samples[-1].name, samples[1:].names
-        (3, 'c', ('b', 'c'))
-    """
-
-    def __init__(
-        self, load: Callable[[str], Sample], names: Sequence[str], groups: Sequence[str] | None = None
-    ) -> None:
-        self._load = load
-        self.names = tuple(names)
-        self.groups = self.names if groups is None else tuple(groups)
-        if len(self.groups) != len(self.names):
-            raise ValueError(
-                f"there must be one group per name, but got {len(self.groups)} for {len(self.names)} names."
-            )
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Samples: ...
-
-    def __getitem__(self, index: int | slice) -> Sample | Samples:
-        if isinstance(index, slice):
-            return Samples(self._load, self.names[index], self.groups[index])
-        return self._load(self.names[index])
+from ._checks import (
+    SampleFacts,
+    check_sample,
+    digest_of,
+    facts_of,
+    joined_digest,
+    read_all,
+    refuse_torn_groups,
+    refuse_twice,
+    refuse_untaught,
+    unknown_depth,
+)
+from ._samples import SPLITS, Sample, Split, check_split_name
 
 
 class Dataset(ABC):
     """Images with answers to one task, in up to three splits.
 
-    A validation split that is not empty is what trials are scored on; without one, the search cross-validates by
-    group over the training split. The test split is opened once, at the end.
+    The life of a data set in a search:
+
+    1. It is made, by `open_dataset` from a specification or by the user. Nothing is read yet.
+    2. The objective calls `check` once, before any long work. It reads all samples of all splits and refuses what a
+       search could not use. After that, no test image is read until the final test.
+    3. `notes` and `identity` are read. The identity is computed once; it names the data in the study.
+    4. The development set and the bank read `split("train")` and `split("validation")`, with `pairs` and
+       `has_prompts`, several times and in order. A validation split that is not empty is what trials are scored on;
+       without one, the search cross-validates by group over the training split.
+    5. The final test reads `split("test")`, once.
+
+    A subclass sets `task` and `class_names` and implements `split`. It overrides `pairs` for correspondence, `content`
+    where the content can be named without reading all samples again, and `has_prompts` where that is known without
+    reading one. Where `check` does more than the checks that all data sets share, it calls `super().check(reporter)`.
+    Samples may come in any order, but each time they must be the same ones. `diffsift.testing.dataset.DatasetContract`
+    tests all of this.
 
     Attributes:
         task: what the labels are: segmentation, depth, classification or correspondence; see `Sample`.
@@ -100,33 +54,144 @@ class Dataset(ABC):
     class_names: tuple[str, ...]
     credits: tuple[str, ...] = ()
 
-    @abstractmethod
-    def identity(self) -> dict[str, Any]:
-        """What the samples are, as JSON: equal exactly when names, groups, images and labels of all splits are."""
+    _threads: ClassVar[int] = 1
+    """How many samples `check` reads at a time; above 1 where loading is thread-safe and worth it."""
 
     @abstractmethod
     def split(self, name: Split) -> Sequence[Sample]:
-        """The split's samples, loaded on access; empty where the data set has no such split."""
+        """The samples of a split, loaded when they are indexed.
+
+        Args:
+            name: ``train``, ``validation`` or ``test``.
+
+        Returns:
+            The samples, such as a `Samples`; empty where the data set has no such split.
+
+        Raises:
+            ValueError: `name` is none of the three.
+            DataError: the split cannot be listed; indexing raises it for a sample that cannot be read.
+        """
 
     def pairs(self, name: Split) -> Sequence[tuple[int, int]]:
-        """Positions (source, target) in a split of the pairs to match; correspondence alone has any."""
+        """The pairs of images to match; correspondence alone has any.
+
+        Args:
+            name: ``train``, ``validation`` or ``test``.
+
+        Returns:
+            Positions (source, target) in the split.
+
+        Raises:
+            ValueError: `name` is none of the three.
+        """
         check_split_name(name)
         return ()
 
-    @abstractmethod
-    def check(self) -> None:
-        """Look at everything that can be wrong, before long work.
+    @property
+    def has_prompts(self) -> bool:
+        """Whether samples have prompts of their own: all have one, or none has. By default the first one is read."""
+        samples = self.split("train") or self.split("validation")
+        return len(samples) > 0 and samples[0].prompt is not None
+
+    def check(self, reporter: Reporter | None = None) -> None:
+        """Read every sample once and refuse what a search could not use.
+
+        Args:
+            reporter: told the progress; default: nobody.
 
         Raises:
-            DataError: a sample is missing or not what it should be; the message names its file.
+            DataError: a sample is missing, is not what `Sample` says or has nothing that counts; a name or a group is
+                in two splits; or a class has no training image. The message names the file or sample.
         """
+        facts: dict[Split, list[SampleFacts]] = {split: self._check_split(split, reporter) for split in SPLITS}
+        refuse_twice(entry.name for entries in facts.values() for entry in entries)
+        refuse_torn_groups({split: [(entry.group, entry.name) for entry in facts[split]] for split in SPLITS})
+        if self.task == "classification":
+            refuse_untaught(
+                {split: [(self.class_names[entry.answer], entry.name) for entry in facts[split]] for split in SPLITS}
+            )
+        for split in SPLITS:
+            self._digests[split] = [entry.digest for entry in facts[split]]
+            self._unknown[split] = (
+                sum(entry.unknown for entry in facts[split]),
+                sum(entry.values for entry in facts[split]),
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """What names the data in a study: computed once, so files that change during a run are not noticed.
+
+        Returns:
+            JSON that is equal exactly when names, groups, images and labels of all splits are.
+
+        Raises:
+            DataError: a sample cannot be read.
+        """
+        return dict(self._identity)
+
+    def content(self) -> dict[str, Any]:
+        """Compute the identity; `identity` calls it once.
+
+        Returns:
+            JSON; by default, the task, the classes and a digest of the samples and pairs of each split.
+
+        Raises:
+            DataError: a sample cannot be read.
+        """
+        return {
+            "kind": type(self).__name__,
+            "task": self.task,
+            "classes": list(self.class_names),
+            **{split: self._split_digest(split) for split in SPLITS},
+        }
 
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of the data though it is no mistake; complete once `check` has run."""
-        return ()
+        """What a user should know of the data though it is no mistake; complete once `check` has run.
 
+        Returns:
+            Sentences without a full stop; by default, how many depth values of each split are unknown.
+        """
+        if self.task != "depth":
+            return ()
+        return tuple(unknown_depth(split, *counts) for split, counts in self._unknown.items() if counts[0])
 
-def check_split_name(name: str) -> None:
-    """Raise `ValueError` unless `name` is one of the three splits."""
-    if name not in get_args(Split):
-        raise ValueError(f"split must be one of {', '.join(get_args(Split))}, but got {name!r}.")
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        return self.content()
+
+    @cached_property
+    def _digests(self) -> dict[Split, list[str]]:
+        """Of all samples of the splits that were checked or hashed, in order."""
+        return {}
+
+    @cached_property
+    def _unknown(self) -> dict[Split, tuple[int, int]]:
+        """(values that are not known, values) of the labels of each split that was checked."""
+        return {}
+
+    def _check_split(self, split: Split, reporter: Reporter | None) -> list[SampleFacts]:
+        """Check every sample of a split; only facts outlive the check, not images."""
+        samples = self.split(split)
+
+        def check(index: int) -> SampleFacts:
+            sample = samples[index]
+            self._check_sample(sample)
+            return facts_of(sample, self.task, self._sample_digest(split, index, sample))
+
+        description = f"checking {split} images and labels"
+        return list(read_all(check, range(len(samples)), description, reporter, self._threads))
+
+    def _check_sample(self, sample: Sample) -> None:
+        """Refuse a sample that is not what `Sample` says."""
+        check_sample(sample, self.task, len(self.class_names))
+
+    def _sample_digest(self, split: Split, index: int, sample: Sample | None) -> str:
+        """The digest of a sample's content; `sample` is the sample where it was loaded."""
+        return digest_of(self.split(split)[index] if sample is None else sample)
+
+    def _split_digest(self, split: Split) -> str:
+        """The digest of a split's samples and pairs; samples are read only where `check` has not digested them."""
+        if split not in self._digests:
+            work = partial(self._sample_digest, split, sample=None)
+            count = len(self.split(split))
+            self._digests[split] = list(read_all(work, range(count), "hashing files", None, self._threads))
+        return joined_digest([*self._digests[split], *map(str, self.pairs(split))])

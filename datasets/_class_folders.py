@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from diffsift.errors import DataError
 
-from ._base import Split
-from ._files import FileDataset, Item, divided, folder_of, images_in
+from ._files import FileDataset, FileLayout, Item
+from ._listing import images_in, require_folder, split_by_fractions
+from ._samples import Label, Split
 
 _SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
     "train": ("train",),
@@ -26,6 +26,14 @@ def class_folders(root: Path, fractions: tuple[float, float, float], seed: int) 
 
     With ``train`` and ``val`` alone, as ImageNet is published, ``val`` is the sealed test split. Without any of them
     images are split by `fractions` and `seed`.
+
+    Args:
+        root: folder of the data set.
+        fractions: shares of train, validation and test; they sum to 1.
+        seed: of the split by fractions.
+
+    Returns:
+        The data set; classes are the folders' names, in alphabetical order.
     """
     folders = _split_folders(root)
     under = list(folders.values()) or [root]
@@ -42,7 +50,7 @@ def class_folders(root: Path, fractions: tuple[float, float, float], seed: int) 
         ]
 
     def find() -> Mapping[Split, Sequence[Item]]:
-        folder_of(root)
+        require_folder(root)
         if folders and ("train" not in folders or "test" not in folders):
             present = " and ".join(folder.name for folder in folders.values())
             raise DataError(
@@ -53,10 +61,10 @@ def class_folders(root: Path, fractions: tuple[float, float, float], seed: int) 
         if len(names) < 2:
             raise DataError(f"{root} must hold a folder of images for each of at least two classes, but has {names}.")
         if not folders:
-            return divided(items_of(root, ""), fractions, seed)
+            return split_by_fractions(items_of(root, ""), fractions, seed)
         return {split: items_of(folder, f"{split}/") for split, folder in folders.items()}
 
-    return FileDataset("classification", "class-folders", find, names)
+    return FileDataset(FileLayout("class-folders", "classification", find, names))
 
 
 def _split_folders(root: Path) -> dict[Split, Path]:
@@ -75,5 +83,5 @@ def _folders_in(folder: Path) -> list[Path]:
     return [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
 
 
-def _class_id(number: int, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+def _class_id(number: int, size: tuple[int, int]) -> Label:
     return np.array(number, np.int64)

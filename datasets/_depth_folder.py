@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from jaxtyping import Float32, Shaped
 
 from diffsift.errors import DataError
 
-from ._base import Split
-from ._files import FileDataset, Item, divided, folder_of, paired
+from ._files import FileDataset, FileLayout, Item
 from ._image_files import GRAY_PNG, decoded, png_format, read_array
+from ._listing import pair_by_stem, require_folder, split_by_fractions
+from ._samples import Split
 
 _MILLIMETRE = 0.001  # metres
 
@@ -27,20 +28,23 @@ def depth_folder(
         root: folder of the data set.
         fractions: shares of train, validation and test.
         seed: of the split.
-        png_unit: see `read_depth`.
+        png_unit: metres that one grey level of a PNG stands for; None: PNGs hold millimetres in 16 bits.
+
+    Returns:
+        The data set.
     """
 
     def find() -> Mapping[Split, Sequence[Item]]:
-        pairs = paired(folder_of(root, "images"), folder_of(root, "depth"), (".png", ".npy"))
+        pairs = pair_by_stem(require_folder(root, "images"), require_folder(root, "depth"), (".png", ".npy"))
         items = [
             Item(image.stem, image, partial(read_depth, file, png_unit), file, image.stem) for image, file in pairs
         ]
-        return divided(items, fractions, seed)
+        return split_by_fractions(items, fractions, seed)
 
-    return FileDataset("depth", "depth-folder", find, settings={"png_unit": png_unit})
+    return FileDataset(FileLayout("depth-folder", "depth", find, settings={"png_unit": png_unit}))
 
 
-def read_depth(file: Path, png_unit: float | None, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+def read_depth(file: Path, png_unit: float | None, size: tuple[int, int]) -> Float32[np.ndarray, "rows columns"]:
     """Depth in metres, not a number where it is unknown (0, negative or not finite).
 
     Args:
@@ -56,7 +60,7 @@ def read_depth(file: Path, png_unit: float | None, size: tuple[int, int]) -> np.
     return _read_png(file, png_unit)
 
 
-def _read_png(file: Path, png_unit: float | None) -> np.ndarray[Any, Any]:
+def _read_png(file: Path, png_unit: float | None) -> Float32[np.ndarray, "rows columns"]:
     with decoded(file, "depth") as picture:
         depth, colour = png_format(file)
         if colour != GRAY_PNG or depth not in (8, 16):
@@ -73,7 +77,7 @@ def _read_png(file: Path, png_unit: float | None) -> np.ndarray[Any, Any]:
     return known_depth(levels * np.float32(_MILLIMETRE if png_unit is None else png_unit), str(file))
 
 
-def known_depth(values: np.ndarray[Any, Any], origin: str) -> np.ndarray[Any, Any]:
+def known_depth(values: Shaped[np.ndarray, "rows columns"], origin: str) -> Float32[np.ndarray, "rows columns"]:
     """Floating-point metres with everything that is no depth (0, negative, not finite) turned into not-a-number.
 
     Raises:

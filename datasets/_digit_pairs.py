@@ -14,11 +14,18 @@ _TRIES = 200
 def paired_scene(
     generator: SceneGenerator, index: int
 ) -> tuple[UInt8[np.ndarray, "size size 3"], Float32[np.ndarray, "keypoints 2"]]:
-    """Image and keypoints of sample number `index`; samples 2k and 2k + 1 are a pair.
+    """Draw the image and keypoints of a sample; samples 2k and 2k + 1 are a pair.
 
     Even pairs are two warps of one scene (rotation, scale and shift; the keypoints are warped by the same map, so they
     are exact). Odd pairs are two scenes that show a digit of the same class; their keypoints correspond by normalised
     digit coordinates.
+
+    Args:
+        generator: draws the scenes.
+        index: number of the sample, 0 or above.
+
+    Returns:
+        The image, and (x, y) of the keypoints in [0, 1], NaN where not visible.
     """
     pair, second = divmod(index, 2)
     if pair % 2 == 0:
@@ -39,7 +46,7 @@ def _with_a_shared_digit(generator: SceneGenerator, first: Scene, pair: int) -> 
 def _warped(
     scene: Scene, rng: np.random.Generator
 ) -> tuple[UInt8[np.ndarray, "size size 3"], Float32[np.ndarray, "keypoints 2"]]:
-    """The scene seen through a similarity: a place p of the warp shows place A (p - c) + c + shift of the scene."""
+    """The scene seen through a similarity: point p of the warp shows point A (p - c) + c + shift of the scene."""
     from scipy.ndimage import map_coordinates
 
     angle, scale = rng.uniform(-0.3, 0.3), rng.uniform(0.85, 1.15)
@@ -50,9 +57,9 @@ def _warped(
     centers = (np.arange(size) + 0.5) / size
     x, y = np.meshgrid(centers, centers)
     source = (np.stack([x.ravel(), y.ravel()], axis=1) - 0.5) @ turn.T + 0.5 + shift
-    places = source[:, ::-1].T * size - 0.5
+    pixels = source[:, ::-1].T * size - 0.5
     colours = [
-        map_coordinates(scene.image[..., c].astype(np.float32), places, order=1, mode="nearest") for c in range(3)
+        map_coordinates(scene.image[..., c].astype(np.float32), pixels, order=1, mode="nearest") for c in range(3)
     ]
     image = np.stack(colours, axis=-1).reshape(size, size, 3)
     moved = (scene.keypoints - 0.5 - shift) @ np.linalg.inv(turn).T + 0.5

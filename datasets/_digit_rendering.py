@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 Part = Literal["train", "validation", "test"]
 
@@ -52,9 +52,9 @@ class Scene:
         depth: a distance made of paste order and size: `BACKGROUND_DEPTH` behind, and where a digit covers more than
             half of a pixel, size / edge of the digit (a digit is as large as the picture at distance 1) times
             `NEARER` for each digit pasted before it, so that what covers is always nearer than what is covered.
-        keypoints: (x, y) in [0, 1] of `KEYPOINTS_PER_DIGIT` normalised places of each digit class, class after class;
-            not a number where the class is not shown, and where a place is outside of the picture or covered by the
-            other digit. A class shown twice is taken where it was pasted last.
+        keypoints: (x, y) in [0, 1] of `KEYPOINTS_PER_DIGIT` normalised points of each digit class, class after class;
+            NaN where the class is not shown, and where a point is outside the picture or covered by the other
+            digit. A class shown twice is taken where it was pasted last.
     """
 
     image: UInt8[np.ndarray, "size size 3"]
@@ -96,23 +96,30 @@ class SceneGenerator:
         self._rows, self._columns = np.meshgrid(grid, grid, indexing="ij")
 
     def scene(self, index: int) -> Scene:
-        """Scene number `index` (0 or above)."""
+        """Draw a scene.
+
+        Args:
+            index: number of the scene, 0 or above.
+
+        Returns:
+            The same scene each time.
+        """
         rng = np.random.default_rng([self.seed, get_args(Part).index(self.part), index])
         image = self._background(rng)
         label = np.zeros((self.size, self.size), dtype=np.uint8)
         digits: list[int] = []
         depth = np.full(label.shape, BACKGROUND_DEPTH, dtype=np.float32)
         keypoints = np.full((10, KEYPOINTS_PER_DIGIT, 2), np.nan, dtype=np.float32)
-        for center, edge in self._places(rng):
+        for center, edge in self._positions(rng):
             number = int(rng.integers(len(self._digits)))
-            alpha, places = self._pasted_alpha(rng, self._glyphs[number], center, edge)
+            alpha, points = self._pasted_alpha(rng, self._glyphs[number], center, edge)
             color = _contrasting_color(rng, (image * alpha[..., None]).sum((0, 1)) / max(float(alpha.sum()), 1e-6))
             image += alpha[..., None] * (color - image)
             label[alpha > 0.5] = 1 + self._digits[number]
             depth[alpha > 0.5] = self.size / edge * NEARER ** len(digits)
             keypoints[_covered(keypoints, alpha)] = np.nan
             keypoints[self._digits[number]] = np.where(
-                np.all((places > 0) & (places < 1), axis=-1, keepdims=True), places, np.nan
+                np.all((points > 0) & (points < 1), axis=-1, keepdims=True), points, np.nan
             )
             digits.append(int(self._digits[number]))
         pixels = (image * 255.0 + 0.5).clip(0, 255).astype(np.uint8)
@@ -132,7 +139,7 @@ class SceneGenerator:
         background = np.einsum("id,dec,je->ijc", self._enlarge, colors, self._enlarge, optimize=True)
         return background
 
-    def _places(self, rng: np.random.Generator) -> list[tuple[Float[np.ndarray, "2"], float]]:
+    def _positions(self, rng: np.random.Generator) -> list[tuple[Float[np.ndarray, "2"], float]]:
         """Centers (row, column) and edges of one or two digits; of two, the best separated of eight tries."""
         shortest, longest = self.size / 2, self.size * 22 / 32
         count = int(rng.integers(1, 3))
@@ -150,14 +157,14 @@ class SceneGenerator:
         center: Float[np.ndarray, "2"],
         edge: float,
     ) -> tuple[Float32[np.ndarray, "size size"], Float[np.ndarray, "keypoints 2"]]:
-        """How much each pixel is covered, and where the digit's normalised places lie, (x, y) in [0, 1]."""
+        """How much each pixel is covered, and where the digit's normalised points lie, (x, y) in [0, 1]."""
         angle, aspect = rng.uniform(-_MAX_ROTATION, _MAX_ROTATION), rng.uniform(0.9, 1.1)
         rows, columns = self._rows - np.float32(center[0]), self._columns - np.float32(center[1])
         scale = np.float32(_GLYPH / edge)
         cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
         source_rows = (cosine * rows - sine * columns) * scale + _GLYPH / 2 - 0.5
         source_columns = (sine * rows + cosine * columns) * scale * np.float32(aspect) + _GLYPH / 2 - 0.5
-        # The same map turned round: from places of the digit to places of the picture.
+        # The inverse map: from points of the digit to points of the picture.
         column, row = ((_NORMALISED - 0.5) * edge).T / np.array([[aspect], [1.0]])
         x = center[1] + np.cos(angle) * column - np.sin(angle) * row
         y = center[0] + np.sin(angle) * column + np.cos(angle) * row
@@ -166,11 +173,11 @@ class SceneGenerator:
 
 def _covered(
     keypoints: Float32[np.ndarray, "digits keypoints 2"], alpha: Float32[np.ndarray, "size size"]
-) -> np.ndarray[Any, Any]:
+) -> Bool[np.ndarray, "digits keypoints"]:
     """Which keypoints a digit pasted on top hides."""
-    known = np.isfinite(keypoints).all(-1)
+    known = np.asarray(np.isfinite(keypoints).all(-1))
     column, row = (np.where(known[..., None], keypoints, 0) * len(alpha)).astype(int).transpose(2, 0, 1)
-    hidden: np.ndarray[Any, Any] = known & (alpha[row, column] > 0.5)
+    hidden: Bool[np.ndarray, "digits keypoints"] = known & (alpha[row, column] > 0.5)
     return hidden
 
 
@@ -217,7 +224,7 @@ def _glyphs_of(part: Part) -> tuple[Float32[np.ndarray, "digits glyph glyph"], I
     factor = _GLYPH / source.images.shape[1]
     glyphs = zoom(source.images[members] / 16.0, (1, factor, factor), order=3, mode="grid-constant", grid_mode=True)
     # A gain above 1 thickens the strokes, which 8 x 8 px leave faint.
-    return (glyphs * 1.3).clip(0, 1).astype(np.float32), source.target[members]
+    return np.clip(np.asarray(glyphs) * 1.3, 0, 1).astype(np.float32), source.target[members]
 
 
 @lru_cache

@@ -1,16 +1,19 @@
-"""The built-in data set: digit scenes, generated when they are asked for."""
+"""The built-in data set: digit scenes, generated when they are indexed."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
 import numpy as np
+from jaxtyping import Float32
 
+from diffsift.common.reporting import Reporter
 from diffsift.errors import SpecificationError
 
-from ._base import Dataset, Sample, Samples, Split, check_split_name
+from ._base import Dataset
 from ._digit_pairs import paired_scene
 from ._digit_rendering import CLASS_NAMES, KEYPOINTS_PER_DIGIT, PHOTO_CREDITS, Scene, SceneGenerator
+from ._samples import Label, Sample, Samples, Split, check_split_name
 
 _GENERATOR_FORMAT = 1
 """Raised whenever `SceneGenerator` draws other scenes from the same arguments."""
@@ -87,7 +90,7 @@ class DigitScenes(Dataset):
         self._seed, self._size, self._detail = seed, size, detail
         self._generators: dict[Split, SceneGenerator] = {}
 
-    def identity(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
         kind = {} if self.task == "segmentation" else {"task": self.task, "answers": _ANSWERS_FORMAT}
         return {
             **kind,
@@ -122,15 +125,23 @@ class DigitScenes(Dataset):
         count = self._counts[name] // 2 if self.task == "correspondence" else 0
         return tuple((2 * pair, 2 * pair + 1) for pair in range(count))
 
-    def _answer(self, scene: Scene) -> np.ndarray[Any, Any]:
+    def _answer(self, scene: Scene) -> Label:
         if self.task == "depth":
             return scene.depth
         if self.task == "classification":
             return np.array(np.bincount(scene.label.ravel(), minlength=len(CLASS_NAMES))[1:].argmax(), dtype=np.int64)
         return scene.label
 
-    def check(self) -> None:
-        """Draw the first scene of each split: the arguments were checked before, only the sources can be missing."""
+    @property
+    def has_prompts(self) -> bool:
+        return False
+
+    def check(self, reporter: Reporter | None = None) -> None:
+        """Draw the first scene of each split: the arguments were checked before, only the sources can be missing.
+
+        Args:
+            reporter: not needed, as this takes a moment.
+        """
         for name, count in self._counts.items():
             if count:
                 self.split(name)[0]
@@ -146,8 +157,8 @@ def _pair_name(split: Split, index: int) -> str:
     return f"{split}-pair-{index // 2:06d}"
 
 
-def _box(keypoints: np.ndarray[Any, Any]) -> tuple[float, float, float, float] | None:
-    """Around the visible places of all digits, with the margin that lies outside of the outermost ones; see `Scene`."""
+def _box(keypoints: Float32[np.ndarray, "keypoints 2"]) -> tuple[float, float, float, float] | None:
+    """A box around the visible keypoints of all digits, with a margin around the outermost ones; see `Scene`."""
     digits = keypoints.reshape(-1, KEYPOINTS_PER_DIGIT, 2)
     visible = digits[np.isfinite(digits).all(-1)]
     if not len(visible):

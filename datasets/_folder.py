@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any
 
 import yaml
 
 from diffsift.errors import DataError, SpecificationError
 
-from ._base import IGNORE, MAX_CLASSES, Dataset, Sample, Samples, Split, check_split_name
-from ._files import IMAGE_SUFFIXES, files_by_stem, refuse_partnerless
-from ._image_files import has_turned_size, read_image, read_mask
-from ._progress import with_progress
-from ._splits import Assignment, SplitRule
+from ._checks import class_names_of, joined_digest, refuse_torn_groups
+from ._files import FileDataset, FileLayout, Item, file_digest
+from ._image_files import read_mask
+from ._listing import IMAGE_SUFFIXES, files_by_stem, refuse_partnerless
+from ._samples import IGNORE, SPLITS, Split
+from ._splits import SplitRule
 
-_THREADS = 4  # Pillow decodes and hashlib hashes outside the interpreter lock
 _MAX_LABEL = 2**16 - 1
 
-Result = TypeVar("Result")
 
-
-@dataclass(frozen=True)
-class _Index:
-    """Which files there are and how they are split."""
-
-    images: dict[str, Path]
-    masks: dict[str, Path]
-    splits: Assignment
-
-    @property
-    def stems(self) -> list[str]:
-        return [stem for members in self.splits.values() for stem in members]
-
-
-class SegmentationFolder(Dataset):
+class SegmentationFolder(FileDataset):
     """Images in one folder, masks of the same stems (file names without suffix) in another.
 
     Images are PNG, JPEG, WebP or BMP, read as RGB: turned upright as EXIF says, grayscale converted, transparent ones
@@ -47,7 +29,7 @@ class SegmentationFolder(Dataset):
     files and subfolders are left alone.
 
     With `SeedSplit` every image needs a mask and the other way round; with `ListSplit` and `FileSplit` only what is
-    listed is used and looked at. Files are read when a sample is asked for, so memory does not grow with the folder.
+    listed is used and looked at.
 
     Args:
         images: folder of images.
@@ -57,14 +39,12 @@ class SegmentationFolder(Dataset):
         ignore: mask value of pixels that do not count, 0 to 65535. A class id may be given, to leave that class out.
         group_separator: what stands in a stem before its last occurrence is the sample's group (``"_"``:
             ``street3_017`` is of group ``street3``); default: each sample is a group of its own.
-        prompts: YAML or JSON file that maps every used stem to what the model is told of the image.
+        prompts: YAML or JSON file that maps every used stem to the prompt of its image.
 
     Raises:
         SpecificationError: an argument is out of range. What is wrong with files is raised by `check` (and by the
             other methods as far as they get) as `DataError`.
     """
-
-    task = "segmentation"
 
     def __init__(
         self,
@@ -77,46 +57,31 @@ class SegmentationFolder(Dataset):
         group_separator: str | None = None,
         prompts: Path | None = None,
     ) -> None:
-        self.class_names = _names_of(classes)
         if not 0 <= ignore <= _MAX_LABEL:
             raise SpecificationError(f"ignore must be a mask value from 0 to {_MAX_LABEL}, but got {ignore}.")
         if group_separator == "":
             raise SpecificationError("group_separator must not be empty; leave it out for one group per image.")
-        self._images, self._labels = Path(images), Path(labels)
+        names = class_names_of(classes)
+        super().__init__(FileLayout("segmentation-folder", "segmentation", self._find, names, ignore=ignore))
+        self._images, self._labels, self._prompts_file = Path(images), Path(labels), prompts
         self._rule, self._ignore, self._separator = split, ignore, group_separator
-        self._prompts_file = prompts
 
-    def identity(self) -> dict[str, Any]:
-        """Digests of the content of all used files, by split. Reads them all, once."""
-        splits = self._index.splits
-        digests = dict(
-            zip(self._index.stems, self._for_each("Hashing files", self._index.stems, self._digest), strict=True)
-        )
+    def content(self) -> dict[str, Any]:
         return {
             "kind": "segmentation-folder",
             "format": 1,
             "classes": len(self.class_names),
             "ignore": self._ignore,
-            **{name: _joined_digest([digests[stem] for stem in members]) for name, members in splits.items()},
+            **{split: self._split_digest(split) for split in SPLITS},
         }
 
-    def split(self, name: Split) -> Samples:
-        check_split_name(name)
-        stems = self._index.splits[name]
-        return Samples(self._load, stems, [self._group(stem) for stem in stems])
+    def _item_digest(self, item: Item) -> str:
+        """Which suffix the image has does not matter, nor what classes are called."""
+        texts = [item.name, item.group] if item.prompt is None else [item.name, item.group, item.prompt]
+        files = [file_digest(item.image), file_digest(Path(item.answer))]
+        return joined_digest([*(text.encode().hex() for text in texts), *files])
 
-    def check(self) -> None:
-        """Read every image and mask of all splits once.
-
-        Raises:
-            DataError: a folder or file is missing, does not decode, does not fit its partner or the classes, has no
-                pixel that counts, or the split rule does not fit the files.
-        """
-        for _ in self._for_each("Checking images and masks", self._index.stems, self._load_nothing):
-            pass
-
-    @cached_property
-    def _index(self) -> _Index:
+    def _find(self) -> Mapping[Split, Sequence[Item]]:
         images = files_by_stem(self._images, IMAGE_SUFFIXES, "images")
         masks = files_by_stem(self._labels, (".png",), "labels")
         if self._images.samefile(self._labels):
@@ -128,82 +93,47 @@ class SegmentationFolder(Dataset):
             refuse_partnerless(images, set(images) - set(masks), mask_needed)
             refuse_partnerless(masks, set(masks) - set(images), f"a mask must have an image in {self._images}")
         splits = self._rule.assign(images.keys(), self._group)
-        used = {stem for members in splits.values() for stem in members}
+        used = {stem for stems in splits.values() for stem in stems}
         refuse_partnerless(images, used - set(masks), mask_needed)
-        self._refuse_torn_groups(splits)
-        missing = sorted(used - set(self._prompts)) if self._prompts_file else []
+        groups: dict[Split, list[tuple[str, str]]] = {
+            split: [(self._group(stem), stem) for stem in splits[split]] for split in SPLITS
+        }
+        refuse_torn_groups(groups, f"{self._images} with the group_separator {self._separator!r}")
+        prompts = self._read_prompts(used)
+        read = partial(read_mask, classes=len(self.class_names), ignore=self._ignore)
+
+        def item(stem: str) -> Item:
+            mask = masks[stem]
+            return Item(stem, images[stem], lambda size: read(mask), mask, self._group(stem), prompts.get(stem))
+
+        return {split: [item(stem) for stem in stems] for split, stems in splits.items()}
+
+    def _read_prompts(self, used: set[str]) -> dict[str, str]:
+        if self._prompts_file is None:
+            return {}
+        prompts = read_prompts(self._prompts_file)
+        missing = sorted(used - set(prompts))
         if missing:
             raise DataError(
                 f"{self._prompts_file} must have a prompt for every image that is used, but has none for {missing[0]!r}"
                 f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}."
             )
-        return _Index(images, masks, splits)
-
-    @cached_property
-    def _prompts(self) -> dict[str, str]:
-        return {} if self._prompts_file is None else read_prompts(self._prompts_file)
-
-    def _refuse_torn_groups(self, splits: Assignment) -> None:
-        home: dict[str, tuple[Split, str]] = {}
-        for name in get_args(Split):
-            for stem in splits[name]:
-                split, first = home.setdefault(self._group(stem), (name, stem))
-                if split != name:
-                    raise DataError(
-                        f"images of one group must be in one split, but {first!r} is in {split} and {stem!r} in "
-                        f"{name} (group {self._group(stem)!r}, by group_separator {self._separator!r})."
-                    )
+        return prompts
 
     def _group(self, stem: str) -> str:
         if self._separator is None:
             return stem
         return stem.rpartition(self._separator)[0] or stem
 
-    def _load(self, stem: str) -> Sample:
-        image_path, mask_path = self._index.images[stem], self._index.masks[stem]
-        image = read_image(image_path)
-        label = read_mask(mask_path, classes=len(self.class_names), ignore=self._ignore)
-        if label.shape != image.shape[:2]:
-            turned = label.shape == image.shape[1::-1] and has_turned_size(image_path)
-            hint = "; the image is turned by its EXIF orientation: turn the mask too" if turned else ""
-            raise DataError(
-                f"mask {mask_path} must be as large as its image {image_path.name} "
-                f"({image.shape[1]} x {image.shape[0]} px), but is {label.shape[1]} x {label.shape[0]} px{hint}."
-            )
-        if (label == IGNORE).all():
-            raise DataError(
-                f"mask {mask_path} must have a pixel that counts, but all hold {self._ignore} (ignored); "
-                "leave this image out."
-            )
-        return Sample(stem, image, label, self._group(stem), self._prompts.get(stem))
-
-    def _load_nothing(self, stem: str) -> None:
-        self._load(stem)  # nothing is returned, so that no image outlives its check
-
-    def _digest(self, stem: str) -> str:
-        """Over the name, the group and the content of both files; which suffix the image has does not matter."""
-        parts = [stem.encode(), self._group(stem).encode()]
-        if stem in self._prompts:
-            parts.append(self._prompts[stem].encode())
-        for path in (self._index.images[stem], self._index.masks[stem]):
-            try:
-                with path.open("rb") as file:
-                    parts.append(hashlib.file_digest(file, "sha256").digest())
-            except OSError as error:
-                raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-        return _joined_digest([part.hex() for part in parts])
-
-    def _for_each(self, description: str, stems: Sequence[str], work: Callable[[str], Result]) -> Iterator[Result]:
-        """Results in the order of `stems`; an error or an interrupt stops the work at once."""
-        pool = ThreadPoolExecutor(_THREADS)
-        try:
-            yield from with_progress(pool.map(work, stems), len(stems), description)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
 
 def read_prompts(file: Path) -> dict[str, str]:
-    """Prompts by stem of an image's file name.
+    """Prompts by the stem of an image's file name.
+
+    Args:
+        file: YAML or JSON.
+
+    Returns:
+        The prompts, by stem.
 
     Raises:
         DataError: the file cannot be read, or is not a mapping of stems to texts.
@@ -217,17 +147,3 @@ def read_prompts(file: Path) -> dict[str, str]:
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
         raise DataError(f"{file} must map stems of image files to prompts, such as 'street3_017: a street at night'.")
     return {str(stem): value for stem, value in values.items()}
-
-
-def _names_of(classes: int | Sequence[str]) -> tuple[str, ...]:
-    names = tuple(f"class {number}" for number in range(classes)) if isinstance(classes, int) else tuple(classes)
-    if not 2 <= len(names) <= MAX_CLASSES:
-        raise SpecificationError(f"there must be 2 to {MAX_CLASSES} classes, but got {len(names)}.")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise SpecificationError(f"class names must differ, but got {twice[0]!r} twice.")
-    return names
-
-
-def _joined_digest(parts: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

@@ -7,15 +7,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Shaped, UInt8
 from PIL import Image, ImageOps
 
 from diffsift.errors import DataError
 
-from ._base import IGNORE
+from ._samples import IGNORE
 
 GRAY_PNG = 0
 """PNG's colour type of grayscale images."""
@@ -25,10 +24,16 @@ _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zl
 
 
 def read_image(path: Path) -> UInt8[np.ndarray, "height width 3"]:
-    """An image file as RGB, turned upright as its EXIF orientation says.
+    """Read an image file as RGB, turned upright as its EXIF orientation says.
 
     Grayscale, palette and CMYK images are converted; transparent ones are laid on white. Of an animation the first
     picture is taken.
+
+    Args:
+        path: of the file, in any format that Pillow reads.
+
+    Returns:
+        The pixels, 0 to 255.
 
     Raises:
         DataError: the file does not decode, is too large for Pillow's limit, or has more than 8 bits per channel in
@@ -114,7 +119,7 @@ def png_format(path: Path) -> tuple[int, int]:
     return header[24], header[25]
 
 
-def read_array(file: Path) -> np.ndarray[Any, Any]:
+def read_array(file: Path) -> Shaped[np.ndarray, "rows columns"]:
     """A ``.npy`` file as a matrix; pickled objects are refused, since loading them can run code.
 
     Raises:

@@ -2,115 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from diffsift.errors import DataError
 
-from ._base import IGNORE, Split
-from ._files import FileDataset, Item, existing, folder_of, lines_of, paired
+from ._checks import class_names_of
+from ._files import FileDataset, FileLayout, Item
 from ._image_files import read_array, read_mask
-
-VOC_CLASSES = [
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-]
-
-CITYSCAPES_CLASSES = {  # name: label id, in the order of the training ids
-    "road": 7,
-    "sidewalk": 8,
-    "building": 11,
-    "wall": 12,
-    "fence": 13,
-    "pole": 17,
-    "traffic light": 19,
-    "traffic sign": 20,
-    "vegetation": 21,
-    "terrain": 22,
-    "sky": 23,
-    "person": 24,
-    "rider": 25,
-    "car": 26,
-    "truck": 27,
-    "bus": 28,
-    "train": 31,
-    "motorcycle": 32,
-    "bicycle": 33,
-}
-
-_ADE_CLASSES = 150
-
-
-@dataclass(frozen=True)
-class DdpmSet:
-    """Constants of one of the sets of Baranchuk et al. (ICLR 2022).
-
-    Attributes:
-        classes: ids in the label files, from 0; the ignored one counts as well.
-        ignore: label that does not count.
-        images: of the published protocol, by split.
-        label_size: edge to which the protocol brings labels (and features).
-    """
-
-    classes: int
-    ignore: int
-    images: Mapping[Split, int]
-    label_size: int = 256
-
-
-DDPM_SETS = {
-    "horse-21": DdpmSet(21, 255, {"train": 30, "test": 30}),
-    "cat-15": DdpmSet(15, 255, {"train": 30, "test": 20}),
-    "bedroom-28": DdpmSet(29, 0, {"train": 40, "test": 20}),  # 28 classes count: id 0 is the background
-    "ffhq-34": DdpmSet(34, 255, {"train": 20, "test": 20}),
-    "celeba-19": DdpmSet(19, 255, {"train": 20, "test": 500}),
-    "ade-bedroom-30": DdpmSet(30, 255, {"train": 50, "test": 650}),
-}
+from ._listing import pair_by_stem, read_lines, require_file, require_folder
+from ._published import ADE_CLASSES, CITYSCAPES_CLASSES, DDPM_SETS, VOC_CLASSES
+from ._samples import IGNORE, Label, Split
 
 
 def voc(root: Path) -> FileDataset:
-    """Pascal VOC: ``JPEGImages``, ``SegmentationClass`` and the lists in ``ImageSets/Segmentation``."""
+    """Pascal VOC: ``JPEGImages``, ``SegmentationClass`` and the lists in ``ImageSets/Segmentation``.
+
+    Args:
+        root: folder of the data set.
+
+    Returns:
+        The data set: the published training images, and the published validation images as the test split.
+    """
 
     def find() -> dict[Split, list[Item]]:
-        folder_of(root, "JPEGImages")
+        require_folder(root, "JPEGImages")
         found: dict[Split, list[Item]] = {}
         for split, name in _PUBLISHED_SPLITS.items():
             file = root / "ImageSets" / "Segmentation" / f"{name}.txt"
-            found[split] = [item(stem) for stem in lines_of(file)]
+            found[split] = [item(stem) for stem in read_lines(file)]
             if not found[split]:
                 raise DataError(f"{file} must name at least one image, but names none.")
         return found
 
     def item(stem: str) -> Item:
-        image = existing(root / "JPEGImages" / f"{stem}.jpg", f"{stem} in {root}")
-        mask = existing(root / "SegmentationClass" / f"{stem}.png", f"{stem} in {root}")
+        image = require_file(root / "JPEGImages" / f"{stem}.jpg", f"{stem} in {root}")
+        mask = require_file(root / "SegmentationClass" / f"{stem}.png", f"{stem} in {root}")
         return Item(stem, image, partial(_voc_label, mask), mask, stem)
 
-    return FileDataset("segmentation", "voc", find, VOC_CLASSES)
+    return FileDataset(FileLayout("voc", "segmentation", find, VOC_CLASSES, ignore=IGNORE))
 
 
 _PUBLISHED_SPLITS: dict[Split, str] = {"train": "train", "test": "val"}
@@ -118,59 +51,74 @@ _PUBLISHED_SPLITS: dict[Split, str] = {"train": "train", "test": "val"}
 at, and the published validation images, on which papers report, are the sealed test split."""
 
 
-def _voc_label(mask: Path, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+def _voc_label(mask: Path, size: tuple[int, int]) -> Label:
     return read_mask(mask, classes=len(VOC_CLASSES), ignore=IGNORE)
 
 
 def ade20k(root: Path) -> FileDataset:
-    """ADE20K scene parsing: ``images`` and ``annotations``, each with ``training`` and ``validation``; 0 is ignored."""
+    """ADE20K scene parsing: ``images`` and ``annotations``, each with ``training`` and ``validation``; 0 is ignored.
+
+    Args:
+        root: folder of the data set.
+
+    Returns:
+        The data set: the published training images, and the published validation images as the test split.
+    """
 
     def find() -> dict[Split, list[Item]]:
         found: dict[Split, list[Item]] = {}
         folders: dict[Split, str] = {"train": "training", "test": "validation"}
         for split, name in folders.items():
-            masks = folder_of(root, "annotations", name)
+            masks = require_folder(root, "annotations", name)
             found[split] = [
                 Item(f"{name}/{image.stem}", image, partial(_ade_label, mask), mask, image.stem)
-                for image, mask in paired(folder_of(root, "images", name), masks, (".png",))
+                for image, mask in pair_by_stem(require_folder(root, "images", name), masks, (".png",))
             ]
         return found
 
-    return FileDataset("segmentation", "ade20k", find, [f"class {number + 1}" for number in range(_ADE_CLASSES)])
+    names = [f"class {number + 1}" for number in range(ADE_CLASSES)]
+    return FileDataset(FileLayout("ade20k", "segmentation", find, names, ignore=0))
 
 
-def _ade_label(mask: Path, size: tuple[int, int]) -> np.ndarray[Any, Any]:
-    values = read_mask(mask, classes=_ADE_CLASSES + 1, ignore=0).astype(np.int32)
+def _ade_label(mask: Path, size: tuple[int, int]) -> Label:
+    values = read_mask(mask, classes=ADE_CLASSES + 1, ignore=0).astype(np.int32)
     return np.where(values == IGNORE, IGNORE, values - 1).astype(np.uint8)
 
 
 def cityscapes(root: Path) -> FileDataset:
-    """Cityscapes: ``leftImg8bit`` and ``gtFine``, by split and city; label ids become the 19 training ids."""
+    """Cityscapes: ``leftImg8bit`` and ``gtFine``, by split and city; label ids become the 19 training ids.
+
+    Args:
+        root: folder of the data set.
+
+    Returns:
+        The data set: the published training images, and the published validation images as the test split.
+    """
     table = np.full(256, IGNORE, np.uint8)
     table[list(CITYSCAPES_CLASSES.values())] = np.arange(len(CITYSCAPES_CLASSES))
 
-    def label(mask: Path, size: tuple[int, int]) -> np.ndarray[Any, Any]:
-        ids: np.ndarray[Any, Any] = table[read_mask(mask, classes=256, ignore=IGNORE)]
+    def label(mask: Path, size: tuple[int, int]) -> Label:
+        ids: Label = table[read_mask(mask, classes=256, ignore=IGNORE)]
         return ids
 
     def find() -> dict[Split, list[Item]]:
         return {split: frames(name) for split, name in _PUBLISHED_SPLITS.items()}
 
     def frames(split: str) -> list[Item]:
-        images, masks = folder_of(root, "leftImg8bit", split), folder_of(root, "gtFine", split)
+        images, masks = require_folder(root, "leftImg8bit", split), require_folder(root, "gtFine", split)
         found = []
         for image in sorted(images.glob(f"*/*{_FRAME}")):
             stem = image.name.removesuffix(_FRAME)
-            mask = existing(masks / image.parent.name / f"{stem}{_LABEL_IDS}", image.name)
+            mask = require_file(masks / image.parent.name / f"{stem}{_LABEL_IDS}", image.name)
             found.append(Item(f"{split}/{stem}", image, partial(label, mask), mask, stem.rpartition("_")[0]))
         if not found:
             raise DataError(f"{images} must hold a folder with images *{_FRAME} for each city, but holds none.")
         for mask in sorted(masks.glob(f"*/*{_LABEL_IDS}")):
             image = images / mask.parent.name / f"{mask.name.removesuffix(_LABEL_IDS)}{_FRAME}"
-            existing(image, mask.name)
+            require_file(image, mask.name)
         return found
 
-    return FileDataset("segmentation", "cityscapes", find, list(CITYSCAPES_CLASSES))
+    return FileDataset(FileLayout("cityscapes", "segmentation", find, list(CITYSCAPES_CLASSES)))
 
 
 _FRAME, _LABEL_IDS = "_leftImg8bit.png", "_gtFine_labelIds.png"
@@ -192,39 +140,46 @@ def ddpm_segmentation(
         ignore: label that does not count.
         preset: one of `DDPM_SETS`, whose published numbers of images are compared with; empty: none.
         label_size: edge of the square that labels are brought to, by the nearest pixel; None: as large as their images.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: neither classes nor a preset is given.
     """
     known = DDPM_SETS.get(preset)
     if classes is None:
         if known is None:
             raise ValueError("ddpm_segmentation needs classes or a preset.")
         classes = known.classes
-    names = [f"class {number}" for number in range(classes)] if isinstance(classes, int) else list(classes)
+    names = class_names_of(classes)
 
     def find() -> dict[Split, list[Item]]:
         found: dict[Split, list[Item]] = {}
         splits: tuple[Split, ...] = ("train", "test")
         for split in splits:
-            folder = folder_of(root, split)
+            folder = require_folder(root, split)
             found[split] = []
-            for image, labels in paired(folder, folder, (".npy",)):
+            for image, labels in pair_by_stem(folder, folder, (".npy",)):
                 read, name = partial(_label_array, labels, len(names), ignore, label_size), f"{split}/{image.stem}"
                 size = None if label_size is None else (label_size, label_size)
                 found[split].append(Item(name, image, read, labels, name, label_size=size))
         return found
 
     return FileDataset(
-        "segmentation",
-        "ddpm-segmentation",
-        find,
-        names,
-        settings={"ignore": ignore, "label_size": label_size},
-        expected=(preset, known.images) if known else None,
+        FileLayout(
+            "ddpm-segmentation",
+            "segmentation",
+            find,
+            names,
+            settings={"ignore": ignore, "label_size": label_size},
+            ignore=ignore,
+            published=(preset, known.images) if known else None,
+        )
     )
 
 
-def _label_array(
-    file: Path, classes: int, ignore: int, label_size: int | None, size: tuple[int, int]
-) -> np.ndarray[Any, Any]:
+def _label_array(file: Path, classes: int, ignore: int, label_size: int | None, size: tuple[int, int]) -> Label:
     values = read_array(file)
     if label_size is not None:
         if size[0] != size[1] or values.shape[0] != values.shape[1]:

@@ -5,33 +5,34 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from diffsift.errors import DataError, SpecificationError, did_you_mean
 
-from ._base import IGNORE, Split
+from ._checks import class_names_of, refuse_torn_groups, sorted_classes
 from ._depth_folder import read_depth
-from ._files import FileDataset, Item, existing
+from ._files import FileDataset, FileLayout, Item
 from ._image_files import read_mask
-from ._splits import refuse_torn_groups
+from ._listing import require_file
+from ._samples import IGNORE, SPLITS, Split
 
 _REQUIRED = ("image", "label", "split")
 _KNOWN = (*_REQUIRED, "group", "prompt")
 
 
-def listed(
+def image_list(
     file: Path,
     answers: str,
     classes: int | Sequence[str] | None,
     ignore: int = IGNORE,
     png_unit: float | None = None,
 ) -> FileDataset:
-    """Rows with the columns image, label, split and, if wanted, group and prompt.
+    """Images and answers listed in rows with the columns image, label and split, optionally group and prompt.
 
     Args:
         file: CSV with a header, or a JSON list of mappings; paths are relative to it.
@@ -39,19 +40,23 @@ def listed(
             class names; with a number of `classes`, class ids.
         classes: number or names; None, for class names alone, takes all names in the list, sorted.
         ignore: mask value that does not count.
-        png_unit: see `read_depth`.
+        png_unit: metres that one grey level of a PNG stands for; None: PNGs hold millimetres in 16 bits.
+
+    Returns:
+        The data set.
+
+    Raises:
+        SpecificationError: masks are listed without `classes`.
+        DataError: class names are to be taken from the list, but it cannot be read.
     """
     if answers == "segmentation" and classes is None:
         raise SpecificationError("data.classes must be given for masks: their number, or their names in order of id.")
     rows = cache(partial(_read_rows, file))
-    ids: dict[str, int] = {}
-    if isinstance(classes, int):
-        names = [f"class {number}" for number in range(classes)]
-        ids = {str(number): number for number in range(classes)}
-    elif classes is None and answers == "classification":
-        names = class_names_of(row["label"] for row in rows())
+    if classes is None and answers == "classification":
+        names = sorted_classes(row["label"] for row in rows())
     else:
-        names = list(classes or ())
+        names = () if classes is None else class_names_of(classes)
+    ids = {str(number): number for number in range(classes)} if isinstance(classes, int) else {}
     ids |= {name: number for number, name in enumerate(names)}
 
     def label_of(row: dict[str, str]) -> tuple[Any, Path | str]:
@@ -63,30 +68,28 @@ def listed(
                 )
             number = np.array(ids[row["label"]], np.int64)
             return (lambda size: number), names[ids[row["label"]]]
-        answer = existing(file.parent / row["label"], row["image"])
+        answer = require_file(file.parent / row["label"], row["image"])
         if answers == "depth":
             return partial(read_depth, answer, png_unit), answer
         return (lambda size: read_mask(answer, classes=len(names), ignore=ignore)), answer
 
     def find() -> dict[Split, list[Item]]:
-        found: dict[Split, list[Item]] = {split: [] for split in get_args(Split)}
+        found: dict[Split, list[Item]] = {split: [] for split in SPLITS}
         for row in rows():
             if row["split"] not in found:
                 raise DataError(f"{file} must have train, validation or test as split, but has {row['split']!r}.")
-            image = existing(file.parent / row["image"], f"a row of {file}")
+            image = require_file(file.parent / row["image"], f"a row of {file}")
             read, answer = label_of(row)
             item = Item(row["image"], image, read, answer, row.get("group") or row["image"], row.get("prompt"))
             found[row["split"]].append(item)
-        refuse_torn_groups({split: [item.group for item in items] for split, items in found.items()}, str(file))
+        groups: dict[Split, list[tuple[str, str]]] = {
+            split: [(item.group, item.name) for item in items] for split, items in found.items()
+        }
+        refuse_torn_groups(groups, str(file))
         return found
 
-    return FileDataset(answers, "list", find, names, settings={"ignore": ignore, "png_unit": png_unit})
-
-
-def class_names_of(labels: Iterable[str]) -> list[str]:
-    """The different labels in a fixed order: numbers by size, else by letter."""
-    names = set(labels)
-    return sorted(names, key=(lambda name: (int(name), name)) if all(map(str.isdecimal, names)) else None)
+    settings = {"ignore": ignore, "png_unit": png_unit}
+    return FileDataset(FileLayout("list", answers, find, names, settings=settings, ignore=ignore))
 
 
 def _read_rows(file: Path) -> list[dict[str, str]]:

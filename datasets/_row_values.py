@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float32, Shaped, UInt8
 from PIL import Image
 
 from diffsift.errors import DataError
@@ -19,7 +19,7 @@ from diffsift.errors import DataError
 from ._depth_folder import known_depth, read_depth
 from ._image_files import ids_of, indices_of, read_image, read_mask, rgb_of
 
-Label = np.ndarray[Any, Any]
+Array = Shaped[np.ndarray, "..."]
 
 _CHANNELS = (1, 3, 4)
 
@@ -51,7 +51,7 @@ def image_of(value: Any, origin: str) -> UInt8[np.ndarray, "height width 3"]:
     return rgb_of(Image.fromarray(_as_bytes(pixels, origin)), origin)
 
 
-def _as_bytes(pixels: np.ndarray[Any, Any], origin: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _as_bytes(pixels: Array, origin: str) -> UInt8[np.ndarray, "..."]:
     low, high = pixels.min(), pixels.max()
     if pixels.dtype.kind in "iu" and low >= 0 and high <= 255:
         return np.ascontiguousarray(pixels, np.uint8)
@@ -80,7 +80,7 @@ def mask_of(value: Any, classes: int, ignore: int, origin: str) -> UInt8[np.ndar
     return ids_of(values.astype(np.int64), classes=classes, ignore=ignore, origin=origin)
 
 
-def depth_of(value: Any, unit: float | None, origin: str) -> Label:
+def depth_of(value: Any, unit: float | None, origin: str) -> Float32[np.ndarray, "height width"]:
     """Metres per pixel, float32, not a number where unknown.
 
     Args:
@@ -116,7 +116,7 @@ def class_of(value: Any, origin: str) -> int | str:
     return int(number.reshape(-1)[0])
 
 
-def _array(value: Any, origin: str) -> np.ndarray[Any, Any]:
+def _array(value: Any, origin: str) -> Array:
     try:
         array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
     except (ValueError, TypeError) as error:  # ragged lists, and dtypes that NumPy lacks
@@ -126,7 +126,7 @@ def _array(value: Any, origin: str) -> np.ndarray[Any, Any]:
     return array
 
 
-def _plane(values: np.ndarray[Any, Any], origin: str) -> np.ndarray[Any, Any]:
+def _plane(values: Array, origin: str) -> Array:
     """(height, width), where there may be an axis of one channel first or last."""
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values[0] if values.shape[0] == 1 else values[..., 0]

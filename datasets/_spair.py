@@ -6,26 +6,26 @@ import json
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
 from diffsift.errors import DataError, did_you_mean
 
-from ._base import Split
-from ._files import FileDataset, Item, existing, folder_of, lines_of
+from ._files import FileDataset, FileLayout, Item
+from ._listing import read_lines, require_file, require_folder
+from ._samples import Split
 
 _LISTS: dict[Split, str] = {"train": "trn", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """A line of a list: names of two images, and the line with its file for messages."""
+    """A line of a list: the names of two images, and what the line is called in messages."""
 
     source: str
     target: str
-    place: str
+    origin: str
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,23 @@ def spair(root: Path, size: str, category: str | None, *, category_prompt: bool 
 
     Args:
         root: folder of the data set.
-        size: which lists.
+        size: which lists, ``large`` or ``small``.
         category: only its pairs; None takes all.
         category_prompt: give ``a photo of a {category}`` as every image's prompt, as DIFT does (Tang et al., 2023).
+
+    Returns:
+        The data set.
     """
 
     @cache
     def pairs() -> dict[Split, list[_Pair]]:
-        folder_of(root, "Layout", size)
+        require_folder(root, "Layout", size)
         found: dict[Split, list[_Pair]] = {}
         seen = set()
         for split, name in _LISTS.items():
             file = root / "Layout" / size / f"{name}.txt"
             found[split] = []
-            for line in lines_of(file):
+            for line in read_lines(file):
                 of, source, target = _read_line(line, file)
                 seen.add(of)
                 if category in (None, of):
@@ -85,7 +88,7 @@ def spair(root: Path, size: str, category: str | None, *, category_prompt: bool 
     def named() -> dict[Split, list[tuple[str, str]]]:
         return {split: [(pair.source, pair.target) for pair in members] for split, members in pairs().items()}
 
-    return FileDataset("correspondence", f"spair-{size}", find, pairs=named)
+    return FileDataset(FileLayout(f"spair-{size}", "correspondence", find, pairs=named))
 
 
 def _read_line(line: str, file: Path) -> tuple[str, str, str]:
@@ -99,7 +102,7 @@ def _read_line(line: str, file: Path) -> tuple[str, str, str]:
 
 def _annotation(root: Path, name: str) -> _Annotation:
     category, _, stem = name.partition("/")
-    file = existing(root / "ImageAnnotation" / category / f"{stem}.json", name)
+    file = require_file(root / "ImageAnnotation" / category / f"{stem}.json", name)
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         height, width = int(values["image_height"]), int(values["image_width"])
@@ -124,25 +127,25 @@ def _refuse_unmatched(pair: _Pair, source: _Annotation, target: _Annotation) -> 
             number, (height, width) = int(np.flatnonzero(outside)[0]), found.size
             x, y = found.keypoints[number] * (width, height)
             raise DataError(
-                f"{pair.place} must have its keypoints in its images, but {found.file} has keypoint {number} at "
+                f"{pair.origin} must have its keypoints in its images, but {found.file} has keypoint {number} at "
                 f"({x:g}, {y:g}), outside of {width} x {height} px: correct it, or take the pair out of the list."
             )
     shared = min(len(source.keypoints), len(target.keypoints))
     if not np.isfinite(source.keypoints[:shared] + target.keypoints[:shared]).all(-1).any():
-        raise DataError(f"{pair.place} must have a keypoint that both images show, but has none.")
+        raise DataError(f"{pair.origin} must have a keypoint that both images show, but has none.")
 
 
 def _item(root: Path, name: str, annotation: _Annotation, category_prompt: bool) -> Item:
     category, _, stem = name.partition("/")
-    image = existing(root / "JPEGImages" / category / f"{stem}.jpg", name)
+    image = require_file(root / "JPEGImages" / category / f"{stem}.jpg", name)
     prompt = f"a photo of a {category}" if category_prompt else None
     read = partial(_checked, annotation.keypoints, annotation.size, image)
     return Item(name, image, read, annotation.file, name, prompt, annotation.box)
 
 
 def _checked(
-    keypoints: np.ndarray[Any, Any], declared: tuple[int, int], image: Path, size: tuple[int, int]
-) -> np.ndarray[Any, Any]:
+    keypoints: Float32[np.ndarray, "keypoints 2"], declared: tuple[int, int], image: Path, size: tuple[int, int]
+) -> Float32[np.ndarray, "keypoints 2"]:
     if size != declared:
         raise DataError(f"{image} must be {declared[1]} x {declared[0]} px as annotated, but is {size[1]} x {size[0]}.")
     return keypoints

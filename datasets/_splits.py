@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import yaml
 
 from diffsift.errors import DataError, SpecificationError, did_you_mean
 
-from ._base import Split
+from ._samples import SPLITS, Split
 
 Assignment = dict[Split, tuple[str, ...]]
 """The sorted stems of each of the three splits."""
@@ -33,7 +33,14 @@ class SplitRule(ABC):
 
     @abstractmethod
     def assign(self, stems: Collection[str], group_of: Callable[[str], str]) -> Assignment:
-        """Distribute `stems`; train and test are never empty, and no stem is in two splits.
+        """Distribute stems over the splits.
+
+        Args:
+            stems: of all images there are.
+            group_of: the group of a stem.
+
+        Returns:
+            The sorted stems of each split; train and test are not empty, and no stem is in two splits.
 
         Raises:
             DataError: the rule does not fit the stems; the message names the split file.
@@ -76,9 +83,9 @@ class SeedSplit(SplitRule):
             split_of[group] = self._split_at((before + sizes[group] / 2) / len(stems))
             before += sizes[group]
         assignment: Assignment = {
-            name: tuple(sorted(stem for stem in stems if split_of[group_of(stem)] == name)) for name in get_args(Split)
+            name: tuple(sorted(stem for stem in stems if split_of[group_of(stem)] == name)) for name in SPLITS
         }
-        for name, fraction in zip(get_args(Split), self.fractions, strict=True):
+        for name, fraction in zip(SPLITS, self.fractions, strict=True):
             if fraction > 0 and not assignment[name]:
                 raise DataError(
                     f"the {name} split must get an image, but {fraction:g} of {len(stems)} images in {len(sizes)} "
@@ -96,7 +103,13 @@ class SeedSplit(SplitRule):
 
 @dataclass(frozen=True)
 class ListSplit(SplitRule):
-    """Splits by one text file each, UTF-8, with one stem (file name without suffix) per line."""
+    """Splits by one text file each, UTF-8, with one stem (file name without suffix) per line.
+
+    Attributes:
+        train: file of the training images.
+        test: file of the test images.
+        validation: file of the validation images; None: there are none.
+    """
 
     train: Path
     test: Path
@@ -116,9 +129,12 @@ class ListSplit(SplitRule):
 
 @dataclass(frozen=True)
 class FileSplit(SplitRule):
-    """Splits by one JSON or YAML file that maps train, test and, if wanted, validation to lists of stems.
+    """Splits by one JSON or YAML file that maps train, test and optionally validation to lists of stems.
 
     Stems are text: in JSON they stand in quotes.
+
+    Attributes:
+        path: of the file.
     """
 
     path: Path
@@ -130,9 +146,9 @@ class FileSplit(SplitRule):
         content = _read_mapping(path)
         listed: dict[Split, tuple[Path, list[str]]] = {}
         for name in content:
-            if name not in get_args(Split):
-                raise DataError(f"split file {path} has the key {name!r}{did_you_mean(str(name), get_args(Split))}")
-        for split in get_args(Split):
+            if name not in SPLITS:
+                raise DataError(f"split file {path} has the key {name!r}{did_you_mean(str(name), SPLITS)}")
+        for split in SPLITS:
             names = content.get(split)
             if names is None and split == "validation":
                 continue
@@ -140,17 +156,6 @@ class FileSplit(SplitRule):
                 raise DataError(f"split file {path} must map {split!r} to a list of stems written as text.")
             listed[split] = (path, names)
         return _assign_listed(listed, stems)
-
-
-def refuse_torn_groups(groups: dict[Split, list[str]], origin: str) -> None:
-    """Raise `DataError` where samples of one group are in different splits."""
-    home: dict[str, Split] = {}
-    for split, members in groups.items():
-        for group in members:
-            if home.setdefault(group, split) != split:
-                raise DataError(
-                    f"{origin} must keep a group in one split, but {group!r} is in {home[group]} and {split}."
-                )
 
 
 def _assign_listed(listed: Mapping[Split, tuple[Path, list[str]]], stems: Collection[str]) -> Assignment:
@@ -173,7 +178,7 @@ def _assign_listed(listed: Mapping[Split, tuple[Path, list[str]]], stems: Collec
                     f"every stem must be in one split once, but split file {path} puts {stem!r} in {where}."
                 )
             home[stem] = name
-    return {name: tuple(sorted(stem for stem in home if home[stem] == name)) for name in get_args(Split)}
+    return {name: tuple(sorted(stem for stem in home if home[stem] == name)) for name in SPLITS}
 
 
 def _read_text(path: Path) -> str:

@@ -1,57 +1,29 @@
-"""From the data's part of the specification to a data set with the answers that a task needs."""
+"""From the data's part of the specification to a checked data set with the answers that a task needs."""
 
 from __future__ import annotations
 
+from diffsift.common.reporting import Reporter
 from diffsift.errors import DataError, SpecificationError
 
-from ._base import Dataset, Split
-from ._class_folders import class_folders
-from ._depth_folder import depth_folder
-from ._digit_scenes import DigitScenes
-from ._folder import SegmentationFolder
-from ._layouts import ade20k, cityscapes, ddpm_segmentation, voc
-from ._list import listed
-from ._spair import spair
-from ._splits import FileSplit, SeedSplit
-from .specification import (
-    AdeSpecification,
-    CityscapesSpecification,
-    ClassFoldersSpecification,
-    DataSpecification,
-    DdpmSegmentationSpecification,
-    DepthFolderSpecification,
-    DigitScenesSpecification,
-    FolderSpecification,
-    LayoutSpecification,
-    ListSpecification,
-    PythonSpecification,
-    SpairSpecification,
-    VocSpecification,
-)
+from ._base import Dataset
+from ._samples import Split
+from .specification import DataKind
 
 
-def open_dataset(data: DataSpecification, task: str) -> Dataset:
+def open_dataset(data: DataKind, task: str) -> Dataset:
     """The data set that a specification describes; nothing is read yet.
+
+    Args:
+        data: the data's part of the specification, of any registered kind.
+        task: `task.kind` of the search.
+
+    Returns:
+        The data set, whose `task` is the one asked for.
 
     Raises:
         SpecificationError: its answers are those of another task.
     """
-    dataset: Dataset
-    if isinstance(data, DigitScenesSpecification):
-        dataset = DigitScenes(data.train, data.validation, data.test, data.seed, detail=data.detail, task=task)
-    elif isinstance(data, FolderSpecification):
-        split = FileSplit(data.split_file) if data.split_file else SeedSplit(data.fractions, data.seed)
-        dataset = SegmentationFolder(
-            data.images,
-            data.labels,
-            data.classes,
-            split,
-            ignore=data.ignore,
-            group_separator=data.group_separator,
-            prompts=data.prompts,
-        )
-    else:
-        dataset = _in_layout(data)
+    dataset = data.open(task)
     if dataset.task != task:
         raise SpecificationError(
             f"task.kind {task!r} needs data with answers to it, but data.kind {data.kind!r} has those of "
@@ -60,45 +32,17 @@ def open_dataset(data: DataSpecification, task: str) -> Dataset:
     return dataset
 
 
-def _in_layout(data: LayoutSpecification) -> Dataset:
-    """A data set in the layout in which it is published."""
-    match data:
-        case VocSpecification():
-            return voc(data.root)
-        case AdeSpecification():
-            return ade20k(data.root)
-        case CityscapesSpecification():
-            return cityscapes(data.root)
-        case DdpmSegmentationSpecification():
-            return ddpm_segmentation(
-                data.root, data.classes, data.ignored, preset=data.preset or "", label_size=data.label_edge
-            )
-        case DepthFolderSpecification():
-            return depth_folder(data.root, data.fractions, data.seed, data.png_unit)
-        case ClassFoldersSpecification():
-            return class_folders(data.root, data.fractions, data.seed)
-        case SpairSpecification():
-            return spair(data.root, data.size, data.category, category_prompt=data.category_prompt)
-        case ListSpecification():
-            return listed(data.file, data.answers, data.classes, data.ignore, data.png_unit)
+def check_splits(dataset: Dataset, reporter: Reporter | None = None) -> None:
+    """Check all data, and that there is something to fit on and to test on.
 
-        case PythonSpecification():
-            if data.dataset is None:
-                raise SpecificationError(
-                    "data.kind python needs the data set itself: call diffsift.select or diffsift.resume from Python "
-                    "with dataset=..."
-                )
-            dataset: Dataset = data.dataset
-            return dataset
-
-
-def check_splits(dataset: Dataset) -> None:
-    """Look at all data, and make sure that there is something to fit on and to test on.
+    Args:
+        dataset: any.
+        reporter: told the progress; default: nobody.
 
     Raises:
-        DataError: a file is not what it should be, or a split is empty.
+        DataError: a file is not what it should be, or the training or test split is empty.
     """
-    dataset.check()
+    dataset.check(reporter)
     required: tuple[Split, ...] = ("train", "test")
     for split in required:
         if not len(dataset.split(split)):
@@ -106,7 +50,15 @@ def check_splits(dataset: Dataset) -> None:
 
 
 def searched_on(dataset: Dataset, folds: int) -> str:
-    """What trials are scored on, in words."""
+    """What trials are scored on, in words.
+
+    Args:
+        dataset: any.
+        folds: of the cross-validation where there is no validation split.
+
+    Returns:
+        Words for protocols and reports.
+    """
     if len(dataset.split("validation")):
         return "the validation split"
     return f"{folds}-fold held-out images of the training split"

@@ -1,14 +1,31 @@
-"""The data set's part of the specification: one model for each `data.kind`."""
+"""The data set's part of the specification: one model for each `data.kind`, which opens the data set it describes."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import CoreSchema, InitErrorDetails
 
-from ._base import Dataset
-from ._layouts import DDPM_SETS
+from diffsift.errors import SpecificationError
+
+from ._published import DDPM_SETS
+from .registry import DATASETS
+
+if TYPE_CHECKING:  # readers are imported when a data set is opened: a specification is judged without them
+    from ._base import Dataset
 
 Fractions = Annotated[
     tuple[float, float, float],
@@ -21,21 +38,50 @@ PngUnit = Annotated[
 ]
 
 
-class _Data(BaseModel):
+class DataKind(BaseModel, ABC):
+    """The fields of one `data.kind`, and how its data set is opened.
+
+    A kind of your own is a subclass with a `kind`, its fields and `open`, made known by `register_dataset` or an entry
+    point of the group ``diffsift.datasets``. When a specification is read, the class that is registered under
+    `data.kind` validates the other fields; when a search begins, `open` is called once.
+
+    Attributes:
+        kind: the name under which the class is registered.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str
 
     @property
     def origin(self) -> str:
         """The folder or file that the data come from; their kind where they have none."""
-        fields = dict(self)
-        return str(next((value for value in fields.values() if isinstance(value, Path)), fields["kind"]))
+        return str(next((value for _, value in self if isinstance(value, Path)), self.kind))
 
     def describe(self) -> str:
-        """The data in words."""
-        return f"{dict(self)['kind']} in {self.origin}"
+        """Describe the data.
+
+        Returns:
+            A few words, for reports.
+        """
+        return f"{self.kind} in {self.origin}"
+
+    @abstractmethod
+    def open(self, task: str) -> Dataset:
+        """Make the data set; nothing is read yet.
+
+        Args:
+            task: `task.kind` of the search; matters where the same data have answers to several tasks.
+
+        Returns:
+            The data set; where its `task` is another one, `open_dataset` refuses it.
+
+        Raises:
+            DiffsiftError: the fields contradict each other.
+        """
 
 
-class DigitScenesSpecification(_Data):
+class DigitScenesSpecification(DataKind):
     """The built-in data: digit scenes, generated from a seed."""
 
     kind: Literal["digit-scenes"] = "digit-scenes"
@@ -46,11 +92,15 @@ class DigitScenesSpecification(_Data):
     detail: int = Field(default=3, ge=2, le=32, description="background colours per edge; 32 is the hard variant")
 
     def describe(self) -> str:
-        """The data in words."""
         return f"digit scenes (built in): {self.train} training, {self.validation} validation, {self.test} test scenes"
 
+    def open(self, task: str) -> Dataset:
+        from ._digit_scenes import DigitScenes
 
-class FolderSpecification(_Data):
+        return DigitScenes(self.train, self.validation, self.test, self.seed, detail=self.detail, task=task)
+
+
+class FolderSpecification(DataKind):
     """A folder of images and a folder of label PNGs with the same stems."""
 
     kind: Literal["folder"]
@@ -63,9 +113,7 @@ class FolderSpecification(_Data):
     group_separator: str | None = Field(
         default=None, min_length=1, description="what stands in a stem before its last occurrence is the image's group"
     )
-    prompts: Path | None = Field(
-        default=None, description="YAML or JSON file: what the model is told of each image, by stem"
-    )
+    prompts: Path | None = Field(default=None, description="YAML or JSON file: a prompt for each image, by stem")
     split_file: Path | None = Field(
         default=None, description="YAML or JSON file: stems by train, validation (optional), test"
     )
@@ -75,8 +123,22 @@ class FolderSpecification(_Data):
     seed: int = Field(default=0, ge=0, description="seed of the split by fractions")
 
     def describe(self) -> str:
-        """The data in words."""
         return f"images {self.images}, labels {self.labels}"
+
+    def open(self, task: str) -> Dataset:
+        from ._folder import SegmentationFolder
+        from ._splits import FileSplit, SeedSplit
+
+        split = FileSplit(self.split_file) if self.split_file else SeedSplit(self.fractions, self.seed)
+        return SegmentationFolder(
+            self.images,
+            self.labels,
+            self.classes,
+            split,
+            ignore=self.ignore,
+            group_separator=self.group_separator,
+            prompts=self.prompts,
+        )
 
     @model_validator(mode="after")
     def _fractions_sum_to_one(self) -> FolderSpecification:
@@ -89,10 +151,9 @@ class FolderSpecification(_Data):
         return self
 
 
-class RootedSpecification(_Data):
+class RootedSpecification(DataKind):
     """A data set under one folder."""
 
-    kind: str
     root: Path = Field(description="folder of the data set")
 
 
@@ -101,17 +162,32 @@ class VocSpecification(RootedSpecification):
 
     kind: Literal["voc"]
 
+    def open(self, task: str) -> Dataset:
+        from ._layouts import voc
+
+        return voc(self.root)
+
 
 class AdeSpecification(RootedSpecification):
     """ADE20K (scene parsing, 150 classes): training is searched on, validation is the sealed test split."""
 
     kind: Literal["ade20k"]
 
+    def open(self, task: str) -> Dataset:
+        from ._layouts import ade20k
+
+        return ade20k(self.root)
+
 
 class CityscapesSpecification(RootedSpecification):
     """Cityscapes (19 training classes): train is searched on, val is the sealed test split; sequences stay together."""
 
     kind: Literal["cityscapes"]
+
+    def open(self, task: str) -> Dataset:
+        from ._layouts import cityscapes
+
+        return cityscapes(self.root)
 
 
 class DdpmSegmentationSpecification(RootedSpecification):
@@ -158,6 +234,13 @@ class DdpmSegmentationSpecification(RootedSpecification):
             return self.ignore
         return 255 if self.preset is None else DDPM_SETS[self.preset].ignore
 
+    def open(self, task: str) -> Dataset:
+        from ._layouts import ddpm_segmentation
+
+        return ddpm_segmentation(
+            self.root, self.classes, self.ignored, preset=self.preset or "", label_size=self.label_edge
+        )
+
 
 class DepthFolderSpecification(RootedSpecification):
     """Images in ``images`` and their depth in ``depth``: 16-bit PNGs in millimetres or ``.npy`` in metres."""
@@ -167,6 +250,11 @@ class DepthFolderSpecification(RootedSpecification):
     seed: int = Field(default=0, ge=0, description="seed of the split by fractions")
     png_unit: PngUnit = None
 
+    def open(self, task: str) -> Dataset:
+        from ._depth_folder import depth_folder
+
+        return depth_folder(self.root, self.fractions, self.seed, self.png_unit)
+
 
 class ClassFoldersSpecification(RootedSpecification):
     """A folder of images per class, under ``train``, ``val`` and ``test`` or under the root itself."""
@@ -174,6 +262,11 @@ class ClassFoldersSpecification(RootedSpecification):
     kind: Literal["class-folders"]
     fractions: Fractions = (0.6, 0.0, 0.4)
     seed: int = Field(default=0, ge=0, description="seed of the split by fractions")
+
+    def open(self, task: str) -> Dataset:
+        from ._class_folders import class_folders
+
+        return class_folders(self.root, self.fractions, self.seed)
 
 
 class SpairSpecification(RootedSpecification):
@@ -183,12 +276,17 @@ class SpairSpecification(RootedSpecification):
     size: Literal["large", "small"] = Field(default="large", description="which lists of pairs, under Layout")
     category: str | None = Field(default=None, description="only pairs of this category, such as cat; null: all")
     category_prompt: bool = Field(
-        default=True, description="tell the model 'a photo of a {category}', as the protocol of DIFT does"
+        default=True, description="use the prompt 'a photo of a {category}', as the protocol of DIFT does"
     )
 
+    def open(self, task: str) -> Dataset:
+        from ._spair import spair
 
-class ListSpecification(_Data):
-    """Images and answers listed in a CSV or JSON file: columns image, label, split and, if wanted, group and prompt."""
+        return spair(self.root, self.size, self.category, category_prompt=self.category_prompt)
+
+
+class ListSpecification(DataKind):
+    """Images and answers listed in a CSV or JSON file: columns image, label and split, optionally group and prompt."""
 
     kind: Literal["list"]
     file: Path = Field(description="CSV with a header, or JSON list of mappings; paths in it are relative to it")
@@ -201,8 +299,13 @@ class ListSpecification(_Data):
     ignore: int = Field(default=255, ge=0, le=65535, description="mask value that does not count")
     png_unit: PngUnit = None
 
+    def open(self, task: str) -> Dataset:
+        from ._list import image_list
 
-class PythonSpecification(_Data):
+        return image_list(self.file, self.answers, self.classes, self.ignore, self.png_unit)
+
+
+class PythonSpecification(DataKind):
     """A data set that exists in Python alone, such as `MappedDataset`: handed over, never written down."""
 
     kind: Literal["python"]
@@ -211,30 +314,55 @@ class PythonSpecification(_Data):
     )
 
     def describe(self) -> str:
-        """The data in words."""
         return f"a {type(self.dataset).__name__} from Python"
+
+    def open(self, task: str) -> Dataset:
+        if self.dataset is None:
+            raise SpecificationError(
+                "data.kind python needs the data set itself: call diffsift.select or diffsift.resume from Python "
+                "with dataset=..."
+            )
+        dataset: Dataset = self.dataset
+        return dataset
 
     @field_validator("dataset")
     @classmethod
     def _is_a_dataset(cls, dataset: Any) -> Any:
+        from ._base import Dataset
+
         if dataset is not None and not isinstance(dataset, Dataset):
-            raise ValueError("must be a diffsift.MappedDataset or another diffsift.objectives.datasets.Dataset")
+            raise ValueError("must be a diffsift.MappedDataset or another diffsift.datasets.Dataset")
         return dataset
 
 
-LayoutSpecification = (
-    VocSpecification
-    | AdeSpecification
-    | CityscapesSpecification
-    | DdpmSegmentationSpecification
-    | DepthFolderSpecification
-    | ClassFoldersSpecification
-    | SpairSpecification
-    | ListSpecification
-    | PythonSpecification
-)
+def _of_its_kind(value: Any) -> DataKind:
+    """The fields of a data set, validated by the class that is registered under their `kind`.
+
+    Errors are those of a union with the discriminator `kind`; it is none because kinds can be registered later.
+    """
+    if isinstance(value, DataKind):
+        return value
+    if not isinstance(value, dict):
+        raise ValueError("must be a mapping of fields with a kind")
+    kind, about = value.get("kind"), {"discriminator": "'kind'"}
+    if isinstance(kind, str) and kind in DATASETS:
+        return DATASETS[kind].model_validate(value)
+    if "kind" not in value:
+        error = InitErrorDetails(type="union_tag_not_found", ctx=about, input=value)
+    else:
+        known = ", ".join(f"'{name}'" for name in sorted(DATASETS.names()))
+        about |= {"tag": str(kind), "expected_tags": known}
+        error = InitErrorDetails(type="union_tag_invalid", ctx=about, input=value)
+    raise ValidationError.from_exception_data("data", [error])
 
 
-DataSpecification = Annotated[
-    DigitScenesSpecification | FolderSpecification | LayoutSpecification, Field(discriminator="kind")
-]
+class _AnyKind:
+    """The JSON schema of `DataSpecification`: one alternative for each kind."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [DATASETS[kind].model_json_schema() for kind in DATASETS.names()]}
+
+
+DataSpecification = Annotated[SerializeAsAny[DataKind], PlainValidator(_of_its_kind), _AnyKind]
+"""The fields of any registered kind; `kind` says which."""

@@ -3,7 +3,8 @@ from .datasets import MappedDataset
 from .extraction import FeatureExtractor
 from .runs.select import resume, select
 from .spaces import Candidate, Selection
-from .specification import Specification, load_specification
+from .specification import Specification
+from .specification_file import load_specification
 
 __version__: str
 

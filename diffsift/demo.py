@@ -12,11 +12,11 @@ PIPELINE = Path(__file__).parent / "demo_pipeline"
 """A small Stable Diffusion, trained by ``examples/train_demo_pipeline.py``."""
 
 TRIALS = {"segmentation": 300, "depth": 80, "classification": 80, "correspondence": 80}
-"""Of the demo of each task: what the figures in the README were measured with."""
+"""Trials of each task's demo; the figures in the README were measured with them."""
 
 
 def demo_specification(*, task: str = "segmentation", seed: int = 0, trials: int | None = None) -> Specification:
-    """The search that ``diffsift demo`` runs; `seed` draws the scenes and seeds the search.
+    """The specification that ``diffsift demo`` runs.
 
     The structural rules are off: they were derived on models a thousand times larger, and on this one they cost score
     (best of 300 trials on validation scenes of a seed not used elsewhere: 0.14 with them, 0.16 without). Attention
@@ -24,8 +24,11 @@ def demo_specification(*, task: str = "segmentation", seed: int = 0, trials: int
 
     Args:
         task: ``segmentation``, ``depth``, ``classification`` or ``correspondence``.
-        seed: of scenes and search.
-        trials: default: `TRIALS` of the task.
+        seed: seed of the scenes and of the search.
+        trials: distinct selections to evaluate; default: `TRIALS` of the task.
+
+    Returns:
+        The specification; its study is named ``demo-SEED`` or ``demo-TASK-SEED``.
 
     Raises:
         SpecificationError: the demo has no such task.

@@ -1,4 +1,4 @@
-"""Protocols of the literature by name: what one word in a specification sets."""
+"""Evaluation protocols of papers by name: the fields that each sets in a specification."""
 
 from __future__ import annotations
 
@@ -28,14 +28,20 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     # El Banani et al., CVPR 2024: depth, per image; the other measures and the aligned ones are reported too.
     "probe3d": {"task": {"kind": "depth", "score": "rmse", "alignment": "none"}},
 }
-"""Fields by part of the specification; those of data by their kind."""
+"""Fields by part of the specification; the fields of `data` depend on its kind."""
 
 
 def with_protocol(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A specification's values with what its protocol sets; what is given explicitly stays.
+    """Fill in the fields that a specification's protocol sets; fields that are given stay.
+
+    Args:
+        values: fields by part, among them `protocol`.
+
+    Returns:
+        The completed fields; the same where no known protocol is named.
 
     Raises:
-        ValueError: the protocol is one of another task.
+        ValueError: the protocol belongs to another task.
     """
     protocol = PROTOCOLS.get(values["protocol"]) if isinstance(values.get("protocol"), str) else None
     if protocol is None:
@@ -62,11 +68,14 @@ def with_protocol(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def departures(protocol: str, values: Mapping[str, Any]) -> list[str]:
-    """In what a specification is not as its protocol has it, in words.
+    """List the fields in which a specification differs from its protocol.
 
     Args:
-        protocol: its name.
-        values: the specification as JSON, all fields given.
+        protocol: name of the protocol.
+        values: the specification as JSON, with all fields.
+
+    Returns:
+        One phrase per field, with both values.
     """
     parts: dict[str, Any] = dict(PROTOCOLS[protocol])
     expected = parts.pop("data", {}).get(values["data"]["kind"], {})

@@ -1,23 +1,29 @@
-"""The specification: everything a search is told, composed of each folder's part."""
+"""The specification of a search, composed of each folder's part."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from diffsift.backbones import JointSpecification, ModelSpecification
 from diffsift.backbones.names import BackboneName, is_reserved
 from diffsift.bank import BankSpecification
-from diffsift.common.context import RunContext
-from diffsift.common.reporting import Reporter
-from diffsift.common.workspace import Workspace
-from diffsift.datasets import Dataset, DataSpecification
-from diffsift.datasets.specification import PythonSpecification
-from diffsift.errors import SpecificationError, did_you_mean
+from diffsift.datasets import DATASETS, DataKind, DataSpecification, PythonSpecification
+from diffsift.errors import SpecificationError
+from diffsift.mistakes import explain, shown
 from diffsift.objectives import AnyTaskSpecification, ProbeSpecification, TaskSpecification
 from diffsift.objectives.specification import task_model
 from diffsift.protocols import with_protocol
@@ -25,13 +31,19 @@ from diffsift.search import StudySpecification
 from diffsift.spaces import FilterSpecification, LimitsSpecification
 from diffsift.tracking.specification import TrackingSpecification
 
-__all__ = ["Specification", "load_specification"]
+if TYPE_CHECKING:
+    from diffsift.common.context import RunContext
+    from diffsift.common.reporting import Reporter
+    from diffsift.common.workspace import Workspace
+    from diffsift.datasets import Dataset
+
+__all__ = ["Specification", "renamed", "with_stored_paths"]
 
 ShortName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.-]{0,29}$")]
-"""What a further model goes by in candidates, and a further data set in tables."""
+"""Name of a further model in candidates, or of a further data set in tables."""
 
 MAIN = BackboneName.MAIN.value
-"""Name of the main model, and of the main data set."""
+"""Name of the main model and of the main data set."""
 
 _SHARED = ("device", "batch_size", "noise_seed")
 """Fields of `model` that hold for all models."""
@@ -56,7 +68,8 @@ _LATER_FIELDS: dict[str, dict[str, Any]] = {
 class Specification(BaseModel):
     """A search: model, data and task, what may be chosen, how it is scored, searched and tracked.
 
-    The fields in `identity` identify a study and may not change on resume; those in `runtime` may.
+    Fields in `identity` identify a study: they may not change when it is resumed. All others (device, batch sizes,
+    trials, workers, trackers) may. ``docs/specification.md`` describes every field.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -85,6 +98,7 @@ class Specification(BaseModel):
     probe: ProbeSpecification = ProbeSpecification()
     study: StudySpecification
     tracking: TrackingSpecification = TrackingSpecification()
+    _notes: tuple[str, ...] = PrivateAttr(default=())
 
     @model_validator(mode="before")
     @classmethod
@@ -92,7 +106,7 @@ class Specification(BaseModel):
         """Set what a protocol sets, give further models what holds for all, and refuse what contradicts either."""
         if not isinstance(values, dict):
             return values
-        values = with_protocol(renamed(values))
+        values = with_protocol(renamed(values)[0])
         if not isinstance(values.get("further_models"), dict):
             return values
         main = values.get("model")
@@ -133,55 +147,81 @@ class Specification(BaseModel):
         return self
 
     @property
-    def data_sets(self) -> dict[str, DataSpecification]:
+    def notes(self) -> tuple[str, ...]:
+        """Notes for the user, such as on fields under the names of older versions."""
+        return self._notes
+
+    @property
+    def data_sets(self) -> dict[str, DataKind]:
         """All data sets by name; the first is ``main``."""
         return {MAIN: self.data, **self.further_data}
 
     @property
     def models(self) -> dict[str, ModelSpecification]:
-        """All models by the name of their backbone; the first is ``main``, and its variants follow it."""
+        """All models by the name of their backbone: ``main``, its variants, and further models."""
         return {MAIN: self.model, **self.variants, **self.further_models}
 
     @property
     def variants(self) -> dict[str, ModelSpecification]:
-        """What `joint` makes of `model`, by the names of their backbones."""
+        """The variants of `model` that `joint` describes, by the names of their backbones."""
         return self.joint.variants(MAIN, self.model)
 
     @property
     def variant_of(self) -> dict[str, str]:
-        """The backbone that each variant is one of."""
+        """For each variant, the backbone that it is a variant of."""
         return dict.fromkeys(self.variants, MAIN)
 
     @property
     def noise_draws(self) -> dict[str, int]:
-        """How many noise draws each model's features are averaged over: it runs once for each."""
+        """Noise draws per model: it runs once for each draw, and its features are averaged over them."""
         return {name: model.noise_seeds for name, model in self.models.items()}
 
     @classmethod
     def parse(cls, values: Any, *, source: str = "specification") -> Specification:
         """Validate a nested mapping.
 
+        Args:
+            values: fields by part, as YAML gives them; names of older versions are understood.
+            source: where they come from, with which messages begin.
+
+        Returns:
+            The specification, with paths as they are given.
+
         Raises:
             SpecificationError: names every field that is wrong, with the closest valid name for an unknown one.
         """
         if not isinstance(values, dict):
-            raise SpecificationError(f"{source} must be a mapping of fields, but is a {type(values).__name__}.")
+            raise SpecificationError(f"{source} must be a mapping of fields, but {shown(values)}.")
+        present, notes = renamed(values)
         try:
-            found = cls.model_validate(values)
+            found = cls.model_validate(present)
         except ValidationError as error:
-            lines = [_explain(entry, values) for entry in error.errors()]
-            raise SpecificationError(f"{source}: " + "\n  ".join(dict.fromkeys(lines))) from None
+            lines = explain(error, present, partial(_fields_at, present))
+            raise SpecificationError(f"{source}: " + "\n  ".join(lines)) from None
         if len(set(found.timesteps)) < len(found.timesteps):
             raise SpecificationError(f"{source}: timesteps must differ, but got {list(found.timesteps)}.")
+        found._notes = notes
         return found
 
     @classmethod
     def of(cls, values: Specification | Mapping[str, Any], dataset: Dataset | None = None) -> Specification:
         """A specification, or a nested mapping of its fields, with a data set from Python as its data.
 
+        Args:
+            values: the specification, or a nested mapping of its fields. Relative paths are relative to the current
+                folder.
+            dataset: in the place of `data`; default: none.
+
+        Returns:
+            The specification with resolved paths.
+
         Raises:
             SpecificationError: a field is wrong, or data are named in two places.
         """
+        return cls._with_dataset(values, dataset).with_resolved_paths(Path.cwd())
+
+    @classmethod
+    def _with_dataset(cls, values: Specification | Mapping[str, Any], dataset: Dataset | None) -> Specification:
         if dataset is None:
             return values if isinstance(values, Specification) else cls.parse(values)
         named = values.data.kind if isinstance(values, Specification) else dict(values.get("data") or {}).get("kind")
@@ -196,9 +236,11 @@ class Specification(BaseModel):
         """How a run of this study is carried out.
 
         Args:
-            workspace: where things lie.
-            reporter: told what is being done.
+            workspace: folder of bank, databases and reports.
+            reporter: receives lines, warnings and progress.
         """
+        from diffsift.common.context import RunContext
+
         return RunContext(
             workspace=workspace,
             seed=self.study.seed,
@@ -224,6 +266,33 @@ class Specification(BaseModel):
                         del mapping[field]
         return values
 
+    def with_resolved_paths(self, base: Path) -> Specification:
+        """A copy in which every path is absolute, without ``..`` and links, so that equal folders are written alike.
+
+        Args:
+            base: folder that relative paths are relative to.
+        """
+
+        def data(part: DataKind) -> DataKind:
+            paths = {name: _resolved(base, value) for name, value in part if isinstance(value, Path)}
+            return part.model_copy(update=paths)
+
+        def model(part: ModelSpecification) -> ModelSpecification:
+            update, local, lora = {}, _resolved(base, part.id), _resolved(base, part.lora or "")
+            if (local / "model_index.json").is_file():
+                update["id"] = str(local)
+            if part.lora and lora.exists():
+                update["lora"] = str(lora)
+            return part.model_copy(update=update)
+
+        parts = {
+            "data": data(self.data),
+            "further_data": {name: data(part) for name, part in self.further_data.items()},
+            "model": model(self.model),
+            "further_models": {name: model(part) for name, part in self.further_models.items()},
+        }
+        return self.model_copy(update=parts)
+
     def with_runtime(
         self,
         *,
@@ -232,7 +301,14 @@ class Specification(BaseModel):
         workers: int | None = None,
         storage: str | None = None,
     ) -> Specification:
-        """A copy with some fields of `study` replaced; None leaves a field as it is."""
+        """A copy with some fields of `study` replaced.
+
+        Args:
+            trials: total number of distinct selections to evaluate; None: unchanged, as for the others.
+            timeout: seconds after which no new trial starts.
+            workers: processes that evaluate selections.
+            storage: SQLAlchemy URL of the study database.
+        """
         changes = {"trials": trials, "timeout": timeout, "workers": workers, "storage": storage}
         given = {field: value for field, value in changes.items() if value is not None}
         return self.model_copy(update={"study": StudySpecification(**{**self.study.model_dump(), **given})})
@@ -242,143 +318,62 @@ _RENAMED = {"study": {"confirm": "rerank", "confirm_probe": "rerank_probe"}}
 """Fields of older versions and their present names, by part."""
 
 
-def renamed(values: dict[str, Any]) -> dict[str, Any]:
-    """A nested mapping with the fields of older versions under their present names."""
-    found = dict(values)
+def renamed(values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Rename the fields of older versions.
+
+    Args:
+        values: fields by part.
+
+    Returns:
+        The fields under their present names, and a note on each that was renamed.
+    """
+    found, notes = dict(values), []
     for part, names in _RENAMED.items():
         if isinstance(found.get(part), dict):
+            notes += [f"{part}.{old} is now called {part}.{new}" for old, new in names.items() if old in found[part]]
             found[part] = {names.get(field, field): value for field, value in found[part].items()}
-    return found
+    return found, tuple(notes)
 
 
-def load_specification(path: str | Path) -> Specification:
-    """Read a YAML specification. Paths in it are relative to the file.
+def with_stored_paths(identity: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity in which paths are written as in a stored one where both lead to the same file.
 
-    Raises:
-        SpecificationError: the file cannot be read or parsed, or a field is wrong.
+    Older versions stored paths as the user wrote them.
+
+    Args:
+        identity: of `Specification.identity`.
+        stored: the identity of a study.
     """
-    file = Path(path)
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpecificationError(f"{file} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        said = str(error).replace('"<unicode string>"', f'"{file.name}"')
-        raise SpecificationError(f"{file} must be YAML, but cannot be parsed: {said}") from error
-    specification = Specification.parse(values, source=str(file))
-    return _with_resolved_paths(specification, file.resolve().parent)
+
+    def same(new: Any, old: Any) -> Any:
+        if isinstance(new, Mapping) and isinstance(old, Mapping):
+            return {key: same(value, old.get(key)) for key, value in new.items()}
+        if not (isinstance(new, str) and isinstance(old, str) and Path(new).is_absolute() and Path(old).is_absolute()):
+            return new
+        return old if Path(new).resolve() == Path(old).resolve() else new
+
+    return {key: same(value, stored.get(key)) for key, value in identity.items()}
 
 
-def _with_resolved_paths(specification: Specification, base: Path) -> Specification:
-    update: dict[str, Any] = {}
-    update["data"] = _with_resolved_data(specification.data, base)
-    update["further_data"] = {
-        name: _with_resolved_data(data, base) for name, data in specification.further_data.items()
-    }
-    update["model"] = _with_resolved_model(specification.model, base)
-    update["further_models"] = {
-        name: _with_resolved_model(model, base) for name, model in specification.further_models.items()
-    }
-    return specification.model_copy(update=update)
+def _resolved(base: Path, path: str | Path) -> Path:
+    return (base / Path(path).expanduser()).resolve()
 
 
-def _with_resolved_data(data: DataSpecification, base: Path) -> DataSpecification:
-    paths = {name: base / value.expanduser() for name, value in data if isinstance(value, Path)}
-    return data.model_copy(update=paths)
-
-
-def _with_resolved_model(model: ModelSpecification, base: Path) -> ModelSpecification:
-    local = base / Path(model.id).expanduser()
-    update = {"id": str(local)} if (local / "model_index.json").is_file() else {}
-    lora = base / Path(model.lora or "").expanduser()
-    if model.lora and lora.exists():
-        update["lora"] = str(lora)
-    return model.model_copy(update=update)
-
-
-_DATA_KINDS: dict[str, type[BaseModel]] = {
-    kind: part
-    for part in get_args(get_args(DataSpecification)[0])
-    for kind in get_args(part.model_fields["kind"].annotation)
-}
-
-
-def _explain(entry: Any, values: dict[str, Any]) -> str:
-    """One validation error in the house's form."""
-    # A tagged union puts its tag into the location: it is no field of the user's.
-    tags = set(_DATA_KINDS)
-    loc = entry["loc"]
-    loc = (loc[0], *loc[2:]) if loc[:1] == ("task",) else loc  # the tag of the task's union
-    if loc[:1] == ("further_data",):
-        path = [str(part) for number, part in enumerate(loc) if number != 2 or part not in tags]
-    else:
-        path = [str(part) for part in loc if part not in tags]
-    name, shown = ".".join(path), _shown_value(entry["input"])
-    if entry["type"] == "extra_forbidden":
-        return f"{name} is not a field{did_you_mean(path[-1], _fields_at(path[:-1], values))}"
-    if entry["type"] == "missing":
-        return f"{name} must be given, but is missing."
-    if entry["type"] in ("union_tag_not_found", "union_tag_invalid"):
-        return f"{name}.kind must be one of {', '.join(sorted(tags))}, but got {_shown(values, [*path, 'kind'])}."
-    message = entry["msg"].removeprefix("Value error, ")
-    if not path:  # about several fields together: the message names them
-        return f"{message}."
-    if path[0] == "timesteps" and len(path) > 1:
-        name = ".".join(path[:2])
-        message = "must be a whole number from 0 on, or a share of noise levels above 0 and below 1"
-    elif path == ["study", "name"] and entry["type"] == "string_pattern_mismatch":
-        message = "must be letters, digits, dots, dashes and underscores, at most 100, and begin with a letter or digit"
-    elif entry["type"] in _CONDITIONS:
-        message = _CONDITIONS[entry["type"]].format(**entry.get("ctx", {}))
-    elif "but got" in message or not message.startswith("must"):
-        return f"{name}: {message}{'' if 'but got' in message else f', but got {shown}'}."
-    return f"{name} {message}, but got {shown}."
-
-
-_CONDITIONS = {
-    "literal_error": "must be {expected}",
-    "greater_than": "must be above {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be below {lt}",
-    "less_than_equal": "must be at most {le}",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "string_type": "must be text",
-    "string_pattern_mismatch": "must match the pattern {pattern}",
-    "tuple_type": "must be a list",
-    "too_short": "must hold at least {min_length}",
-    "too_long": "must hold at most {max_length}",
-    "path_type": "must be a path",
-}
-"""What must hold, by pydantic's types of errors."""
-
-
-def _fields_at(path: list[str], values: dict[str, Any]) -> list[str]:
+def _fields_at(values: Any, path: tuple[str, ...]) -> list[str]:
+    """Names that a mapping in a specification may have: the fields at a path, or the kinds of data at one to a kind."""
     if not path:
         return list(Specification.model_fields)
-    if path == ["data"]:
-        return list(_DATA_KINDS[values["data"]["kind"]].model_fields)
-    if path[0] == "further_data":
-        return list(_DATA_KINDS[values["further_data"][path[1]]["kind"]].model_fields)
-    if path[0] == "further_models":
+    part, inside = path[0], path[1:]
+    given = values.get(part)
+    if part in ("further_models", "further_data") and inside:
+        given, inside = given.get(inside[0]), inside[1:]
+    kind = given.get("kind") if isinstance(given, dict) else None
+    if part in ("data", "further_data"):
+        if not isinstance(kind, str) or kind not in DATASETS:
+            return sorted(DATASETS.names()) if inside else ["kind"]
+        return list(DATASETS[kind].model_fields)
+    if part in ("model", "further_models"):
         return list(ModelSpecification.model_fields)
-    if path == ["task"]:
-        return list(task_model(values["task"].get("kind", "segmentation")).model_fields)
-    part: Any = Specification.model_fields[path[0]].annotation
-    return list(part.model_fields)
-
-
-def _shown(values: Any, path: list[str]) -> str:
-    for part in path:
-        values = values.get(part) if isinstance(values, dict) else None
-    return "nothing" if values is None else repr(values)
-
-
-def _shown_value(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    if part == "task":
+        return list(task_model(str(kind or "segmentation")).model_fields)
+    return list(getattr(Specification.model_fields[part].annotation, "model_fields", ()))

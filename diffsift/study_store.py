@@ -88,13 +88,13 @@ class StudyStore:
         Raises:
             StudyError: there is no such study.
         """
-        from diffsift.specification import Specification
+        from diffsift.specification import Specification, renamed
 
         row = self.row(study)
         identity = {part: value for part, value in row.identity.items() if part != CONTENT}
         values = _merged(identity, row.runtime)
         values["study"] = {**values["study"], "storage": self._storage or values["study"].get("storage")}
-        return Specification.parse(values, source=f"study {study}")
+        return Specification.parse(renamed(values)[0], source=f"study {study}")
 
     def bank(self, development: DevelopmentSet, specification: Specification, context: RunContext) -> Bank:
         """The bank of a study's development set."""
@@ -123,11 +123,14 @@ class StudyStore:
         Raises:
             StudyError: fields differ; all are named.
         """
+        from diffsift.specification import with_stored_paths
+
         name = specification.study.name
         row = self.ledger.study(name)
         if row is not None:
             known = content or row.identity[CONTENT]
-            self.ledger.check_identity(name, {**specification.identity(), CONTENT: dict(known)})
+            identity = with_stored_paths(specification.identity(), row.identity)
+            self.ledger.check_identity(name, {**identity, CONTENT: dict(known)})
 
     def refuse_fewer_trials(self, specification: Specification) -> None:
         """Refuse a total below what is there: whoever gives it takes it for what is to be added.

@@ -14,6 +14,7 @@ import numpy as np
 from diffsift.backbones import BackboneCache
 from diffsift.bank import BankView, DevelopmentSet
 from diffsift.common.context import RunContext
+from diffsift.common.reporting import Reporter
 from diffsift.datasets import Dataset, Sample
 from diffsift.errors import SpecificationError
 from diffsift.extraction import Standardiser
@@ -131,8 +132,11 @@ class Objective(ABC):
         """How scores come about; reads the data set's identity."""
 
     @abstractmethod
-    def load(self) -> DevelopmentSet:
+    def load(self, reporter: Reporter | None = None) -> DevelopmentSet:
         """Check all data, then give what the search may look at.
+
+        Args:
+            reporter: told the progress of the check; default: nobody.
 
         Raises:
             DataError: a file is not what it should be.

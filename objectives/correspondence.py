@@ -14,6 +14,7 @@ from diffsift.bank import BankSpecification, BankView, DevelopmentSet
 from diffsift.bank.development import development_set, keypoints_of
 from diffsift.bank.locations import grid_points
 from diffsift.common.context import RunContext
+from diffsift.common.reporting import Reporter
 from diffsift.datasets import Dataset, DataSpecification, Sample, check_splits, open_dataset
 from diffsift.errors import DataError, SpecificationError
 from diffsift.extraction import block_scale, sample_map
@@ -67,8 +68,8 @@ class CorrespondenceObjective(Objective):
     def dataset(self) -> Dataset:
         return self._dataset
 
-    def load(self) -> DevelopmentSet:
-        check_splits(self._dataset)
+    def load(self, reporter: Reporter | None = None) -> DevelopmentSet:
+        check_splits(self._dataset, reporter)
         if not self._dataset.pairs("test"):
             raise DataError("the test split must hold at least one pair, but has none.")
         found = development_set(self._dataset, self._bank, folds=2, resolution=self._task.resolution)

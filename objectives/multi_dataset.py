@@ -20,6 +20,7 @@ from diffsift.bank import (
     pack_groups,
 )
 from diffsift.common.context import RunContext
+from diffsift.common.reporting import Reporter
 from diffsift.datasets import DataSpecification
 
 from ._base import SHOWN, EvaluationProtocol, FittedSelection, Objective, SplitResults
@@ -72,8 +73,8 @@ class MultiDatasetObjective(Objective):
         averaging = f"{joint.pop('averaging')}, then the mean over {len(protocols)} data sets"
         return EvaluationProtocol(task=first["task"], data=digest, averaging=averaging, split=first["split"], **joint)
 
-    def load(self) -> DevelopmentSet:
-        return join_development_sets({name: part.load() for name, part in self.objectives.items()})
+    def load(self, reporter: Reporter | None = None) -> DevelopmentSet:
+        return join_development_sets({name: part.load(reporter) for name, part in self.objectives.items()})
 
     def probe(self, bank: BankView) -> MultiDatasetProbe:
         if not isinstance(bank, Bank):

@@ -11,6 +11,7 @@ from diffsift.bank import BankSpecification, BankView, DevelopmentSet
 from diffsift.bank.development import development_set
 from diffsift.bank.locations import all_locations
 from diffsift.common.context import RunContext
+from diffsift.common.reporting import Reporter
 from diffsift.datasets import Dataset, DataSpecification, Sample, check_splits, open_dataset, searched_on
 
 from ._base import SHOWN, Answers, Array, EvaluationProtocol, FittedSelection, Objective, SplitResults, data_digest
@@ -54,8 +55,8 @@ class SegmentationObjective(Objective):
     def dataset(self) -> Dataset:
         return self._dataset
 
-    def load(self) -> DevelopmentSet:
-        check_splits(self._dataset)
+    def load(self, reporter: Reporter | None = None) -> DevelopmentSet:
+        check_splits(self._dataset, reporter)
         return development_set(self._dataset, self._bank, folds=self._task.folds)
 
     def probe(self, bank: BankView) -> Probe:

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import typer
@@ -16,8 +16,7 @@ from support import ROOT
 
 from diffsift import Specification, load_specification
 from diffsift.cli.app import app
-from diffsift.datasets import DigitScenesSpecification, FolderSpecification
-from diffsift.datasets.specification import LayoutSpecification
+from diffsift.datasets import DATASETS
 from diffsift.objectives import ClassificationSpecification, CorrespondenceSpecification, DepthSpecification
 from diffsift.specification import _RUNTIME_FIELDS
 
@@ -30,10 +29,7 @@ PAGES = [
 ]
 TEMPLATE = ROOT / "diffsift" / "templates" / "specification.yaml"
 SMALLEST = {"model": {"id": "m"}, "data": {"kind": "digit-scenes"}, "study": {"name": "s"}}
-LAYOUT_PARTS = {
-    f"data: {get_args(part.model_fields['kind'].annotation)[0]}": part for part in get_args(LayoutSpecification)
-}
-DATA_PARTS = {"data: folder": FolderSpecification, "data: digit-scenes": DigitScenesSpecification, **LAYOUT_PARTS}
+DATA_PARTS = {f"data: {kind}": DATASETS[kind] for kind in DATASETS.names()}
 TASK_PARTS = {
     "task: depth": DepthSpecification,
     "task: classification": ClassificationSpecification,
@@ -165,7 +161,7 @@ def test_template_shows_defaults() -> None:
     uncommented = yaml.safe_load(re.sub(r"^(\s*)# (?=\s*\w+:( |$))", r"\1", text, flags=re.MULTILINE))
     assert Specification.parse(uncommented) == given
     for part, fields in real_parts().items():
-        if part not in ("data: digit-scenes", *LAYOUT_PARTS, *TASK_PARTS):
+        if part not in {*DATA_PARTS, *TASK_PARTS} - {"data: folder"}:
             assert set(uncommented[part.partition(":")[0]]) == set(fields.model_fields), part
 
 

@@ -1,106 +1,126 @@
-"""What the command line does with banks: list what is there, and remove some of it."""
+"""Commands about the bank of features: list what it holds, and remove some of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
-from rich.table import Table
+import typer
 
-from diffsift.bank import Removal, StoredEntry, clean, inventory, removals
-from diffsift.common.workspace import Workspace
 from diffsift.errors import BankError
 
+from .options import Commands, FormatOption, WorkspaceOption, errors
+from .render import Cell, Column, Format, Table, render
 
-def print_bank(workspace: Path | None, *, check: bool) -> None:
-    """The entries of a workspace's bank, those of one network and the same studies in one row.
+if TYPE_CHECKING:
+    from diffsift.bank import Removal, StoredEntry
 
-    Raises:
-        BankError: there is no bank.
-    """
-    folder = _folder(workspace)
-    entries = inventory(folder, check=check)
-    groups: dict[tuple[str, ...], list[StoredEntry]] = {}
+commands = Commands(help="List or clean the bank of features.", no_args_is_help=True)
+
+
+@commands.add("bank list --check", name="list")
+def list_entries(
+    check: Annotated[bool, typer.Option("--check", help="Read everything and compare it with its checksums.")] = False,
+    workspace: WorkspaceOption = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """List what the bank holds, for which studies, and its size."""
+    with errors():
+        folder = _folder(workspace)
+        from diffsift.bank import inventory
+
+        entries = inventory(folder, check=check)
+        render(_table(folder, entries, check=check), format)
+
+
+@commands.add("bank clean --unused --damaged", name="clean")
+def clean_entries(
+    unused: Annotated[bool, typer.Option("--unused", help="Remove entries that no study used, and leftovers.")] = False,
+    damaged: Annotated[
+        bool, typer.Option("--damaged", help="Remove entries and records whose checksums do not match.")
+    ] = False,
+    study: Annotated[str | None, typer.Option(help="Remove entries that only this study used.", metavar="NAME")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Remove entries from the bank; a search that needs them extracts them again."""
+    with errors():
+        if not (unused or damaged or study):
+            raise BankError("what to remove must be said: add --unused, --damaged or --study NAME.")
+        folder = _folder(workspace)
+        from diffsift.bank import clean, inventory, removals
+
+        entries = inventory(folder, check=damaged)
+        _refuse_unknown(study, entries, folder)
+        steps = removals(entries, unused=unused, damaged=damaged, study=study)
+        if not steps:
+            typer.echo("nothing to remove")
+            return
+        if not (yes or typer.confirm(f"Remove {_words(steps)} from {folder}?")):
+            typer.echo("nothing was removed")
+            return
+        try:
+            skipped = clean(steps, study=study)
+        except OSError as error:
+            raise BankError(f"the bank in {folder} cannot be written: {error.strerror or error}.") from error
+        typer.echo(f"removed {_words([step for step in steps if step not in skipped])}")
+        if skipped:
+            typer.echo(f"left {len(skipped)} entries that a process is writing")
+
+
+def _table(folder: Path, entries: list[StoredEntry], *, check: bool) -> Table:
+    """The entries, those of one network and the same studies in one row."""
+    groups: dict[tuple[str, str, str], list[StoredEntry]] = {}
     for entry in entries:
         groups.setdefault((entry.model, ", ".join(entry.studies), entry.state), []).append(entry)
-    table = Table("model", "studies", "state", "entries", "timesteps", "images", "size")
+    rows: list[tuple[Cell, ...]] = []
     for (model, studies, state), members in sorted(groups.items()):
         timesteps = sorted({entry.timestep for entry in members if entry.timestep is not None})
-        table.add_row(
-            model or "?",
-            studies or "none",
-            state,
-            str(len(members)),
-            ", ".join(map(str, timesteps)),
-            _range([entry.images for entry in members]),
-            _size(members),
+        images = [entry.images for entry in members]
+        size = sum(entry.size for entry in members) / 1e6
+        listed = ", ".join(map(str, timesteps))
+        rows.append(
+            (model or None, studies or None, state, len(members), listed, min(images), max(images), round(size, 3))
         )
-    console = Console()
-    console.print(table)
-    looked = "" if check else " (records not compared with their checksums: --check does that)"
-    console.print(f"{folder}: {len(entries)} entries, {_size(entries)}{looked}", highlight=False)
+    columns = (
+        Column("model", wraps=True),
+        Column("studies", wraps=True),
+        Column("state", priority=1),
+        Column("entries", priority=2),
+        Column("timesteps", priority=4),
+        Column("least images", priority=3),
+        Column("most images", priority=3),
+        Column("MB", decimals=1),
+    )
+    unchecked = "" if check else " (checksums were not compared: --check does that)"
+    total = sum(entry.size for entry in entries)
+    return Table(columns, rows, notes=[f"{folder}: {len(entries)} entries, {_size(total)}{unchecked}"])
 
 
-def clean_bank(
-    workspace: Path | None,
-    *,
-    unused: bool,
-    damaged: bool,
-    study: str | None,
-    agreed: Callable[[str], bool],
-    say: Callable[[str], None],
-) -> None:
-    """Remove entries, once `agreed` says yes to the question that tells what would go.
-
-    Raises:
-        BankError: nothing was asked for, there is no bank, or it cannot be written.
-    """
-    if not (unused or damaged or study):
-        raise BankError("what to remove must be said: add --unused, --damaged or --study NAME.")
-    folder = _folder(workspace)
-    entries = inventory(folder, check=damaged)
+def _refuse_unknown(study: str | None, entries: list[StoredEntry], folder: Path) -> None:
     if study is not None and not any(study in entry.studies for entry in entries):
         known = sorted({name for entry in entries for name in entry.studies})
-        raise BankError(f"no entry of the bank in {folder} is noted for study {study!r}; known: {', '.join(known)}.")
-    steps = removals(entries, unused=unused, damaged=damaged, study=study)
-    if not steps:
-        say("nothing to remove")
-        return
-    if not agreed(f"Remove {_steps(steps)} from {folder}?"):
-        say("nothing was removed")
-        return
-    try:
-        skipped = clean(steps, study=study)
-    except OSError as error:
-        raise BankError(f"the bank in {folder} cannot be written: {error.strerror or error}.") from error
-    say(f"removed {_steps([step for step in steps if step not in skipped])}")
-    if skipped:
-        say(f"left {len(skipped)} entries that a process is writing")
+        raise BankError(f"no entry of the bank in {folder} is used by study {study!r}; known: {', '.join(known)}.")
 
 
-def _steps(steps: list[Removal]) -> str:
+def _words(steps: list[Removal]) -> str:
     whole = [step.entry for step in steps if step.part == "entry"]
     records = sum(step.part == "damaged records" for step in steps)
     notes = sum(step.part == "study" for step in steps)
-    parts = [f"{len(whole)} entries ({_size(whole)})"]
+    parts = [f"{len(whole)} entries ({_size(sum(entry.size for entry in whole))})"]
     parts += [f"the damaged records of {records} entries"] if records else []
-    parts += [f"the note of the study in {notes} entries that other studies use"] if notes else []
+    parts += [f"the study's use of {notes} entries that other studies share"] if notes else []
     return " and ".join(parts)
 
 
 def _folder(workspace: Path | None) -> Path:
+    from diffsift.common.workspace import Workspace
+
     folder = Workspace.at(workspace).bank
     if not folder.is_dir():
         raise BankError(f"{folder.parent} holds no bank: run a search first, or name the workspace with --workspace.")
     return folder
 
 
-def _size(entries: list[StoredEntry]) -> str:
-    size = sum(entry.size for entry in entries)
+def _size(size: int) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
-
-
-def _range(counts: list[int]) -> str:
-    low, high = min(counts), max(counts)
-    return str(low) if low == high else f"{low} to {high}"

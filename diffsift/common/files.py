@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
+def write_atomically(path: Path, content: bytes | str, *, durable: bool = True) -> None:
     """Write or replace a file in one step: a reader sees all of the old content or all of the new.
-
-    The content is on the disk before the file gets its name, so a power cut leaves no half-written file.
 
     Args:
         path: the file; its folder must exist.
         content: bytes, or text that is written as UTF-8.
+        durable: wait until the content is on the disk before the file gets its name, so that a power cut leaves no
+            half-written file. Turn it off for thousands of files whose readers notice damage.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind then.
@@ -26,8 +26,9 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     try:
         with partial.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from diffsift.backbones import BackboneCache, BackboneName, PipelineBackbone
+from diffsift.backbones import Backbone, BackboneCache, BackboneName, PipelineBackbone
 from diffsift.bank import DevelopmentSet
 from diffsift.common.context import RunContext
-from diffsift.datasets import prompts_of
-from diffsift.errors import SpecificationError
+from diffsift.errors import ModelError, SpecificationError
 from diffsift.objectives.reference import reference_kinds
 from diffsift.search import SearchSpace, require_operations
 from diffsift.spaces import Candidate, ModelSpace, rules_for
@@ -18,12 +17,22 @@ from diffsift.specification import Specification
 from .measure import MEASURED_IMAGES, SEEDS
 
 
-def check_timesteps(specification: Specification, timesteps: Sequence[int]) -> None:
-    """Refuse noise levels that are the same timestep of the model.
+def check_timesteps(specification: Specification, main: Backbone, timesteps: Sequence[int]) -> None:
+    """Refuse noise levels that the model was not trained with, or that are the same timestep of it.
+
+    Args:
+        specification: of the study.
+        main: the main backbone.
+        timesteps: what its noise levels are as timesteps of that backbone.
 
     Raises:
-        SpecificationError: two levels are.
+        SpecificationError: a level is beyond the model's, or two are the same.
     """
+    for number, timestep in enumerate(timesteps):
+        try:
+            main.check_timesteps([timestep])
+        except ModelError as error:
+            raise SpecificationError(f"timesteps.{number}: {error}") from error
     if len(set(timesteps)) < len(timesteps):
         raise SpecificationError(f"timesteps must differ, but {list(specification.timesteps)} are {list(timesteps)}.")
 
@@ -42,7 +51,7 @@ def check_joint(
     joint, main = specification.joint, cast("PipelineBackbone", backbones[BackboneName.MAIN])
     if joint.prompts and not main.takes_text:
         raise SpecificationError(f"joint.prompts must be left out for {main.source}, because it takes no text.")
-    if joint.prompts and prompts_of([development.samples[0]]) is not None:
+    if joint.prompts and development.has_prompts:
         raise SpecificationError("joint.prompts must be left out, because the data has a prompt for each image.")
     for size in joint.image_sizes:
         main.check_image_size(size, "joint.image_sizes")

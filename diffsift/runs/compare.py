@@ -1,4 +1,4 @@
-"""Final scores of several studies side by side, where they may stand in one column."""
+"""Final scores of several studies in one table, where they were measured by the same protocol."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Comparison:
     """Rows of the final tables of studies with one protocol.
 
     Attributes:
-        metric: what all are scored by.
-        protocol: what all have in common, by field.
-        rows: per study, its model and the rows of its final table (name, score, low, high, channels).
+        metric: name of the metric of all studies.
+        protocol: how the scores of all studies were measured, by field.
+        rows: by name of the study, its model and the rows of its final table (name, score, low, high, channels).
     """
 
     metric: str
@@ -29,17 +29,32 @@ class Comparison:
 def compare(studies: Sequence[str], *, workspace: str | Path | None = None, storage: str | None = None) -> Comparison:
     """Put the final scores of studies into one column.
 
+    Args:
+        studies: names, at least two, each once.
+        workspace: folder that holds the studies; default: ``$DIFFSIFT_WORKSPACE`` or ``./.diffsift``.
+        storage: SQLAlchemy URL of the study database; default: SQLite in the workspace.
+
+    Returns:
+        The rows of all final tables, with what the studies have in common.
+
     Raises:
-        StudyError: a study has not ended, or the protocols differ; the message names the fields with their values.
+        StudyError: there is no such study, one has not ended, or the protocols differ; the message names the fields
+            with their values.
     """
-    if len(set(studies)) < 2:
+    twice = next((study for study in studies if studies.count(study) > 1), None)
+    if twice is not None:
+        raise StudyError(f"studies to compare must differ, but {twice!r} is named {studies.count(twice)} times.")
+    if len(studies) < 2:
         raise StudyError(f"there must be at least two studies to compare, but got {', '.join(studies) or 'none'}.")
     outcomes: dict[str, dict[str, Any]] = {}
     with StudyStore.existing(workspace, storage) as store:
         for study in studies:
+            store.row(study)  # which offers the closest names
             outcome = store.ledger.outcome(study)
             if outcome is None or "protocol" not in outcome:
-                raise StudyError(f"study {study!r} must have ended with a final table, but has not: resume it.")
+                raise StudyError(
+                    f"study {study!r} must have a final table, but has none yet: run 'diffsift resume {study}'."
+                )
             outcomes[study] = outcome
     first = outcomes[studies[0]]
     for study, outcome in outcomes.items():

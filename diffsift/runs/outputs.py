@@ -15,8 +15,11 @@ FOUND, PICKED = "found", "picked"
 """How the selection in a file came about, as its ``about.kind`` says."""
 
 _STUDY = re.compile(r'<meta name="diffsift-study" content="([^"]*)">')
+_STATISTIC = re.compile(r"\d+\.(mean|scale|projection)|__metadata__")
 _HEAD = 4096
 """Characters of a report in which the study is named."""
+_LARGEST_HEADER = 1 << 20
+"""Bytes: that of a selection's tensors is far smaller."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,22 @@ class OutputFiles:
             return
         if self.selection.exists() and (owner := _owner_of_selection(self.selection)) != (study, kind):
             _refuse(self.selection, owner[0], owner[1])
-        if kind == FOUND and self.report.exists() and (name := _owner_of_report(self.report)) != study:
+        if self.tensors.exists() and not _are_statistics(self.tensors):
+            _refuse(self.tensors, "", "")
+        if kind == FOUND:
+            self.refuse_overwriting_report(study)
+
+    def refuse_overwriting_report(self, study: str, *, force: bool = False) -> None:
+        """Refuse to replace what is not a report of this study.
+
+        Args:
+            study: whose report is about to be written.
+            force: replace it all the same.
+
+        Raises:
+            StudyError: the file exists and is not a report of this study.
+        """
+        if not force and self.report.exists() and (name := _owner_of_report(self.report)) != study:
             _refuse(self.report, name, "")
 
     def copy_report(self, stored: Path) -> None:
@@ -92,6 +110,16 @@ def _owner_of_selection(file: Path) -> tuple[str, str]:
         return str(about["study"]), str(about.get("kind", FOUND))
     except (OSError, ValueError, KeyError, TypeError):
         return "", ""
+
+
+def _are_statistics(file: Path) -> bool:
+    """Whether tensors are those of a selection, which a process that was killed may have left without their JSON."""
+    try:
+        with file.open("rb") as content:
+            header = json.loads(content.read(min(int.from_bytes(content.read(8), "little"), _LARGEST_HEADER)))
+    except (OSError, ValueError):
+        return False
+    return isinstance(header, dict) and all(_STATISTIC.fullmatch(name) for name in header)
 
 
 def _owner_of_report(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""Another point of a study's front: the best selection that costs no more than asked."""
+"""The best selection of a study within bounds on its cost, and the study's Pareto front."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ SEALED = "picked from the study's front; not tested: the test split stays sealed
 
 @dataclass(frozen=True)
 class Pick:
-    """A selection taken from a study's front, and the file it was written to."""
+    """A selection within bounds.
+
+    Attributes:
+        record: its trial, with score and costs.
+        file: the selection file that was written.
+    """
 
     record: TrialRecord
     file: Path
@@ -29,6 +34,13 @@ class Pick:
 
 def finished_selections(study: str, store: StudyStore) -> tuple[TrialRecord, ...]:
     """Every selection that a study has scored, with its costs; no model is loaded.
+
+    Args:
+        study: name.
+        store: database of the study.
+
+    Returns:
+        Trials in the order in which they were scored.
 
     Raises:
         StudyError: there is no such study, or it has not scored any.
@@ -55,7 +67,7 @@ def finished_selections(study: str, store: StudyStore) -> tuple[TrialRecord, ...
 
 
 def front_of(study: str, *, workspace: str | Path | None = None, storage: str | None = None) -> tuple[TrialRecord, ...]:
-    """The study's Pareto front in score and all costs that are known, cheapest first.
+    """The study's Pareto front in score and all known costs, cheapest first.
 
     Args:
         study: name.
@@ -82,15 +94,15 @@ def pick(
     force: bool = False,
     reporter: Reporter | None = None,
 ) -> Pick:
-    """Write the selection with the best validation score that costs no more than asked.
+    """Write the selection with the best validation score within bounds on its cost.
 
-    The test split is not opened. Statistics come from the bank; what was removed from it is extracted again.
+    The test split is not opened. Statistics come from the bank; entries that were removed from it are extracted again.
 
     Args:
         study: name.
         channels: most channels of the fused feature.
         passes: most runs of a model per image.
-        operations: most operations per image, as a share of a whole pass's.
+        operations: most operations per image, as a fraction of a whole pass.
         out: the selection file to write; its tensors go beside it. Default: ``picked-STUDY.json``.
         workspace: folder that holds the study.
         storage: SQLAlchemy URL of the study database, where it is not in the workspace.
@@ -106,9 +118,9 @@ def pick(
     files = OutputFiles.of(study, out or f"picked-{study}.json")
     files.refuse_overwriting(study, PICKED, force=force)
     bounds: dict[Cost, float | None] = {"channels": channels, "passes": passes, "operations": operations}
-    asked: dict[Cost, float] = {name: bound for name, bound in bounds.items() if bound is not None}
+    given: dict[Cost, float] = {name: bound for name, bound in bounds.items() if bound is not None}
     with StudyStore.existing(workspace, storage) as store:
-        chosen = _best_within(study, finished_selections(study, store), asked)
+        chosen = _best_within(study, finished_selections(study, store), given)
         specification = store.specification(study)
         from .prepare import prepare
 
@@ -133,14 +145,14 @@ def pick(
     return Pick(chosen, files.selection)
 
 
-def _best_within(study: str, records: tuple[TrialRecord, ...], asked: Mapping[Cost, float]) -> TrialRecord:
-    fitting = [record for record in records if all(record.cost(name) <= bound + 1e-9 for name, bound in asked.items())]
+def _best_within(study: str, records: tuple[TrialRecord, ...], bounds: Mapping[Cost, float]) -> TrialRecord:
+    fitting = [record for record in records if all(record.cost(name) <= bound + 1e-9 for name, bound in bounds.items())]
     if not fitting:
-        bounds = " and ".join(f"{bound:g} {name}" for name, bound in asked.items())
-        smallest = " and ".join(f"{min(r.cost(name) for r in records):.4g} {name}" for name in asked)
+        words = " and ".join(f"{bound:g} {name}" for name, bound in bounds.items())
+        smallest = " and ".join(f"{min(r.cost(name) for r in records):.4g} {name}" for name in bounds)
         raise StudyError(
-            f"a finished selection of study {study!r} must be within {bounds}, but none is: the smallest there is has "
-            f"{smallest}{'' if len(asked) == 1 else ', each by itself'}. Raise the bound, or search with that limit."
+            f"a finished selection of study {study!r} must be within {words}, but none is: the smallest there is has "
+            f"{smallest}{'' if len(bounds) == 1 else ', each by itself'}. Raise the bound, or search with that limit."
         )
     return max(fitting, key=lambda record: (record.score, -record.number))
 

@@ -1,4 +1,4 @@
-"""What a search will cost, from two measured passes, before anything long is done."""
+"""What a search will cost, estimated from two measured passes."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Plan:
     """What a search will cost, known before it starts.
 
     Attributes:
-        models: what each costs, in the order of the study.
-        decisions: of the filters, one per activation.
-        candidates: in the pool.
+        models: price of each model, in the order of the study.
+        decisions: what the filters decided, one per activation.
+        candidates: size of the pool.
         images: development images, each run once per timestep.
-        passes: of the denoiser that the bank still needs, one for each image, timestep and noise draw.
-        seconds: that these take, from the faster of two measured passes of a batch; the search itself takes some
-            hundredths of a second a trial.
-        bytes: of the bank on disk; entries that exist already are counted too.
-        free: bytes on the disk.
+        passes: passes of the denoiser that the bank still needs, one per image, timestep and noise draw.
+        seconds: time for these passes, from the faster of two measured passes of a batch; the search itself takes
+            some hundredths of a second per trial.
+        bytes: size of the bank on disk, including entries that exist already.
+        free: free bytes on the disk.
         memory: bytes beyond the model, at most: captured activations and the fit of a projection, or the probe.
     """
 
@@ -49,7 +49,11 @@ class Plan:
     memory: int
 
     def describe(self, trials: int) -> str:
-        """A line for people; where there are variants of the model, one more for each, and one for their total."""
+        """One line in words; with variants of the model, one more line for each of them and one for their total.
+
+        Args:
+            trials: distinct selections to evaluate.
+        """
         whole = (
             f"{self.candidates} candidates; {self.passes} passes ({self.images} images), about "
             f"{duration(self.seconds)}; bank at most {self.bytes / 1e6:.0f} MB of {self.free / 1e9:.0f} GB free; "
@@ -64,12 +68,15 @@ class Plan:
 def plan(
     specification: Specification, *, workspace: str | Path | None = None, reporter: Reporter | None = None
 ) -> Plan:
-    """Check everything and tell what the search will cost, from two measured passes; nothing is extracted.
+    """Check everything and estimate what the search will cost; nothing is extracted.
 
     Args:
-        specification: of the study.
+        specification: the search.
         workspace: see `select`.
         reporter: see `select`.
+
+    Returns:
+        Passes, time, disk and memory.
 
     Raises:
         DiffsiftError: the specification, model or data is not what it must be, or the bank exceeds its budget.

@@ -23,7 +23,7 @@ from diffsift.backbones import (
 from diffsift.bank import Bank, DevelopmentSet
 from diffsift.common.context import RunContext
 from diffsift.common.files import digest
-from diffsift.datasets import image_tensors, prompts_of
+from diffsift.datasets import image_tensors
 from diffsift.evaluation import Baselines, RowName
 from diffsift.extraction import save_selection
 from diffsift.objectives import Objective, Probe, make_objective
@@ -160,7 +160,7 @@ class Prepared:
             self.specification.models,
             self.bank.standardisers(selection.candidates),
             identities={name: dict(model.identity) for name, model in self.models.items()},
-            own_prompts=prompts_of([self.bank.development.samples[0]]) is not None,
+            own_prompts=self.bank.development.has_prompts,
             about=about,
         )
 
@@ -177,18 +177,20 @@ def prepare(specification: Specification, store: StudyStore, context: RunContext
         DiffsiftError: the specification, model or data is not what it must be.
     """
     objective = make_objective(specification.data_sets, specification.task, specification.bank, specification.probe)
+    for note in specification.notes:
+        context.reporter.info("note", note)
     if specification.protocol is not None:
         differing = departures(specification.protocol, specification.model_dump(mode="json"))
         but = f", but {'; '.join(differing)}" if differing else ""
         context.reporter.info("protocol", f"{specification.protocol}{but}")
-    development = objective.load()
+    development = objective.load(context.reporter)
     for note in development.notes:
         context.reporter.info("data", note)
     backbones = BackboneCache(DigestCache(store.workspace.weight_digests))
     backbones.add_models(specification.models)
     main = backbones[BackboneName.MAIN]
     timesteps = tuple(main.timestep_of(level) for level in specification.timesteps)
-    check_timesteps(specification, timesteps)
+    check_timesteps(specification, main, timesteps)
     check_joint(specification, backbones, development, context)
     reader = _ModelReader(specification, timesteps, backbones, development, context)
     models = {name: reader.read(name) for name in specification.models}

@@ -1,4 +1,4 @@
-"""Properties of a model's activations on a folder of images, with pictures of them; no labels are needed."""
+"""Measure a model's activations on a folder of images without labels, and draw them."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 @dataclass(frozen=True)
 class MeasuredModel:
-    """What was measured of a model.
+    """The measurements of a model.
 
     Attributes:
-        decisions: of the measured filter, one per activation.
-        properties: of every activation at every timestep.
-        timesteps: that were measured.
+        decisions: what the measured filter decides, one per activation.
+        properties: measured properties by activation and timestep.
+        timesteps: the timesteps that were measured at.
     """
 
     decisions: tuple[Decision, ...]
@@ -59,10 +59,13 @@ def measure_model(
     Args:
         model: hub id or folder of a pipeline.
         images: folder of PNG or JPEG images; the first 24 are used.
-        timesteps: noise levels.
-        device: that the model runs on.
+        timesteps: timesteps to measure at.
+        device: device to run on: ``auto``, ``cpu``, ``cuda``, ...
         out: folder for ``properties.png`` and a picture of every activation; None: no pictures.
-        reporter: told of each pass.
+        reporter: receives the progress.
+
+    Returns:
+        Properties of every activation but attention maps, with the decisions of the measured filter.
 
     Raises:
         DataError: the folder holds fewer than two images.

@@ -1,4 +1,4 @@
-"""A selection file scored by any probe of its task, on the data of a study."""
+"""Score a selection file with any probe of its task, on the data of a study."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class SelectionScore:
     """A score with its 95 % bootstrap interval over images, or groups of them.
 
     Attributes:
-        value: in the metric's own unit and direction.
-        interval: of the value.
-        metric: name.
-        probe: that the score is by.
-        split: that it is on.
-        images: that were scored (pairs for correspondence).
+        value: score in the metric's own unit and direction.
+        interval: 95 % interval of the value.
+        metric: name of the metric.
+        probe: kind of the probe.
+        split: ``validation`` or ``test``.
+        images: number of images that were scored (pairs for correspondence).
     """
 
     value: float
@@ -64,16 +64,19 @@ def score_file(
     """Score a selection on the data and task of a study.
 
     Args:
-        path: of the selection file.
+        path: the selection file.
         probe: the study's own ``probe.kind`` (the fast one: ``ridge`` or ``knn``), one of `reference_kinds`, or
             ``reference`` for the first of them.
         split: ``validation`` (the held-out images that the search is scored on, fold by fold), or ``test``: fit on all
             of the search's images, scored on the test split; the opening is recorded in the study.
-        study: whose data and task are used; default: the study that the file names.
+        study: name of the study whose data and task are used; default: the study that the file names.
         workspace: folder that holds the study.
         storage: SQLAlchemy URL of the study database, where it is not in the workspace.
-        device: that the backbone and the heads run on.
+        device: device to run on: ``auto``, ``cpu``, ``cuda``, ...
         reporter: see `select`.
+
+    Returns:
+        The score with its interval.
 
     Raises:
         SelectionError: the file cannot be used, or names no study.

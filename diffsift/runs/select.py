@@ -17,7 +17,8 @@ from diffsift.errors import SpecificationError
 from diffsift.evaluation import RowName, selection_stability
 from diffsift.search import SearchSpace, SearchStudy, earlier_bests, front_costs, pareto_front, require_warm_starts
 from diffsift.spaces import Candidate, Selection
-from diffsift.specification import Specification, load_specification
+from diffsift.specification import Specification
+from diffsift.specification_file import load_specification
 from diffsift.study_store import StudyStore
 from diffsift.tracking import Logger, Loggers, Outcome, TrialRecord, make_loggers, write_report
 
@@ -193,7 +194,7 @@ class _Search:
         pool = self._filled()
         space = prepared.space()
         name = specification.study.name
-        prepared.bank.share(self.store.workspace.shared(name), pool)  # before others can see the study and join it
+        prepared.bank.publish(self.store.workspace.shared(name), pool)  # before others can see the study and join it
         shares = prepared.operations()
         frozen = [[entry.backbone, entry.activation, entry.timestep, shares.get(entry)] for entry in pool]
         if self.store.create_or_update(specification, prepared.content, frozen):

@@ -75,7 +75,7 @@ def reference_probe(
         SpecificationError: the task has no such probe.
     """
     if isinstance(objective, MultiDatasetObjective):
-        parts = zip(objective.objectives.values(), development.parts, strict=True)
+        parts = zip(objective.objectives.values(), development.members, strict=True)
         return MultiDatasetProbe(
             [
                 reference_probe(kind, task, one, part, backbones, statistics, context, on_test=on_test)

@@ -31,7 +31,7 @@ from support.layouts import (
 from typer.testing import CliRunner
 
 from diffsift.cli.app import app
-from diffsift.datasets import IGNORE, Dataset, class_folders, ddpm_segmentation, listed, spair
+from diffsift.datasets import IGNORE, Dataset, class_folders, ddpm_segmentation, image_list, spair
 from diffsift.errors import DataError, SpecificationError
 
 
@@ -112,7 +112,7 @@ def test_a_list_gives_prompts_and_class_names(tmp_path: Path) -> None:
     assert [sample.prompt for sample in make_list(tmp_path).split("train")] == ["scene 0", "scene 1"]
     rows = [{"image": f"a/{n}.png", "label": "ab"[n % 2], "split": ("train", "test")[n // 2]} for n in range(4)]
     (tmp_path / "list.json").write_text(json.dumps(rows))
-    data = listed(tmp_path / "list.json", "classification", None, 255)
+    data = image_list(tmp_path / "list.json", "classification", None, 255)
     assert data.class_names == ("a", "b")
     assert [int(sample.label) for sample in data.split("test")] == [0, 1]
 
@@ -184,7 +184,7 @@ def test_an_unknown_category_offers_the_closest(tmp_path: Path) -> None:
 
 def test_masks_in_a_list_need_classes(tmp_path: Path) -> None:
     with pytest.raises(SpecificationError, match=r"data\.classes must be given"):
-        listed(tmp_path / "list.csv", "segmentation", None, 255)
+        image_list(tmp_path / "list.csv", "segmentation", None, 255)
 
 
 def test_a_group_in_two_splits_is_refused(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_group_in_two_splits_is_refused(tmp_path: Path) -> None:
     ]
     (tmp_path / "list.json").write_text(json.dumps(rows))
     with pytest.raises(DataError, match="must keep a group in one split, but 'g' is in train and test"):
-        listed(tmp_path / "list.json", "classification", ["x", "y"], 255).check()
+        image_list(tmp_path / "list.json", "classification", ["x", "y"], 255).check()
 
 
 SPECIFIED: dict[str, dict[str, Any]] = {
@@ -229,8 +229,8 @@ def test_ignored_value_and_class_order_are_part_of_the_identity(tmp_path: Path) 
     )
     make_list(tmp_path)
     file = tmp_path / "list.csv"
-    assert listed(file, "segmentation", ("sky", "sea"), 9).identity() != (
-        listed(file, "segmentation", ("sea", "sky"), 9).identity()
+    assert image_list(file, "segmentation", ("sky", "sea"), 9).identity() != (
+        image_list(file, "segmentation", ("sea", "sky"), 9).identity()
     )
 
 

@@ -30,7 +30,7 @@ from support.reporters import Recorder
 
 import diffsift
 from diffsift import Specification
-from diffsift.datasets import Dataset, class_folders, ddpm_segmentation, depth_folder, listed
+from diffsift.datasets import Dataset, class_folders, ddpm_segmentation, depth_folder, image_list
 from diffsift.datasets.specification import DdpmSegmentationSpecification, SpairSpecification
 from diffsift.errors import DataError, SpecificationError
 from diffsift.runs.plan import plan
@@ -114,7 +114,7 @@ def test_an_integer_label_of_zero_is_a_label(classes: int | None, tmp_path: Path
     images_of(tmp_path, *["a"] * 4)
     rows = [{"image": f"a/{n}.png", "label": n % 2, "split": ("train", "test")[n // 2]} for n in range(4)]
     (tmp_path / "list.json").write_text(json.dumps(rows))
-    data = listed(tmp_path / "list.json", "classification", classes)
+    data = image_list(tmp_path / "list.json", "classification", classes)
     data.check()
     assert [int(sample.label) for sample in data.split("train")] == [0, 1]
 
@@ -122,20 +122,20 @@ def test_an_integer_label_of_zero_is_a_label(classes: int | None, tmp_path: Path
 def test_numbers_as_class_names_are_in_their_order(tmp_path: Path) -> None:
     rows = [{"image": "x.png", "label": label, "split": "train"} for label in (10, 9, 100)]
     (tmp_path / "list.json").write_text(json.dumps(rows))
-    assert listed(tmp_path / "list.json", "classification", None).class_names == ("9", "10", "100")
+    assert image_list(tmp_path / "list.json", "classification", None).class_names == ("9", "10", "100")
 
 
 def test_a_class_id_beyond_the_classes_is_refused(tmp_path: Path) -> None:
     images_of(tmp_path, "a")
     (tmp_path / "list.json").write_text(json.dumps([{"image": "a/0.png", "label": 2, "split": "train"}]))
     with pytest.raises(DataError, match="must have one of the classes as label, but has '2'"):
-        listed(tmp_path / "list.json", "classification", 2).check()
+        image_list(tmp_path / "list.json", "classification", 2).check()
 
 
 def test_a_list_that_is_not_utf8_is_told(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_bytes("image,label,split\na/0.png,Käfer,train\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"list.csv must be UTF-8, but byte 27 is not"):
-        listed(tmp_path / "list.csv", "classification", ["x", "y"]).check()
+        image_list(tmp_path / "list.csv", "classification", ["x", "y"]).check()
 
 
 def test_a_split_list_that_is_not_utf8_is_told(tmp_path: Path) -> None:
@@ -149,11 +149,11 @@ def test_a_quoted_line_break_belongs_to_its_field(tmp_path: Path) -> None:
     images_of(tmp_path, "a", "a")
     lines = ["image,label,split,prompt", 'a/0.png,x,train,"a bird,\r\na\x85tree"', "a/1.png,y,train,a dog"]
     (tmp_path / "list.csv").write_bytes("\n".join(lines).encode())
-    data = listed(tmp_path / "list.csv", "classification", None)
+    data = image_list(tmp_path / "list.csv", "classification", None)
     assert [sample.prompt for sample in data.split("train")] == ["a bird,\r\na\x85tree", "a dog"]
     (tmp_path / "list.csv").write_bytes("\n".join([*lines, "a/2.png,x,train,a dog, a cat"]).encode())
     with pytest.raises(DataError, match=r"row 3 \(it ends in line 5\) must have 4 fields"):
-        listed(tmp_path / "list.csv", "classification", None)
+        image_list(tmp_path / "list.csv", "classification", None)
 
 
 @pytest.mark.parametrize(
@@ -170,14 +170,14 @@ def test_a_quoted_line_break_belongs_to_its_field(tmp_path: Path) -> None:
 def test_mistakes_in_a_csv_are_told(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(DataError, match=message):
-        listed(tmp_path / "list.csv", "classification", ["x", "y"]).check()
+        image_list(tmp_path / "list.csv", "classification", ["x", "y"]).check()
 
 
 @pytest.mark.parametrize("label", [[1], 0.5, True])
 def test_a_label_in_json_is_text_or_a_whole_number(label: Any, tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text(json.dumps([{"image": "a.png", "label": label, "split": "train"}]))
     with pytest.raises(DataError, match="row 1 must hold texts or whole numbers, but label is"):
-        listed(tmp_path / "list.json", "classification", ["x", "y"]).check()
+        image_list(tmp_path / "list.json", "classification", ["x", "y"]).check()
 
 
 # Depth
@@ -413,5 +413,5 @@ def test_a_search_over_pairs_with_the_prompt_of_dift(tiny_pipeline: Path, tmp_pa
 def test_a_list_refuses_8_bit_depth_too(tmp_path: Path) -> None:
     make_list(tmp_path)
     with pytest.raises(DataError, match=r"b/0.png must be a grayscale PNG of 16 bits"):
-        listed(tmp_path / "list.csv", "depth", None).check()
-    listed(tmp_path / "list.csv", "depth", None, png_unit=0.1).check()
+        image_list(tmp_path / "list.csv", "depth", None).check()
+    image_list(tmp_path / "list.csv", "depth", None, png_unit=0.1).check()

@@ -265,7 +265,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
             "split": "s",
             "rows": {"label": lambda n: n % 3, "s": lambda n: "test" if n % 3 == 2 else "train"},
         },
-        "every class must have a training image, but 2 of row 2 has none",
+        r"every class must have a training image, but 2 has one in test alone \(row 2\)",
     ),
 }
 
@@ -291,7 +291,7 @@ class Stream(torch.utils.data.IterableDataset[Any]):
         ({"train": rows(), "validation": rows()}, {}, "train and test, but has train, validation"),
         (rows(), {"task": "correspondence"}, "task must be one of segmentation, depth, classification"),
         (rows(), {"classes": None}, "classes must be given for segmentation"),
-        (rows(), {"classes": 1}, "2 to 255 different classes"),
+        (rows(), {"classes": 1}, "2 to 255 classes, but got 1"),
         (rows(), {"task": "depth"}, "classes must be left out for depth"),
         (rows(), {"fractions": (1.0, 0.0, 0.0)}, "fractions"),
         ({"train": rows(), "test": rows()}, {"split": "s"}, "data must be rows where a split column is named"),

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from support import ROOT
 
 from diffsift import load_specification
@@ -31,11 +30,11 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "missing field": (changed("study") | {"model": {}}, "model.id must be given, but is missing"),
     "wrong kind": (
         changed("data", kind="folders"),
-        "data.kind must be one of ade20k, .*, digit-scenes, folder, .*, voc, but got 'folders'",
+        "data.kind must be one of ade20k, .*, digit-scenes, folder, .*, voc, but got 'folders'; did you mean 'folder'",
     ),
     "no kind": (
         {**VALUES, "data": {"images": "a"}},
-        "data.kind must be one of ade20k, .*, digit-scenes, folder, .*, voc, but got nothing",
+        "data.kind must be one of ade20k, .*, digit-scenes, folder, .*, voc, but is empty",
     ),
     "out of range": (changed("study", trials=0), r"study.trials must be at least 1, but got 0"),
     "wrong type": (changed("bank", max_channels="many"), r"bank.max_channels must be a whole number, but got 'many'"),
@@ -48,8 +47,56 @@ MISTAKES: dict[str, tuple[Any, str]] = {
         {**VALUES, "timesteps": [0.05, 2.5]},
         "timesteps.1 must be a whole number from 0 on, or a share of noise levels above 0 and below 1, but got 2.5",
     ),
-    "a list": ([1, 2], "must be a mapping of fields, but is a list"),
-    "nothing": (None, "must be a mapping of fields, but is a NoneType"),
+    "a list": ([1, 2], r"must be a mapping of fields, but got \[1, 2\]"),
+    "nothing": (None, "must be a mapping of fields, but is empty"),
+    "text for a model": ({**VALUES, "model": "a/b"}, r"model must be a mapping of fields \(id, .*, but got 'a/b'"),
+    "an empty part": ({**VALUES, "bank": None}, r"bank must be a mapping of fields \(.*\), but is empty"),
+    "text for a task": ({**VALUES, "task": "depth"}, r"task must be a mapping of fields \(kind, .*, but got 'depth'"),
+    "text for data": ({**VALUES, "data": "images"}, r"data must be a mapping of fields .*kind.*, but got 'images'"),
+    "text for a further model": (
+        {**VALUES, "further_models": {"b": "c/d"}},
+        r"further_models\.b must be a mapping of fields \(id, .*, but got 'c/d'",
+    ),
+    "a name that is none": (
+        {**VALUES, "further_models": {"B C": {"id": "c/d"}}},
+        "further_models must use names of lower-case letters, .*, but got 'B C'",
+    ),
+    "neither number nor list": (
+        changed("data", classes="leaf"),
+        r"data\.classes must be a whole number or a list, but got 'leaf'\.",
+    ),
+    "too few classes": (changed("data", classes=1), r"data\.classes must be at least 2, but got 1\."),
+    "YAML's no": (
+        changed("data", classes=[False, "horse"]),
+        r"data\.classes\.0 must be text, but got False; YAML reads yes, no, .* quote the word",
+    ),
+    "a number for a name": (changed("data", classes=[1, "horse"]), r"must be text, but got 1; quote it: '1'"),
+    "two shares of three": (
+        changed("data", fractions=[0.5, 0.5]),
+        r"data\.fractions must hold 3 values, but got \[0\.5, 0\.5\]",
+    ),
+    "fractions that do not sum to 1": (
+        changed("data", fractions=[0.5, 0.0, 0.4]),
+        r"data\.fractions must be train, validation and test shares",
+    ),
+    "one timestep": ({**VALUES, "timesteps": 50}, r"timesteps must be a list, but got 50; write \[50\]"),
+    "a device": (
+        changed("model", id="a/b", device="gpu"),
+        r"model\.device must be auto, cpu, cuda, cuda:1 or mps, but got 'gpu'; did you mean 'cuda'\?",
+    ),
+    "an unknown task": (
+        {**VALUES, "task": {"kind": "segmentatoin"}},
+        r"task\.kind must be .* did you mean 'segmentation'",
+    ),
+    "an unknown choice": (
+        {**VALUES, "task": {"kind": "depth", "score": "rsme"}},
+        r"task\.score must be 'rmse', .*; did you mean 'rmse'\?",
+    ),
+    "several fields together": (
+        changed("study", sampler="tpe", warm_start=["a"]),
+        r"study\.warm_start needs the sampler sift, but it is tpe\.",
+    ),
+    "a field under its old name": (changed("study", confirm=0), r"study\.rerank must be at least 1, but got 0"),
 }
 
 
@@ -106,28 +153,24 @@ def test_runtime_fields_can_be_replaced() -> None:
     assert (specification.study.trials, specification.study.timeout) == (12, None)
 
 
-def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "model_index.json").write_text("{}")
-    file = tmp_path / "spec.yaml"
-    file.write_text(yaml.safe_dump({**changed("data", split_file="/elsewhere/split.json"), "model": {"id": "model"}}))
-    found = load_specification(file)
-    assert found.data.kind == "folder"
-    assert found.data.images == tmp_path / "images"
-    assert found.data.split_file == Path("/elsewhere/split.json")
-    assert found.model.id == str(tmp_path / "model")
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_no_message_speaks_of_the_validator(mistake: str) -> None:
+    with pytest.raises(SpecificationError) as error:
+        Specification.parse(MISTAKES[mistake][0])
+    for word in ("Input should", "constrained", "tuple[", "dictionary", "instance of", "Specification"):
+        assert word not in str(error.value)
+    assert str(error.value).endswith((".", "?"))
 
 
-@pytest.mark.parametrize(
-    ("content", "message"), [(b"a: [", "must be YAML"), (b"\xff\xfe\x00", "must be YAML"), (b"", "mapping")]
-)
-def test_files_that_are_no_specification_are_named(tmp_path: Path, content: bytes, message: str) -> None:
-    file = tmp_path / "spec.yaml"
-    file.write_bytes(content)
-    with pytest.raises(SpecificationError, match=rf"spec\.yaml.*{message}"):
-        load_specification(file)
-    with pytest.raises(SpecificationError, match=r"nowhere\.yaml cannot be read"):
-        load_specification(tmp_path / "nowhere.yaml")
+def test_fields_of_older_versions_are_read_with_a_note() -> None:
+    old = Specification.parse(changed("study", confirm=3, confirm_probe="mlp"))
+    assert (old.study.rerank, old.study.rerank_probe) == (3, "mlp")
+    assert old.notes == (
+        "study.confirm is now called study.rerank",
+        "study.confirm_probe is now called study.rerank_probe",
+    )
+    assert old.with_runtime(trials=3).notes == old.notes
+    assert Specification.parse(VALUES).notes == ()
 
 
 def test_the_template_is_a_specification_and_shows_the_defaults(tmp_path: Path) -> None:

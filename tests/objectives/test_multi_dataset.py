@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from diffsift.backbones import PipelineBackbone, activation_named
-from diffsift.bank import Bank, BankPart, BankSpecification, joined
-from diffsift.bank._similarity import _places_of
+from diffsift.bank import Bank, BankPart, BankSpecification, join_development_sets, measured_similarity
+from diffsift.bank._similarity import _spread_rows
 from diffsift.bank.development import pack_groups
 from diffsift.common.context import RunContext
 from diffsift.datasets import DigitScenesSpecification, FolderSpecification, image_tensors
@@ -109,11 +109,11 @@ def test_one_standardiser_is_fit_on_equally_many_images_of_each(
     objective = objective_of(tiny_data)
     bank = bank_of(tmp_path, objective, tiny_backbone)
     development = bank.development
-    assert [len(part.samples) for part in development.parts] == [32, 7]
+    assert [len(part.samples) for part in development.members] == [32, 7]
     # Of 24 and 7 training images, three each: taken as often, not by how many there are.
     order = development.in_turn(np.random.default_rng([BANK.seed, 1]).permutation(np.flatnonzero(development.training)))
     fit = order[: BANK.fit_images]
-    assert np.bincount(development.part[fit]).tolist() == [3, 3]
+    assert np.bincount(development.member[fit]).tolist() == [3, 3]
     assert development.training[fit].all()
     raw = []
     for image in sorted(fit):
@@ -167,20 +167,20 @@ def test_other_processes_reopen_the_data_sets_with_their_groups(
 ) -> None:
     objective = objective_of(tiny_data, None if task.kind == "segmentation" else task)
     bank = bank_of(tmp_path / "bank", objective, tiny_backbone)
-    bank.share(tmp_path / "shared", [A, B])
+    bank.publish(tmp_path / "shared", [A, B])
     reopened = Bank.reopened(tmp_path / "shared", tmp_path / "bank", BANK, RunContext(batch_size=1))
     probe, again = objective.probe(bank), objective.probe(reopened)
     assert again.score(SELECTION) == probe.score(SELECTION)
     assert again.groups == probe.groups == reopened.development.held_out_groups
     assert len(again.groups) == len(again.held_out(SELECTION))
     assert reopened.development.groups == bank.development.groups
-    assert np.array_equal(similarity(reopened, [A, B]), similarity(bank, [A, B]))
+    assert np.array_equal(measured_similarity(reopened, [A, B]), measured_similarity(bank, [A, B]))
 
 
 def test_similarity_looks_at_every_data_set(tiny_data: Path, tmp_path: Path, tiny_backbone: PipelineBackbone) -> None:
     bank = bank_of(tmp_path, objective_of(tiny_data), tiny_backbone)
-    images, _ = _places_of(bank, 32)  # places of four images
-    assert bank.development.part[images].tolist() == [0, 0, 1, 1]
+    images, _ = _spread_rows(bank, 32)  # places of four images
+    assert bank.development.member[images].tolist() == [0, 0, 1, 1]
     assert bank.development.training[images].all()
 
 
@@ -217,9 +217,9 @@ def test_correspondence_of_images_with_other_numbers_of_keypoints(
 def test_prompts_for_some_data_sets_alone_are_refused(tiny_data: Path) -> None:
     objective = objective_of(tiny_data)
     parts = {name: part.load() for name, part in objective.objectives.items()}
-    told = replace(parts["further"], samples=[replace(parts["further"].samples[i], prompt="a photo") for i in range(3)])
+    told = replace(parts["further"], has_prompts=True)
     with pytest.raises(DataError, match="further has them and main has none"):
-        joined({**parts, "further": told})
+        join_development_sets({**parts, "further": told})
 
 
 def test_the_protocol_says_what_differs(tiny_data: Path) -> None:

@@ -220,7 +220,7 @@ class _Points(DigitScenes):
             return [replace(sample, box=None) for sample in samples]
         return [replace(sample, label=sample.label + 0.5) for sample in samples]
 
-    def check(self) -> None:
+    def check(self, reporter: object = None) -> None:
         pass
 
 

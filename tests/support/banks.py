@@ -66,6 +66,7 @@ def part_of(development: DevelopmentSet, images: Sequence[int]) -> DevelopmentSe
         **{name: getattr(development, name)[chosen] for name in ("points", "labels", "weights", "fold", "training")},
         groups=tuple(development.groups[image] for image in chosen),
         identity={"images": chosen},
+        digests=(),
     )
 
 

@@ -18,7 +18,7 @@ from diffsift.datasets import (
     class_folders,
     ddpm_segmentation,
     depth_folder,
-    listed,
+    image_list,
     spair,
     voc,
 )
@@ -127,7 +127,7 @@ def make_list(root: Path) -> Dataset:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    return listed(root / "list.csv", "segmentation", ("sky", "sea"), 9)
+    return image_list(root / "list.csv", "segmentation", ("sky", "sea"), 9)
 
 
 MAKERS: dict[str, tuple[Callable[[Path], Dataset], dict[str, int], str]] = {
@@ -152,5 +152,5 @@ def rebuilt(layout: str, root: Path) -> Dataset:
         "depth-folder": lambda: depth_folder(root, (0.6, 0.0, 0.4), 0),
         "class-folders": lambda: class_folders(root, (0.6, 0.0, 0.4), 0),
         "spair": lambda: spair(root, "large", None, category_prompt=False),
-        "list": lambda: listed(root / "list.csv", "segmentation", ("sky", "sea"), 9),
+        "list": lambda: image_list(root / "list.csv", "segmentation", ("sky", "sea"), 9),
     }[layout]()

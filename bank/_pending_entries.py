@@ -1,4 +1,4 @@
-"""Where a candidate's entry lies, and which images it lacks."""
+"""Entries that a bank may have to fill: where each lies, and which images it lacks."""
 
 from __future__ import annotations
 
@@ -25,27 +25,42 @@ from ._entry import (
 )
 from ._images import ImageSet
 from ._records import Features, Records
+from ._statistics import decoded
 from .development import DevelopmentSet
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Features of one candidate at the development set's locations."""
+    """Features of one candidate at the development set's locations.
+
+    Attributes:
+        candidate: the candidate.
+        features: standardised and projected, float16 (images, rows, channels); see `DevelopmentSet.rows`.
+        standardiser: the statistics and the projection that made them.
+        size: bytes on disk.
+        folder: the name of its folder in the bank.
+    """
 
     candidate: Candidate
     features: Features
     standardiser: Standardiser
-    size: int  # bytes on disk
-    folder: str  # its name in the bank
+    size: int
+    folder: str
 
 
 @dataclass(eq=False)
-class Place:
-    """A candidate with its entry's folder, and what was found there at the last look.
+class PendingEntry:
+    """A candidate with its entry's folder, and what `inspect` found there last.
 
     Attributes:
+        candidate: the candidate.
+        activation: its activation.
+        key: everything that shapes its features, the images left out.
+        folder: of the entry.
+        images: of the development set.
+        description: what is stored of the entry; None where there is none.
         unfit: images whose raw features are still needed to fit statistics.
-        missing: images that stream through once statistics are fit.
+        missing: images that run through the backbone once statistics are fit.
     """
 
     candidate: Candidate
@@ -58,17 +73,18 @@ class Place:
     missing: list[int] = field(default_factory=list)
 
     @property
-    def settled(self) -> bool:
+    def frozen(self) -> bool:
         """Whether statistics are fit, or never will be."""
-        return self.description is not None and self.description.settled
+        return self.description is not None and self.description.frozen
 
     @property
     def points(self) -> int:
+        """Locations per image."""
         return int(self.images.development.points.shape[1])
 
     @property
     def raw_bytes(self) -> int:
-        """Of the raw features that statistics are fit on."""
+        """Bytes of the raw features that statistics are fit on."""
         return len(self.images.fresh_fit) * self.points * self.activation.channels * 4
 
     def raw(self) -> Records:
@@ -77,21 +93,26 @@ class Place:
     def records(self, standardiser: Standardiser) -> Records:
         return self.folder.features(self.images.development.rows, standardiser.channels)
 
-    def look(self) -> Entry | str | None:
-        """The entry if it is whole, why its candidate cannot be used, or None; then the attributes say what lacks."""
+    def inspect(self) -> Entry | str | None:
+        """Look at what is stored, and update the attributes.
+
+        Returns:
+            The entry if it is whole; the reason why its candidate cannot be used; or None, where the attributes say
+            what is missing.
+        """
         self.description = None
-        self._lack(self.images.fresh_fit)
+        self._require(self.images.fresh_fit)
         try:
             description = self.folder.describe()
             fit = description is not None and description.statistics is not None
-            standardiser = self.folder.standardiser(description) if description and fit else None
+            standardiser = decoded(self.folder.statistics(description)) if description and fit else None
         except DamagedEntryError:
             return None
         self.description = description
         if description is None or description.rejected:
             return None if description is None else description.rejected
         if standardiser is None:
-            self._lack(description.fit)
+            self._require(description.fit)
             whole = self.raw().whole(self.images.of(self.unfit))
             self.unfit = [image for image, there in zip(self.unfit, whole, strict=True) if not there]
             return None
@@ -104,29 +125,52 @@ class Place:
             return None
         return Entry(self.candidate, records.features(digests), standardiser, self.folder.size(), self.folder.path.name)
 
-    def _lack(self, fit: Sequence[str]) -> None:
+    def _require(self, fit: Sequence[str]) -> None:
         self.unfit = self.images.positions(fit)
         self.missing = sorted(set(self.images.distinct) - set(self.unfit))
 
 
-def places_of(
-    folder: Path, name: str, identity: dict[str, Any], wanted: ActivationsByTimestep, images: ImageSet, noise_seed: int
-) -> list[Place]:
-    """Every wanted candidate of a backbone with its entry's folder: one that is there, or the one to be made."""
+@dataclass(frozen=True)
+class BackboneKey:
+    """What of a backbone and its noise shapes features.
+
+    Attributes:
+        name: of the backbone.
+        identity: of the backbone.
+        noise_seed: of the noise added to images.
+    """
+
+    name: str
+    identity: dict[str, Any]
+    noise_seed: int
+
+
+def pending_entries(
+    folder: Path, backbone: BackboneKey, activations: ActivationsByTimestep, images: ImageSet
+) -> list[PendingEntry]:
+    """Every candidate of a backbone with its entry's folder: one that is there, or the one to be made.
+
+    Args:
+        folder: of the bank.
+        backbone: what of it shapes features.
+        activations: by timestep.
+        images: of the development set.
+    """
     names: dict[str, list[str]] = {}
     for path in folder.iterdir():
         family, _, fit = path.name.partition("-")
         if fit and "." not in fit:  # neither a lock nor half-made
             names.setdefault(family, []).append(path.name)
-    places = []
-    for timestep, activations in wanted.items():
-        for activation in activations:
-            key = _key(identity, activation, timestep, images, noise_seed)
+    pending = []
+    for timestep, captured in activations.items():
+        for activation in captured:
+            key = _key(backbone, activation, timestep, images)
             family = family_of(key)
             entry = _usable(folder, names.get(family, []), images)
             entry = entry or EntryFolder(folder / entry_name(family, images.fresh_fit))
-            places.append(Place(Candidate(name, activation.name, timestep), activation, key, entry, images))
-    return places
+            candidate = Candidate(backbone.name, activation.name, timestep)
+            pending.append(PendingEntry(candidate, activation, key, entry, images))
+    return pending
 
 
 def stored_entry(candidate: Candidate, path: Path, development: DevelopmentSet, digests: Sequence[bytes]) -> Entry:
@@ -140,7 +184,7 @@ def stored_entry(candidate: Candidate, path: Path, development: DevelopmentSet, 
         description = folder.describe()
         if description is None or description.statistics is None:
             raise DamagedEntryError("it is not there")
-        standardiser = folder.standardiser(description)
+        standardiser = decoded(folder.statistics(description))
         features = folder.features(development.rows, standardiser.channels).features(digests)
     except (DamagedEntryError, KeyError, OSError, ValueError) as error:
         raise BankError(
@@ -166,21 +210,19 @@ def _usable(folder: Path, names: Sequence[str], images: ImageSet) -> EntryFolder
     return min(found)[2] if found else None
 
 
-def _key(
-    identity: dict[str, Any], activation: Activation, timestep: int, images: ImageSet, noise_seed: int
-) -> dict[str, Any]:
+def _key(backbone: BackboneKey, activation: Activation, timestep: int, images: ImageSet) -> dict[str, Any]:
     """Everything that shapes a feature, the images and their points left out."""
     development, specification = images.development, images.specification
     pooled: bool | str = development.pooled
     if pooled and pooling(activation.name) != "mean":
         pooled = pooling(activation.name)
-    sharing = "one for all images" if identity.get("noise_shared") else "per image, from its content"
+    sharing = "one for all images" if backbone.identity.get("noise_shared") else "per image, from its content"
     return {
         "format": FORMAT,
-        "backbone": identity,
+        "backbone": backbone.identity,
         "activation": activation.name,
         "timestep": timestep,
-        "noise": {"seed": noise_seed, "sharing": sharing},
+        "noise": {"seed": backbone.noise_seed, "sharing": sharing},
         "points": {"per_image": int(development.points.shape[1]), "pooled": pooled},
         "max_channels": specification.max_channels,
         "fit": {"images": specification.fit_images, "seed": specification.seed},

@@ -1,0 +1,88 @@
+"""What answers at once: these commands import none of the heavy packages."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from support import tiny
+
+import diffsift
+
+HEAVY = ("torch", "diffusers", "transformers", "mlflow", "sklearn", "scipy", "matplotlib", "pandas")
+PROGRAM = f"""
+import json, sys
+from diffsift.cli.app import app
+try:
+    app(sys.argv[1:])
+except SystemExit as end:
+    code = end.code
+heavy = [name for name in {HEAVY!r} if name in sys.modules]
+print(json.dumps([code, heavy]), file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_pipeline: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished study and specifications that are wrong."""
+    folder = tmp_path_factory.mktemp("light")
+    values = tiny.specification(tiny_pipeline, tiny_data, study={"trials": 2}, tracking={"mlflow": False})
+    diffsift.select(values, workspace=folder / ".diffsift", out=folder / "selection.json")
+    wrong = {
+        "field": {"study": {**values["study"], "trails": 1}},
+        "data": {"data": {**values["data"], "labels": str(folder / "nowhere")}},
+        "mask": {"data": {**values["data"], "classes": 2}},
+        "model": {"model": {"id": str(folder / "nowhere")}},
+        "timestep": {"timesteps": [50, 1000]},
+    }
+    for name, changes in wrong.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({**values, **changes}))
+    (folder / "notes.json").write_text("{}")
+    return folder
+
+
+LIGHT: dict[str, tuple[int, str]] = {
+    "--help": (0, "Choose which activations"),
+    "search --help": (0, "--dry-run"),
+    "schema": (0, '"model"'),
+    "status": (0, "tiny"),
+    "pick tiny": (0, "Pareto front"),
+    "report tiny --out copied.html": (0, "copied.html"),
+    "bank list --check": (0, "UNet2D"),
+    "compare tiny tiny": (1, "studies to compare must differ, but 'tiny' is named 2 times"),
+    "compare tiny tinny": (1, "no study is named 'tinny'"),
+    "search nowhere.yaml": (1, "nowhere.yaml cannot be read"),
+    "search field.yaml": (1, "field.yaml: study.trails is not a field"),
+    "search data.yaml": (1, "data.yaml: data: the folder of labels must exist"),
+    "search mask.yaml": (1, "mask.yaml: data: mask"),
+    "search model.yaml": (1, "model.yaml: model.id must be a hub id or an existing folder"),
+    "search timestep.yaml": (1, "timestep.yaml: timesteps.1: timestep must be in [0, 999], but got 1000"),
+    "resume tinny": (1, "no study is named 'tinny'"),
+    "worker tinny": (1, "no study is named 'tinny'"),
+    "report tinny": (1, "no study is named 'tinny'"),
+    "pick tinny --channels 3": (1, "no study is named 'tinny'"),
+    "demo --task detection": (1, "the demo's task must be one of"),
+    "activations ./nowhere": (1, "there is no folder ./nowhere"),
+    "extract nowhere.json . --out features": (1, "there is no nowhere.json"),
+    "extract notes.json . --out features": (1, "must be a selection file, but has no members"),
+    "extract selection.json nowhere --out features": (1, "there is no nowhere"),
+    "score nowhere.json": (1, "there is no nowhere.json"),
+}
+
+
+@pytest.mark.parametrize("command", LIGHT)
+def test_commands_that_answer_at_once_import_nothing_heavy(
+    folder: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DIFFSIFT_WORKSPACE")
+    code, words = LIGHT[command]
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *command.split()], cwd=folder, capture_output=True, text=True, check=True
+    )
+    *said, imports = (result.stdout + result.stderr).splitlines()
+    assert json.loads(imports) == [code, []]
+    assert words in " ".join(" ".join(said).split())
