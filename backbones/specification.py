@@ -48,10 +48,10 @@ class ModelSpecification(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: str = Field(default=DIFFUSERS, description="diffusers, or a registered kind of backbone")
     id: str = Field(
         description="hub id (stable-diffusion-v1-5/stable-diffusion-v1-5) or folder of a diffusers pipeline"
     )
+    kind: str = Field(default=DIFFUSERS, description="diffusers, or a registered kind of backbone")
     options: dict[str, Any] = Field(default={}, description="for a registered kind, which defines what it understands")
     revision: str | None = Field(default=None, description="branch, tag or commit on the hub")
     variant: str | None = Field(default=None, description="file variant on the hub, such as fp16")
