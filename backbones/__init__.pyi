@@ -1,8 +1,9 @@
 from ._base import Backbone
 from ._catalogue import Scope, activation_named, in_scope, read_activations, with_operations
-from ._controls import LatentControl, PixelControl, with_random_weights
+from ._controls import LatentControl, PixelControl, controls_of
 from ._image_tokens import locate_image_tokens
-from ._loading import load, load_structure, resolve_device, resolve_dtype
+from ._loaded_pipeline import LoadedPipeline
+from ._loading import load, load_pipeline, load_structure, resolve_device, resolve_dtype
 from ._pipeline import PipelineBackbone
 from ._structure import unet_pass
 from ._unet_catalogue import is_unet
@@ -11,39 +12,49 @@ from .cache import BackboneCache
 from .capture import Capture, as_map, grid_size
 from .names import BackboneName, is_reserved, untrained_name
 from .operations import operation_shares, operations_of
+from .registry import BACKBONES, DIFFUSERS, BackboneKind, register_backbone
 from .specification import JointSpecification, ModelSpecification, differences, owner_of
+from .weights import DigestCache, digest_of
 
 __all__ = [
+    "BACKBONES",
+    "DIFFUSERS",
     "Activation",
     "ActivationsByTimestep",
     "Backbone",
     "BackboneCache",
+    "BackboneKind",
     "BackboneName",
     "Capture",
+    "DigestCache",
     "JointSpecification",
     "LatentControl",
+    "LoadedPipeline",
     "ModelSpecification",
     "PipelineBackbone",
     "PixelControl",
     "Scope",
     "activation_named",
     "as_map",
+    "controls_of",
     "differences",
+    "digest_of",
     "grid_size",
     "in_scope",
     "is_reserved",
     "is_unet",
     "load",
+    "load_pipeline",
     "load_structure",
     "locate_image_tokens",
     "operation_shares",
     "operations_of",
     "owner_of",
     "read_activations",
+    "register_backbone",
     "resolve_device",
     "resolve_dtype",
     "unet_pass",
     "untrained_name",
     "with_operations",
-    "with_random_weights",
 ]

@@ -1,7 +1,8 @@
 """The catalogue: every activation of a denoiser, read off its module tree by role.
 
-There is no list of model names: a network with residual levels is walked as a U-Net (`_unet`), any other as lists of
-blocks that hold attention (`_transformer`). Nothing here needs weights: a module tree on the meta device is enough.
+There is no list of model names: a network with residual levels is walked as a U-Net, any other as lists of blocks that
+hold attention. Reading the tree needs no weights: a module tree on the meta device is enough. Completing the
+declarations (`complete_by_running`) takes a few passes of the real network.
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ def read_activations(denoiser: nn.Module) -> tuple[Activation, ...]:
     """All activations of a denoiser in execution order, as its module tree declares them.
 
     Args:
-        denoiser: a U-Net or transformer of diffusers, on any device, the meta device included. Where a transformer's
-            image tokens lie among text is known only once it ran (`catalogue`).
+        denoiser: a U-Net or transformer of diffusers, on any device, the meta device included.
+
+    Returns:
+        Declarations without `operations`. For a transformer they are incomplete: where the image's tokens lie among
+        text is known only once it has run (`Backbone.activations`).
 
     Raises:
         ModelError: there are neither residual levels nor blocks with attention.
@@ -46,8 +50,12 @@ def read_activations(denoiser: nn.Module) -> tuple[Activation, ...]:
 def in_scope(activations: tuple[Activation, ...], scope: Scope) -> tuple[Activation, ...]:
     """The activations of a scope: ``all``, or those that Meng et al. tried (``paper``).
 
-    They left out the network's input, values, attention outputs and attention maps, and of a deep ViT (more than two
-    blocks) all blocks but 0 and those with odd numbers: of ten blocks 0, 1, 3, 5, 7 and 9.
+    They left out the network's input, values, attention outputs and attention maps. Of a deep ViT (more than two
+    blocks) they tried block 0 and those with odd numbers only: of ten blocks 0, 1, 3, 5, 7 and 9.
+
+    Args:
+        activations: the catalogue of a U-Net.
+        scope: ``all`` or ``paper``.
     """
     if scope == "all":
         return activations
@@ -75,31 +83,34 @@ def _in_paper(entry: Activation, depths: dict[str, int]) -> bool:
     return int(match[2]) == 0 or int(match[2]) % 2 == 1
 
 
-def complete(denoiser: nn.Module, run: Callable[[int], None], input_size: tuple[int, int]) -> tuple[Activation, ...]:
-    """A denoiser's declarations with what only passes tell, in the order in which a pass reaches them.
+def complete_by_running(
+    denoiser: nn.Module, run: Callable[[int], None], input_size: tuple[int, int]
+) -> tuple[Activation, ...]:
+    """A denoiser's declarations, completed by what only passes show.
 
-    The denoiser runs three times: to find out where the image's tokens lie in a transformer's tensors, how large
-    attention maps are, and what share of a pass each activation takes.
+    The denoiser runs three times, to locate the image's tokens in a transformer's tensors, to learn how large attention
+    maps are, and to count the share of a pass's operations that each activation needs.
 
     Args:
         denoiser: with weights.
-        run: makes one pass on one of two images, by number (0 or 1); all else that the denoiser is given is equal.
+        run: makes one pass on one of two images, by number (0 or 1); all other arguments of the denoiser are equal.
         input_size: rows and columns of the denoiser's input.
 
     Returns:
-        All activations; those that cannot be captured say why in `unreadable`.
+        All activations in the order in which a pass reaches them; those that cannot be captured give the reason in
+        `unreadable`.
 
     Raises:
         ModelError: no activation lies on a grid over the image.
     """
     activations = tuple(entry for entry in read_activations(denoiser) if not entry.parts)
     open_ones = [entry for entry in activations if entry.stage == "blocks" or entry.port == "attention"]
-    placed = locate_image_tokens(denoiser, run, open_ones, input_size) if open_ones else ()
+    located = locate_image_tokens(denoiser, run, open_ones, input_size) if open_ones else ()
     if len(open_ones) < len(activations):
-        known = {entry.name: entry for entry in placed}
-        placed = tuple(replace(known.get(entry.name, entry), depth=entry.depth) for entry in activations)
-    shares = operation_shares(denoiser, lambda: run(0), placed)
-    found = with_stage_means(with_operations(placed, shares))
+        known = {entry.name: entry for entry in located}
+        located = tuple(replace(known.get(entry.name, entry), depth=entry.depth) for entry in activations)
+    shares = operation_shares(denoiser, lambda: run(0), located)
+    found = with_stage_means(with_operations(located, shares))
     if all(entry.unreadable for entry in found):
         reasons = "; ".join(sorted({entry.unreadable for entry in found}))
         raise ModelError(
@@ -110,7 +121,15 @@ def complete(denoiser: nn.Module, run: Callable[[int], None], input_size: tuple[
 
 
 def with_operations(activations: Iterable[Activation], shares: Mapping[str, float]) -> tuple[Activation, ...]:
-    """With the share of a pass's operations by name, as `operation_shares` counts it; a mean needs all its parts."""
+    """Add the share of a pass's operations to declarations.
+
+    Args:
+        activations: the catalogue.
+        shares: by name, as `operation_shares` counts them.
+
+    Returns:
+        The activations with `operations`; the mean of several activations needs as much as its deepest part.
+    """
     found = []
     for entry in activations:
         parts = with_operations(entry.parts, shares)
@@ -122,9 +141,12 @@ def with_operations(activations: Iterable[Activation], shares: Mapping[str, floa
 
 
 def with_stage_means(activations: Iterable[Activation]) -> tuple[Activation, ...]:
-    """With the mean of each stage's cross-attention maps (``up-cross-map``), as SDXL-t of Meng et al. uses it.
+    """Add the mean of each stage's cross-attention maps (``up-cross-map``), as SDXL-t of Meng et al. uses it.
 
-    It takes the place behind the last of its parts; there is none for a stage with fewer than two maps.
+    The mean follows the last of its parts; a stage with fewer than two maps has none.
+
+    Args:
+        activations: in execution order.
     """
     ordered = list(activations)
     for stage in dict.fromkeys(entry.stage for entry in ordered):
@@ -147,7 +169,11 @@ def with_stage_means(activations: Iterable[Activation]) -> tuple[Activation, ...
 
 
 def activation_named(name: str, activations: tuple[Activation, ...]) -> Activation:
-    """The activation of this name.
+    """The activation of a name.
+
+    Args:
+        name: the exact name.
+        activations: the catalogue.
 
     Raises:
         SpecificationError: there is none; the closest names are offered.

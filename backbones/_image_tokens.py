@@ -1,8 +1,8 @@
-"""Placing: where the image's tokens lie in what a transformer's modules return, found by running it.
+"""Locates the image's tokens in what a transformer's modules return, by running it twice.
 
-A module tree does not say whether a sequence holds text before the image, behind it or not at all, which entry of a
-tuple is the image's, or how often a module runs. Two passes say so. They differ in the image alone, and attention is
-switched off in both, so that nothing can flow from one token to another: a token whose value differs is the image's.
+A module tree does not show whether a sequence holds text before the image, after it or not at all, which entry of a
+tuple is the image's, or how often a module runs. Two passes show it. They differ in the image alone, and attention is
+switched off in both, so that nothing flows from one token to another: a token whose value differs is the image's.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from .activation import Activation, Port, Tokens
 from .attention import AttentionCalls
 from .capture import grid_size, tensors_in, watch_port
 
-Spot = tuple[str, Port]
+_Source = tuple[str, Port]
 """A module's path, and which of its tensors is meant."""
 
 _STRIDES = (1, 2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """One tensor of a module in one pass: its shape, and a fingerprint per place (for 3-D tensors, per token)."""
+class _Fingerprint:
+    """One tensor of a module in one pass: its shape, and for 3-D tensors two numbers per token."""
 
     shape: tuple[int, ...]
-    fingerprint: Tensor
+    tokens: Tensor
     transposed: bool = False
 
 
 class _Recorder:
-    """Fingerprints of what some modules receive or return in one pass; the tensors themselves are not kept."""
+    """Fingerprints of what some modules receive or return in one pass; the tensors themselves are dropped."""
 
     def __init__(self, denoiser: nn.Module, activations: Sequence[Activation]) -> None:
-        self.calls: dict[Spot, list[list[_Seen]]] = {}
+        self.calls: dict[_Source, list[list[_Fingerprint]]] = {}
         self._handles: list[RemovableHandle] = []
         self._denoiser = denoiser
         self._attention = AttentionCalls(switch_off=True)
         self._modes = ExitStack()
-        self._spots = list(dict.fromkeys((activation.module, activation.port) for activation in activations))
+        self._sources: list[_Source] = list(dict.fromkeys((entry.module, entry.port) for entry in activations))
 
     def __enter__(self) -> _Recorder:
         modules = dict(self._denoiser.named_modules())
-        for spot in self._spots:
-            self._handles += self._hook(modules[spot[0]], spot)
+        for source in self._sources:
+            self._handles += self._hook(modules[source[0]], source)
         self._modes.enter_context(self._attention)
         return self
 
@@ -58,33 +58,33 @@ class _Recorder:
         for handle in self._handles:
             handle.remove()
 
-    def _hook(self, module: nn.Module, spot: Spot) -> list[RemovableHandle]:
+    def _hook(self, module: nn.Module, source: _Source) -> list[RemovableHandle]:
         def on_attention(query: Tensor, key: Tensor, _: dict[str, Any]) -> None:
-            self._record(spot, [heads.transpose(1, 2).flatten(2) for heads in (query, key)])
+            self._record(source, [heads.transpose(1, 2).flatten(2) for heads in (query, key)])
 
-        if spot[1] == "attention":
+        if source[1] == "attention":
             return self._attention.watch(module, on_attention)
-        return [watch_port(module, spot[1], lambda value: self._record(spot, value))]
+        return [watch_port(module, source[1], lambda value: self._record(source, value))]
 
-    def _record(self, spot: Spot, value: Any) -> None:
-        self.calls.setdefault(spot, []).append([_seen(tensor) for tensor in tensors_in(value)])
+    def _record(self, source: _Source, value: Any) -> None:
+        self.calls.setdefault(source, []).append([_fingerprint_of(tensor) for tensor in tensors_in(value)])
 
 
-def _seen(tensor: Tensor) -> _Seen:
+def _fingerprint_of(tensor: Tensor) -> _Fingerprint:
     if tensor.ndim != 3:
-        return _Seen(tuple(tensor.shape), torch.empty(0))
+        return _Fingerprint(tuple(tensor.shape), torch.empty(0))
     # Two sums over channels: equal values give equal sums, bit for bit, and others practically never do.
     values = tensor.detach().to("cpu", torch.float64)
     ramp = torch.arange(1, values.shape[-1] + 1, dtype=torch.float64)
-    return _Seen(tuple(tensor.shape), torch.stack([values.sum(-1), (values * ramp).sum(-1)]))
+    return _Fingerprint(tuple(tensor.shape), torch.stack([values.sum(-1), (values * ramp).sum(-1)]))
 
 
-def _batch_first(seen: _Seen, batch: int) -> _Seen:
-    """As it is, or with tokens and batch exchanged where a network keeps the batch second."""
-    if len(seen.shape) != 3 or seen.shape[0] == batch or seen.shape[1] != batch:
-        return seen
-    tokens, _, channels = seen.shape
-    return _Seen((batch, tokens, channels), seen.fingerprint.transpose(1, 2), transposed=True)
+def _batch_first(given: _Fingerprint, batch: int) -> _Fingerprint:
+    """As it is, or with tokens and batch swapped where a network has the batch second."""
+    if len(given.shape) != 3 or given.shape[0] == batch or given.shape[1] != batch:
+        return given
+    tokens, _, channels = given.shape
+    return _Fingerprint((batch, tokens, channels), given.tokens.transpose(1, 2), transposed=True)
 
 
 @torch.inference_mode()
@@ -96,46 +96,49 @@ def locate_image_tokens(
     *,
     batch: int = 1,
 ) -> tuple[Activation, ...]:
-    """Complete declarations by two passes, in the order in which a pass reaches them.
+    """Complete declarations of a transformer's activations by running it twice.
 
     Args:
         denoiser: the module that `run` runs.
-        run: makes one forward pass, on one of two images by number (0 or 1) of a batch of at least one; all else that
-            the denoiser is given must be equal in both.
+        run: makes one forward pass on the first or the second of two batches of images, by number (0 or 1); all other
+            arguments of the denoiser must be equal in both.
         activations: as read off the module tree.
         input_size: rows and columns of the denoiser's input.
-        batch: images in a pass.
+        batch: images in a batch, 1 by default.
 
     Returns:
-        All activations, with layout, stride, channels, tokens, item and depth as they are; those that cannot be
-        captured carry the reason in `unreadable`.
+        All activations in the order in which a pass reaches them, with the layout, stride, channels, tokens, item and
+        depth that were observed; those that cannot be captured give the reason in `unreadable`.
     """
     passes = []
     for image in (0, 1):
         with _Recorder(denoiser, activations) as recorder:
             run(image)
         passes.append(recorder.calls)
-    order = {spot: position for position, spot in enumerate(passes[0])}
-    placed = []
+    order = {source: position for position, source in enumerate(passes[0])}
+    located = []
     for activation in activations:
-        spot = (activation.module, activation.port)
+        source = (activation.module, activation.port)
         first, second = (
-            [[_batch_first(tensor, batch) for tensor in call] for call in calls.get(spot, [])] for calls in passes
+            [[_batch_first(tensor, batch) for tensor in call] for call in calls.get(source, [])] for calls in passes
         )
-        placed.append(_placed(activation, first, second, input_size))
-    placed.sort(key=lambda entry: order.get((entry.module, entry.port), len(order)))
-    return tuple(replace(entry, depth=depth) for depth, entry in enumerate(placed))
+        located.append(_located(activation, first, second, input_size))
+    located.sort(key=lambda entry: order.get((entry.module, entry.port), len(order)))
+    return tuple(replace(entry, depth=depth) for depth, entry in enumerate(located))
 
 
-def _placed(
-    activation: Activation, first: list[list[_Seen]], second: list[list[_Seen]], input_size: tuple[int, int]
+def _located(
+    activation: Activation,
+    first: list[list[_Fingerprint]],
+    second: list[list[_Fingerprint]],
+    input_size: tuple[int, int],
 ) -> Activation:
     if activation.port == "attention" and not first:
         return replace(activation, unreadable="its attention is not computed by scaled_dot_product_attention")
     if len(first) != 1 or len(second) != 1:
         return replace(activation, unreadable=f"its module runs {len(first)} times in a pass, not once")
     if activation.port == "attention":
-        return _placed_map(activation, first[0], second[0], input_size)
+        return _located_map(activation, first[0], second[0], input_size)
     reason = "its module gives no tensor"
     for item, (one, other) in enumerate(zip(first[0], second[0], strict=True)):
         found = _image_part(activation, one, other, input_size)
@@ -145,8 +148,8 @@ def _placed(
     return replace(activation, unreadable=reason)
 
 
-def _placed_map(
-    activation: Activation, first: list[_Seen], second: list[_Seen], input_size: tuple[int, int]
+def _located_map(
+    activation: Activation, first: list[_Fingerprint], second: list[_Fingerprint], input_size: tuple[int, int]
 ) -> Activation:
     """An attention map: a row for each query, a column for each key; the image's rows, and columns by kind."""
     rows = _image_part(activation, first[0], second[0], input_size)
@@ -167,13 +170,15 @@ def _placed_map(
     return replace(rows, columns=(start, stop), channels=stop - start)
 
 
-def _changed(one: _Seen, other: _Seen) -> list[int]:
+def _changed(one: _Fingerprint, other: _Fingerprint) -> list[int]:
     """Positions of the tokens that differ."""
-    positions: list[int] = (one.fingerprint != other.fingerprint).any(0).any(0).nonzero().flatten().tolist()
+    positions: list[int] = (one.tokens != other.tokens).any(0).any(0).nonzero().flatten().tolist()
     return positions
 
 
-def _image_part(activation: Activation, one: _Seen, other: _Seen, input_size: tuple[int, int]) -> Activation | str:
+def _image_part(
+    activation: Activation, one: _Fingerprint, other: _Fingerprint, input_size: tuple[int, int]
+) -> Activation | str:
     grids = {stride: grid_size(input_size, stride) for stride in _STRIDES}
     if one.shape != other.shape:
         return f"its shape depends on the image's content: {one.shape} and {other.shape}"
@@ -190,11 +195,11 @@ def _image_part(activation: Activation, one: _Seen, other: _Seen, input_size: tu
         return "does not depend on the image: text or conditioning"
     length, count = one.shape[1], changed[-1] - changed[0] + 1
     for stride, (rows, columns) in grids.items():
-        places = rows * columns
-        if places != count or len(changed) != count:
+        locations = rows * columns
+        if locations != count or len(changed) != count:
             continue
         layout = "tokens-first" if one.transposed else "tokens"
-        if length == places:
+        if length == locations:
             return _with(activation, stride, one.shape[2], layout=layout)
         if changed[0] == 0 or changed[-1] == length - 1:
             tokens: Tokens = "first" if changed[0] == 0 else "last"
@@ -203,7 +208,7 @@ def _image_part(activation: Activation, one: _Seen, other: _Seen, input_size: tu
 
 
 def _width(activation: Activation, given: int) -> int:
-    """The channels that a module must give: those declared, unless several activations share them or none are."""
+    """The channels that a module must give: those declared, unless none are or several activations share them."""
     return given if activation.columns is not None or not activation.channels else activation.channels
 
 

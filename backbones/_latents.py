@@ -1,22 +1,25 @@
-"""Images to a denoiser's clean input: encoded and normalised as the pipeline's VAE says, or pixels as they are."""
+"""From images to a denoiser's clean input: latents, normalised as the VAE's configuration says, or pixels."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 
-def encode_images(vae: Any, processor: Any, images: Tensor, device: torch.device) -> Tensor:
-    """Normalised latents (batch, channels, rows, columns) of images in [0, 1]; the posterior's mode, without noise.
+def encode_images(
+    vae: Any, processor: Any, images: Float[Tensor, "batch 3 height width"], device: torch.device
+) -> Float[Tensor, "batch channels rows columns"]:
+    """Normalised latents of images: the posterior's mode, without noise.
 
     Args:
-        vae: of the pipeline, or None for a model of pixels, which takes images in [-1, 1].
+        vae: the pipeline's VAE, or None for a model of pixels, which takes images in [-1, 1].
         processor: the pipeline's image processor, or None.
-        images: of the backbone's size.
-        device: to compute on.
+        images: RGB in [0, 1], at the backbone's size.
+        device: device to compute on.
     """
     pixels = (2.0 * images - 1.0 if processor is None else processor.preprocess(images)).to(device)
     if vae is None:
@@ -33,7 +36,7 @@ def encode_images(vae: Any, processor: Any, images: Tensor, device: torch.device
 
 
 def _normalised(vae: Any, latents: Tensor) -> Tensor:
-    """Latents as the denoiser was trained on them; each VAE says in its configuration which way that is."""
+    """Latents on the scale that the denoiser was trained on, which each VAE states in its configuration."""
     if isinstance(getattr(vae, "bn", None), nn.BatchNorm2d):  # per channel of 2 x 2 patches
         latents = functional.pixel_unshuffle(latents, 2)
         mean, variance = (entry.view(1, -1, 1, 1).to(latents) for entry in (vae.bn.running_mean, vae.bn.running_var))

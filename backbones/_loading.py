@@ -1,4 +1,4 @@
-"""Load backbones and module trees by hub id or folder. Weights come from safetensors only, unless asked otherwise."""
+"""Load backbones and module trees by hub id or folder. Weights are safetensors only, unless the user allows pickles."""
 
 from __future__ import annotations
 
@@ -23,42 +23,89 @@ from torch import nn
 
 from diffsift.errors import ModelError, did_you_mean
 
+from ._base import Backbone
+from ._loaded_pipeline import DENOISERS, LoadedPipeline
 from ._pipeline import PipelineBackbone
 from .folders import check_model_folder
 from .names import BackboneName
+from .registry import BACKBONES, DIFFUSERS
 from .specification import ModelSpecification
-
-_DENOISERS = ("unet", "transformer")
+from .weights import DigestCache, digest_of
 
 
 def load(
-    model: ModelSpecification, *, name: str = BackboneName.MAIN, beside: PipelineBackbone | None = None
-) -> PipelineBackbone:
-    """Load a pipeline and make it a backbone.
+    model: ModelSpecification,
+    *,
+    name: str = BackboneName.MAIN,
+    beside: Backbone | None = None,
+    digests: DigestCache | None = None,
+) -> Backbone:
+    """Load a model as a backbone.
 
     Args:
-        model: which, and how to run it.
-        name: what the backbone goes by within a study.
-        beside: a backbone with the pipeline of this model (`owner_of`), which is shared then instead of loaded again.
+        model: which model, and how to run it.
+        name: of the backbone, unique within a study; ``main`` by default.
+        beside: a backbone of the same pipeline (`owner_of`), whose networks are used instead of loading them again.
+        digests: remembers digests of weights between runs; by default they are computed.
+
+    Returns:
+        A `PipelineBackbone` for ``model.kind: diffusers``; what the registered kind makes for all others.
 
     Raises:
-        ModelError: nothing is found under the id, it is no diffusers pipeline, or is of a kind not supported yet.
+        ModelError: nothing is found under the id, it is no diffusers pipeline, or it is of a kind that cannot be used.
+        SpecificationError: there is no such kind of backbone.
     """
-    run: dict[str, Any] = {
-        "image_size": model.image_size,
-        "prompt": model.prompt,
-        "resize": model.resize,
-        "noise_seeds": model.noise_seeds,
-        "noise_shared": model.noise_shared,
-    }
-    if beside is not None:
-        return beside.varied(name=name, **run)
+    if model.kind != DIFFUSERS:
+        backbone: object = BACKBONES[model.kind](model, name)
+        if not isinstance(backbone, Backbone) or backbone.name != name:
+            raise ModelError(
+                f"model.kind {model.kind} must make a Backbone named {str(name)!r}, but made a "
+                f"{type(backbone).__name__} named {str(getattr(backbone, 'name', None))!r}."
+            )
+        return backbone
+    if isinstance(beside, PipelineBackbone):
+        return beside.varied(model, name=name)
+    return load_pipeline(model, name, digests=digests)
+
+
+def load_pipeline(
+    model: ModelSpecification, name: str = BackboneName.MAIN, *, digests: DigestCache | None = None
+) -> PipelineBackbone:
+    """Load a diffusers pipeline as a backbone: the built-in kind ``diffusers``.
+
+    Args:
+        model: which pipeline, and how to run it.
+        name: of the backbone, unique within a study.
+        digests: remembers digests of weights between runs; by default they are computed.
+
+    Raises:
+        ModelError: nothing is found under the id, it is no diffusers pipeline, or it is of a kind that cannot be used.
+    """
     check_model_folder(model.id)
     device = resolve_device(model.device)
-    dtype = resolve_dtype(model.dtype, device)
+    pipeline = _loaded(model, resolve_dtype(model.dtype, device))
+    if model.lora is not None:
+        _merge_lora(pipeline, model)
+    if model.offload and device.type == "cpu":
+        raise ModelError("model.offload must be false on a CPU, where there is no other memory to spare.")
+    denoisers = [getattr(pipeline, part, None) for part in DENOISERS] if model.offload else []
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module) and not any(part is denoiser for denoiser in denoisers):
+            part.to(device)
+
+    def digest(*modules: nn.Module) -> str:
+        if digests is None or model.lora is not None:  # merged weights are those of no file
+            return digest_of(*modules)
+        return digests.digest_of(modules, (model.variant, str(model.allow_pickle)))
+
+    loaded = LoadedPipeline(pipeline, model.id, offload=device if model.offload else None, digest=digest)
+    return PipelineBackbone(loaded, model, name=name)
+
+
+def _loaded(model: ModelSpecification, dtype: torch.dtype) -> Any:
     with _quiet_imports():
         try:
-            pipeline = DiffusionPipeline.from_pretrained(
+            return DiffusionPipeline.from_pretrained(
                 model.id,
                 revision=model.revision,
                 variant=model.variant,
@@ -69,19 +116,10 @@ def load(
         except (OSError, ValueError, ImportError, RuntimeError, AttributeError) as error:
             # AttributeError: a class that model_index.json names is not in this diffusers.
             raise ModelError(_why_not_loaded(model, error)) from error
-    if model.lora is not None:
-        _merge_lora(pipeline, model)
-    if model.offload and device.type == "cpu":
-        raise ModelError("model.offload must be false on a CPU, where there is no other memory to spare.")
-    denoisers = [getattr(pipeline, part, None) for part in _DENOISERS] if model.offload else []
-    for part in pipeline.components.values():
-        if isinstance(part, nn.Module) and not any(part is denoiser for denoiser in denoisers):
-            part.to(device)
-    return PipelineBackbone(pipeline, name=name, source=model.id, offload=device if model.offload else None, **run)
 
 
 def _merge_lora(pipeline: Any, model: ModelSpecification) -> None:
-    """Add LoRA weights to the denoiser's, by diffusers' own loader; its modules stay as they are."""
+    """Merge LoRA weights into the denoiser's, with diffusers' own loader; the module tree stays as it is."""
     if importlib.util.find_spec("peft") is None:
         raise ModelError("model.lora needs the package peft, which is missing: pip install 'diffsift[lora]'.")
     if not hasattr(pipeline, "load_lora_weights"):
@@ -114,7 +152,10 @@ def load_structure(model: str, *, revision: str | None = None) -> nn.Module:
 
     Args:
         model: hub id or folder of a pipeline; the folder needs ``model_index.json`` and the denoiser's ``config.json``.
-        revision: branch, tag or commit on the hub.
+        revision: branch, tag or commit on the hub; default: its main branch.
+
+    Returns:
+        A module for `read_activations`; it cannot be run on data.
 
     Raises:
         ModelError: no pipeline, no denoiser in it, or a class this diffusers does not have.
@@ -122,10 +163,10 @@ def load_structure(model: str, *, revision: str | None = None) -> nn.Module:
     check_model_folder(model)
     with _quiet_imports():
         try:
-            index = DiffusionPipeline.load_config(model, revision=revision)
+            index: Any = DiffusionPipeline.load_config(model, revision=revision)
         except OSError as error:
             raise ModelError(_why_not_loaded(ModelSpecification(id=model, revision=revision), error)) from error
-        part = next((part for part in _DENOISERS if index.get(part)), None)
+        part = next((part for part in DENOISERS if index.get(part)), None)
         if part is None:
             parts = ", ".join(sorted(key for key in index if not key.startswith("_")))
             raise ModelError(f"{model} must have a denoiser (unet or transformer), but has only: {parts}.")
@@ -148,7 +189,10 @@ def load_structure(model: str, *, revision: str | None = None) -> nn.Module:
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device of a name; ``auto`` is the first GPU, else the CPU.
+    """The device of a name.
+
+    Args:
+        device: as torch names it (``cpu``, ``cuda:1``, ``mps``); ``auto`` is the first GPU, or else the CPU.
 
     Raises:
         ModelError: this machine has no such device.
@@ -169,7 +213,12 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The type of a name; ``auto`` is float16 on a GPU and float32 on a CPU."""
+    """The torch type of a name.
+
+    Args:
+        dtype: ``float32``, ``float16``, ``bfloat16``, or ``auto``: float16 on a GPU and float32 on a CPU.
+        device: device that the model runs on.
+    """
     if dtype == "auto":
         return torch.float32 if device.type == "cpu" else torch.float16
     resolved: torch.dtype = getattr(torch, dtype)
@@ -194,7 +243,7 @@ def _why_not_loaded(model: ModelSpecification, error: Exception) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from: diffusers wraps what the hub's client says in errors of its own."""
+    """An error and its causes: diffusers wraps errors of the hub's client in its own."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
@@ -206,7 +255,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextmanager
 def _quiet_imports() -> Iterator[None]:
-    """Keep advice that concerns other uses (torchvision processors, progress of loading) off the terminal."""
+    """Silence advice on other uses (torchvision processors) and progress bars of loading."""
     loggers = [logging.getLogger(name) for name in ("transformers", "diffusers", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     diffusers.utils.logging.disable_progress_bar()

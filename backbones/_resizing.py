@@ -1,9 +1,8 @@
-"""Images of any size brought to a backbone's size, and what it returns brought back to the image.
+"""Images of any size resized to a backbone's input, and feature maps mapped back to the image.
 
-``stretch`` scales both edges by themselves. ``pad`` keeps an image's shape: it is scaled until it fits, set in the
-middle and surrounded by grey. A feature map covers what the backbone saw, the grey included; `content` cuts the image's
-own part out and samples it on the whole grid again, so that a point (x, y) in [0, 1] is the same place of the image in
-both ways.
+``stretch`` scales both edges independently. ``pad`` keeps the aspect ratio: the image is scaled to fit, centred and
+surrounded by grey. A feature map then covers the padding too; `crop_content` cuts out the image's own part and
+resamples it on the whole grid, so that a point (x, y) in [0, 1] is the same location in the image either way.
 """
 
 from __future__ import annotations
@@ -21,31 +20,38 @@ Resize = Literal["stretch", "pad"]
 _GREY = 0.5
 
 
-def resize(
+def stretch(
     images: Float[Tensor, "batch 3 height width"], size: tuple[int, int]
 ) -> Float[Tensor, "batch 3 rows columns"]:
-    """Bicubic, antialiased, stretched to `size` (rows, columns); values stay in [0, 1]."""
+    """Resize images to `size` (rows, columns), bicubic and antialiased; values stay in [0, 1]."""
     if tuple(images.shape[-2:]) == size:
         return images
     return functional.interpolate(images, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
 
 
-def fit(
+def resize_images(
     images: Float[Tensor, "batch 3 height width"] | Sequence[Float[Tensor, "3 _ _"]],
     size: tuple[int, int],
     policy: Resize,
     device: torch.device,
 ) -> tuple[Float[Tensor, "batch 3 rows columns"], Float[Tensor, "batch 4"] | None]:
-    """Images at `size` on a device, and the part of it that each covers.
+    """Resize images of any sizes to one size, on a device.
+
+    Args:
+        images: RGB in [0, 1].
+        size: rows and columns in pixels.
+        policy: ``stretch`` or ``pad``.
+        device: device of the result.
 
     Returns:
-        The images, and per image top, left, height and width as shares of the whole; None where all cover all of it.
+        The images, and for each the top, left, height and width of its content as fractions of the whole; None where
+        no image is padded.
     """
-    fitted, boxes = [], []
+    resized, boxes = [], []
     for image in images:
         image = image.to(device, torch.float32)[None]
         if policy == "stretch":
-            fitted.append(resize(image, size))
+            resized.append(stretch(image, size))
             continue
         scale = min(size[0] / image.shape[-2], size[1] / image.shape[-1])
         rows, columns = (
@@ -53,17 +59,22 @@ def fit(
         )
         top, left = (size[0] - rows) // 2, (size[1] - columns) // 2
         canvas = torch.full((1, 3, *size), _GREY, device=device)
-        canvas[..., top : top + rows, left : left + columns] = resize(image, (rows, columns))
-        fitted.append(canvas)
+        canvas[..., top : top + rows, left : left + columns] = stretch(image, (rows, columns))
+        resized.append(canvas)
         boxes.append((top / size[0], left / size[1], rows / size[0], columns / size[1]))
     padded = any(box != (0, 0, 1, 1) for box in boxes)
-    return torch.cat(fitted), torch.tensor(boxes, device=device) if padded else None
+    return torch.cat(resized), torch.tensor(boxes, device=device) if padded else None
 
 
-def content(
+def crop_content(
     feature_map: Float[Tensor, "batch channels rows columns"], boxes: Float[Tensor, "batch 4"] | None
 ) -> Float[Tensor, "batch channels rows columns"]:
-    """The images' own parts of a feature map, each sampled bilinearly on the whole grid."""
+    """Cut the images' content out of feature maps, each resampled bilinearly on the whole grid.
+
+    Args:
+        feature_map: features of padded images.
+        boxes: content of each image as `resize_images` returns it; None returns the maps as they are.
+    """
     if boxes is None:
         return feature_map
     top, left, rows, columns = boxes.to(feature_map).unbind(1)

@@ -1,4 +1,4 @@
-"""A pass of a U-Net that is known from its configuration alone: on the meta device, without weights or a pipeline."""
+"""A pass of a U-Net from its configuration alone: on the meta device, without weights or a pipeline."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ _WORDS = 77
 
 
 def unet_pass(unet: nn.Module) -> Callable[[], Any] | None:
-    """One pass of a U-Net on the meta device, at its own size; None where its configuration does not say enough.
+    """One pass of a U-Net on the meta device, at its own size.
 
     Args:
-        unet: of diffusers, from `load_structure`.
+        unet: a U-Net of diffusers, from `load_structure`.
+
+    Returns:
+        A function that makes the pass, for `operation_shares`; None where the configuration does not say enough.
     """
     config: Any = getattr(unet, "config", {})
     size, channels = config.get("sample_size"), config.get("in_channels")
     if size is None or channels is None or config.get("class_embed_type") or config.get("encoder_hid_dim_type"):
         return None
     rows, columns = (size, size) if isinstance(size, int) else size
-    given: dict[str, Any] = {"timestep": torch.zeros(1, device="meta")}
+    arguments: dict[str, Any] = {"timestep": torch.zeros(1, device="meta")}
     width = config.get("cross_attention_dim")
     if isinstance(width, int):
-        given["encoder_hidden_states"] = torch.zeros(1, _WORDS, width, device="meta")
+        arguments["encoder_hidden_states"] = torch.zeros(1, _WORDS, width, device="meta")
     if config.get("addition_embed_type") == "text_time":
         sizes = 6
         pooled = config["projection_class_embeddings_input_dim"] - sizes * config["addition_time_embed_dim"]
-        given["added_cond_kwargs"] = {
+        arguments["added_cond_kwargs"] = {
             "text_embeds": torch.zeros(1, pooled, device="meta"),
             "time_ids": torch.zeros(1, sizes, device="meta"),
         }
@@ -39,4 +42,4 @@ def unet_pass(unet: nn.Module) -> Callable[[], Any] | None:
     if not isinstance(width, int) and "Cross" in "".join(config.get("down_block_types", ())):
         return None
     sample = torch.zeros(1, channels, rows, columns, device="meta")
-    return lambda: unet(sample, **given)
+    return lambda: unet(sample, **arguments)

@@ -4,7 +4,7 @@ A block list is an `nn.ModuleList` whose entries hold attention: modules with pr
 or fused. Names are in the style of the U-Nets': ``block7-{q|k|v|map|cross-map|attn-out|ffn-inner|out}``, with
 ``self-`` and ``cross-`` before q, k, v, map and out where a block has both kinds of attention, and the list's own name
 where there are several lists (``single3-out``). What belongs to the text (its projections, its feed-forward layers,
-whole blocks) looks alike in the tree; running the network tells (`diffsift.backbones.place`).
+whole blocks) looks the same in the tree; running the network tells them apart (`locate_image_tokens`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FEED_FORWARD = ("ff", "mlp", "ffn", "feed_forward", "feedforward", "img_mlp")
 
 
 def read_transformer(denoiser: nn.Module) -> tuple[Activation, ...]:
-    """All activations of a network that is made of blocks with attention; empty where there are no such blocks."""
+    """All activations of a network made of blocks with attention; empty where there are no such blocks."""
     lists = _block_lists(denoiser)
     prefixes = _prefixes([path for path, _ in lists])
     total = sum(len(blocks) for _, blocks in lists)
@@ -41,8 +41,8 @@ def read_transformer(denoiser: nn.Module) -> tuple[Activation, ...]:
     number = 0
     for path, blocks in lists:
         for index, block in enumerate(blocks):
-            place = _Block(f"{path}.{index}", f"{prefixes[path]}{index}", number, total, stride)
-            for activation in place.activations(block):
+            walked = _Block(f"{path}.{index}", f"{prefixes[path]}{index}", number, total, stride)
+            for activation in walked.activations(block):
                 found.append(replace(activation, depth=len(found)))
             number += 1
     return tuple(found)
@@ -61,7 +61,7 @@ def _block_lists(denoiser: nn.Module) -> list[tuple[str, nn.ModuleList]]:
 
 
 def _prefixes(paths: list[str]) -> dict[str, str]:
-    """Short names of block lists: what is special in their own names, or their whole paths where that is not unique."""
+    """Short names of block lists: the distinctive words of their own names, or whole paths where those clash."""
     generic = {"transformer", "blocks", "block", "layers", "layer", "stream"}
     short = {}
     for path in paths:
@@ -101,7 +101,7 @@ def _patch_edge(denoiser: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class _Block:
-    """One block of a list, as the walk meets it."""
+    """One block of a list, as the walk reaches it."""
 
     path: str
     name: str
@@ -122,13 +122,13 @@ class _Block:
         for order, (path, channels) in enumerate(inner):
             name = "ffn-inner" if order == 0 else f"ffn{order + 1}-inner"
             yield self._declare(name, "ffn-inner", channels, path, port="input")
-        # A block returns what it was given, changed: as wide as what its queries are projected from.
+        # A block returns its input, changed: as wide as the input of its projection to queries.
         entry = _child(attentions[0][1], (*_QUERIES, *_FUSED)) if attentions else None
         width = int(getattr(entry[1], "in_features", 0)) if entry else 0
         yield self._declare("out", "block-out", width, "")
 
     def _attention(self, path: str, attention: nn.Module, crosses: bool, role: str) -> Iterator[Activation]:
-        """Of one attention module; `role` is in front of its names, empty where a block has no other."""
+        """Activations of one attention module; `role` prefixes their names, and is empty in a block with one module."""
         fused = _child(attention, _FUSED)
         if fused is not None and not _child(attention, _QUERIES):
             width = _fused_width(attention, fused[1])

@@ -20,7 +20,11 @@ from .activation import Activation, Kind, Layout, Port, Stage
 
 
 def is_unet(denoiser: nn.Module) -> bool:
-    """Whether the module tree is that of a diffusers U-Net: residual levels down, in the middle and up."""
+    """Whether a module tree is that of a diffusers U-Net: residual levels down, in the middle and up.
+
+    Args:
+        denoiser: on any device, the meta device included.
+    """
     parts = ("conv_in", "down_blocks", "mid_block", "up_blocks")
     if not all(hasattr(denoiser, part) for part in parts):
         return False
@@ -30,13 +34,13 @@ def is_unet(denoiser: nn.Module) -> bool:
 
 
 def read_unet(denoiser: nn.Module) -> tuple[Activation, ...]:
-    """All activations of a U-Net in execution order."""
+    """All activations of a U-Net in execution order, as its module tree declares them."""
     return tuple(_Walk(denoiser).activations())
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where in the network the walk is."""
+class _Position:
+    """A position in the network, as the walk reaches it."""
 
     stage: Stage
     level: int | None
@@ -56,7 +60,7 @@ class _Walk:
 
     def activations(self) -> Iterator[Activation]:
         unet = self._unet
-        entry = _Place("in", None, 1)
+        entry = _Position("in", None, 1)
         yield self._declare("unet-in", "input", entry, unet.conv_in.in_channels, "map", "conv_in", "input")
         yield self._declare("unet-after-conv-in", "conv-in", entry, unet.conv_in.out_channels, "map", "conv_in")
         stride = 1
@@ -73,18 +77,18 @@ class _Walk:
     def _level(self, block: Any, path: str, stage: Stage, level: int, stride: int) -> Iterator[Activation]:
         resnets, attentions = _parts(block, "resnets"), _parts(block, "attentions")
         for repeat, resnet in enumerate(resnets):
-            place = _Place(stage, level, stride, repeat, len(resnets))
-            prefix = f"{place.prefix}-repeat{repeat}"
-            yield from self._resnet(resnet, f"{path}.resnets.{repeat}", prefix, place)
+            position = _Position(stage, level, stride, repeat, len(resnets))
+            prefix = f"{position.prefix}-repeat{repeat}"
+            yield from self._resnet(resnet, f"{path}.resnets.{repeat}", prefix, position)
             if repeat < len(attentions) and attentions[repeat] is not None:
-                yield from self._vit(attentions[repeat], f"{path}.attentions.{repeat}", prefix, place)
+                yield from self._vit(attentions[repeat], f"{path}.attentions.{repeat}", prefix, position)
         for sampler, after in (("downsampler", stride * 2), ("upsampler", stride // 2)):
             for number, module in enumerate(_parts(block, f"{sampler}s")):
-                place = _Place(stage, level, after)
+                position = _Position(stage, level, after)
                 kind: Kind = "downsampler-out" if sampler == "downsampler" else "upsampler-out"
                 channels = int(getattr(module, "out_channels", None) or resnets[-1].out_channels)
-                name = f"{place.prefix}-{sampler}-out"
-                yield self._declare(name, kind, place, channels, "map", f"{path}.{sampler}s.{number}")
+                name = f"{position.prefix}-{sampler}-out"
+                yield self._declare(name, kind, position, channels, "map", f"{path}.{sampler}s.{number}")
 
     def _mid(self, stride: int) -> Iterator[Activation]:
         block = self._unet.mid_block
@@ -92,23 +96,23 @@ class _Walk:
             return
         resnets, attentions = _parts(block, "resnets"), _parts(block, "attentions")
         for repeat, resnet in enumerate(resnets):  # one residual block more than attentions, which lie between them
-            place = _Place("mid", None, stride, repeat, len(resnets))
-            yield from self._resnet(resnet, f"mid_block.resnets.{repeat}", f"mid-repeat{repeat}", place)
+            position = _Position("mid", None, stride, repeat, len(resnets))
+            yield from self._resnet(resnet, f"mid_block.resnets.{repeat}", f"mid-repeat{repeat}", position)
             if repeat < len(attentions) and attentions[repeat] is not None:
                 prefix = "mid" if len(attentions) == 1 else f"mid-repeat{repeat}"
-                yield from self._vit(attentions[repeat], f"mid_block.attentions.{repeat}", prefix, place)
+                yield from self._vit(attentions[repeat], f"mid_block.attentions.{repeat}", prefix, position)
 
-    def _resnet(self, resnet: Any, path: str, prefix: str, place: _Place) -> Iterator[Activation]:
+    def _resnet(self, resnet: Any, path: str, prefix: str, position: _Position) -> Iterator[Activation]:
         # The increment is what the block adds to its input: the output of its second convolution.
         yield self._declare(
-            f"{prefix}-res-increment", "res-increment", place, resnet.out_channels, "map", f"{path}.conv2"
+            f"{prefix}-res-increment", "res-increment", position, resnet.out_channels, "map", f"{path}.conv2"
         )
-        yield self._declare(f"{prefix}-res-out", "res-out", place, resnet.out_channels, "map", path)
+        yield self._declare(f"{prefix}-res-out", "res-out", position, resnet.out_channels, "map", path)
 
-    def _vit(self, vit: Any, path: str, prefix: str, place: _Place) -> Iterator[Activation]:
+    def _vit(self, vit: Any, path: str, prefix: str, position: _Position) -> Iterator[Activation]:
         blocks = _parts(vit, "transformer_blocks")
         if not blocks:
-            yield from self._attention(vit, path, prefix, place)
+            yield from self._attention(vit, path, prefix, position)
             return
         width = int(vit.inner_dim)
         for number, block in enumerate(blocks):
@@ -117,35 +121,35 @@ class _Walk:
                 if kind.endswith("-map"):
                     if getattr(block, projection, None) is not None:
                         path_of_map = f"{inside}.{projection}"
-                        yield self._declare(f"{here}-{kind}", kind, place, 0, "tokens", path_of_map, "attention")
+                        yield self._declare(f"{here}-{kind}", kind, position, 0, "tokens", path_of_map, "attention")
                     continue
                 attention, _, linear = projection.partition(".")
                 if getattr(block, attention, None) is not None:
                     module = getattr(block, attention).get_submodule(linear)
                     channels = int(module.out_features)
-                    yield self._declare(f"{here}-{kind}", kind, place, channels, "tokens", f"{inside}.{projection}")
+                    yield self._declare(f"{here}-{kind}", kind, position, channels, "tokens", f"{inside}.{projection}")
             inner = block.ff.net[-1].in_features
-            yield self._declare(f"{here}-ffn-inner", "ffn-inner", place, inner, "tokens", f"{inside}.ff.net.0")
-            yield self._declare(f"{here}-out", "block-out", place, width, "tokens", inside)
-        yield self._declare(f"{prefix}-vit-out", "vit-out", place, int(vit.out_channels), "map", path)
+            yield self._declare(f"{here}-ffn-inner", "ffn-inner", position, inner, "tokens", f"{inside}.ff.net.0")
+            yield self._declare(f"{here}-out", "block-out", position, width, "tokens", inside)
+        yield self._declare(f"{prefix}-vit-out", "vit-out", position, int(vit.out_channels), "map", path)
 
-    def _attention(self, attention: Any, path: str, prefix: str, place: _Place) -> Iterator[Activation]:
-        """Attention over places without a transformer block around it, as unconditional U-Nets have it."""
+    def _attention(self, attention: Any, path: str, prefix: str, position: _Position) -> Iterator[Activation]:
+        """Self-attention without a transformer block around it, as in unconditional U-Nets."""
         for kind, projection in _OWN_TAPS:
             module = getattr(attention, projection, None)
             if isinstance(module, nn.Linear):
                 width = module.out_features
-                yield self._declare(f"{prefix}-{kind}", kind, place, width, "tokens", f"{path}.{projection}")
+                yield self._declare(f"{prefix}-{kind}", kind, position, width, "tokens", f"{path}.{projection}")
         if isinstance(getattr(attention, "to_out", None), nn.ModuleList):
-            yield self._declare(f"{prefix}-self-map", "self-map", place, 0, "tokens", path, "attention")
+            yield self._declare(f"{prefix}-self-map", "self-map", position, 0, "tokens", path, "attention")
             width = attention.to_out[0].out_features
-            yield self._declare(f"{prefix}-attn-out", "self-out", place, width, "tokens", f"{path}.to_out.0")
+            yield self._declare(f"{prefix}-attn-out", "self-out", position, width, "tokens", f"{path}.to_out.0")
 
     def _declare(
         self,
         name: str,
         kind: Kind,
-        place: _Place,
+        position: _Position,
         channels: int,
         layout: Layout,
         module: str,
@@ -154,16 +158,16 @@ class _Walk:
         activation = Activation(
             name=name,
             kind=kind,
-            stage=place.stage,
-            level=place.level,
+            stage=position.stage,
+            level=position.level,
             depth=self._depth,
             channels=channels,
-            stride=place.stride,
+            stride=position.stride,
             layout=layout,
             module=module,
             port=port,
-            repeat=place.repeat,
-            repeats=place.repeats,
+            repeat=position.repeat,
+            repeats=position.repeats,
         )
         self._depth += 1
         return activation

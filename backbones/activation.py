@@ -1,4 +1,4 @@
-"""What can be captured: one declaration per internal tensor of a denoiser."""
+"""Activations: declarations of the internal tensors of a denoiser that can be captured."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ Tokens = Literal["all", "first", "last"]
 
 @dataclass(frozen=True)
 class Activation:
-    """One tensor inside a denoiser, as declared by the catalogue.
+    """The declaration of one tensor inside a denoiser.
+
+    A backbone's catalogue (`Backbone.activations`) is a tuple of these. What is captured must agree with what is
+    declared here, or capturing fails.
 
     Attributes:
         name: unique within the denoiser, in the paper's style (``up-level1-repeat0-vit-block0-cross-q``).
@@ -41,9 +44,9 @@ class Activation:
         stage: part of the network: ``in``, ``down``, ``mid`` or ``up`` of a U-Net, ``blocks`` of a transformer.
         level: resolution level within the stage, counted from 0 in execution order; None outside down and up.
         depth: position in execution order over the whole denoiser, from 0.
-        channels: features per place; of an attention map the places or prompt tokens attended to, which are 0 until
+        channels: values per location; of an attention map the locations or prompt tokens attended to, which are 0 until
             the image size and the prompt are known.
-        stride: edge of one place in units of the denoiser's input grid (1 is the input's own resolution).
+        stride: edge of one grid cell in cells of the denoiser's input (1 is the input's own resolution).
         layout: ``map`` is (batch, channels, height, width), ``map-last`` (batch, height, width, channels), ``tokens``
             (batch, tokens, channels), ``tokens-first`` (tokens, batch, channels).
         module: dotted path of the hooked module in the denoiser.
@@ -51,12 +54,12 @@ class Activation:
             module computes, averaged over heads.
         repeat: position among the residual blocks of its level, or among all blocks of a transformer; or None.
         repeats: how many of these there are, or None.
-        item: which tensor is taken where the module returns several.
-        columns: first and one past the last channel, of a projection that several activations share; None takes all.
-        tokens: where the image's tokens lie in a sequence that holds text as well.
+        item: index of the tensor where the module returns several.
+        columns: first and one past the last channel within a fused projection; None takes all channels.
+        tokens: position of the image's tokens in a sequence that holds text as well.
         unreadable: why it cannot be captured; empty where it can.
-        parts: the activations that this one is the mean of, on the finest of their grids; empty for all others.
-        operations: share of a whole pass's multiply-adds that lie at or before it, 0 to 1; None where not counted.
+        parts: the activations that this one averages, on the finest of their grids; empty for all others.
+        operations: share of a whole pass's multiply-adds at or before it, 0 to 1; None where not counted.
     """
 
     name: str
@@ -80,4 +83,4 @@ class Activation:
 
 
 ActivationsByTimestep = Mapping[int, Sequence[Activation]]
-"""Which activations are wanted at which timestep: one pass of the denoiser for each timestep."""
+"""Activations to capture, by timestep: one pass of the denoiser for each timestep and noise draw."""

@@ -1,8 +1,8 @@
-"""Attention maps: recomputed from the queries and keys that a module hands to `scaled_dot_product_attention`.
+"""Attention maps: recomputed from the queries and keys that a module passes to `scaled_dot_product_attention`.
 
-What arrives there is what the model itself attends with: split into heads, normalised and rotated as the model does it.
-A torch function mode reads it without patching anything, and only while a module of interest runs. Attention that is
-computed in another way (linear attention, sliced or xFormers processors) never gets here, and is reported as such.
+Those are the model's own: split into heads, normalised and rotated as the model does it. A torch function mode reads
+them without patching anything, and only while a module of interest runs. Attention that is computed in another way
+(linear attention, sliced or xFormers processors) is not seen here, and is reported as such.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _Callback = Callable[[Tensor, Tensor, dict[str, Any]], None]
 
 
 class AttentionCalls(TorchFunctionMode):
-    """While entered, passes the arguments of each attention call inside watched modules to their callbacks.
+    """While entered, calls the callbacks of watched modules with the arguments of each of their attention calls.
 
     Args:
         switch_off: make every attention call return its queries, so that nothing flows from one token to another.

@@ -1,40 +1,49 @@
-"""The backbones of a study by name: loaded when they are asked for, and out of memory when another needs the room."""
+"""The backbones of a study by name: loaded on demand, and dropped when another needs the memory."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
-from typing import cast
 
 import psutil
 import torch
 
 from ._base import Backbone
 from ._loading import load
-from ._pipeline import PipelineBackbone
 from .activation import Activation
 from .specification import ModelSpecification, owner_of
+from .weights import DigestCache
 
 _ROOM = 2.0
-"""Free memory that another backbone must leave, as a multiple of its denoiser: for its VAE and for what it computes."""
+"""Free memory needed to load another backbone, as a multiple of its denoiser: for its VAE and its activations too."""
 
 
 class BackboneCache:
     """Backbones by name. A study may have several, and they need not fit into memory together.
 
-    A backbone that was never loaded has the memory to itself: how large it is shows only then. From then on it stays
-    beside others where there is room for `_ROOM` times its denoiser, and else the others go first.
+    When a backbone is loaded for the first time, all others are dropped first, because its size is not known yet. From
+    then on it is loaded beside others where twice the size of its denoiser is free; otherwise the others are dropped.
+
+    Args:
+        digests: remembers digests of weights between runs; by default they are computed whenever a model is loaded.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, digests: DigestCache | None = None) -> None:
+        self._digests = digests
         self._makers: dict[str, Callable[[], Backbone]] = {}
         self._loaded: dict[str, Backbone] = {}
         self._bytes: dict[str, int] = {}
         self._companions: dict[str, str] = {}
 
     def add(self, name: str, make: Callable[[], Backbone], *, beside: str | None = None) -> None:
-        """Say how the backbone `name` is loaded; `beside`: the one whose parts it shares, so that both stay or go."""
+        """Register how a backbone is made.
+
+        Args:
+            name: of the backbone.
+            make: loads or builds it; called again after it was dropped.
+            beside: the backbone whose networks it uses; both are in memory together.
+        """
         self._makers[name] = make
         if beside is not None:
             self._companions[name] = beside
@@ -42,14 +51,16 @@ class BackboneCache:
     def add_models(
         self, models: Mapping[str, ModelSpecification], *, check: Callable[[Backbone], None] = lambda backbone: None
     ) -> None:
-        """Say how models are loaded, by the names of their backbones; those of one pipeline share it.
+        """Register how models are loaded; models of one pipeline use the same networks.
 
-        `check` is given each backbone when it was loaded.
+        Args:
+            models: by the names of their backbones.
+            check: called with each backbone when it has been loaded; raises an error to refuse it.
         """
 
         def make(name: str, owner: str) -> Backbone:
-            beside = None if owner == name else cast("PipelineBackbone", self[owner])
-            backbone = load(models[name], name=name, beside=beside)
+            beside = None if owner == name else self[owner]
+            backbone = load(models[name], name=name, beside=beside, digests=self._digests)
             check(backbone)
             return backbone
 
@@ -58,6 +69,14 @@ class BackboneCache:
             self.add(name, partial(make, name, owner), beside=None if owner == name else owner)
 
     def __getitem__(self, name: str) -> Backbone:
+        """A backbone, loaded if it is not in memory.
+
+        Args:
+            name: as registered.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
         if name not in self._loaded:
             beside = self._companions.get(name)
             if beside is None:
@@ -70,11 +89,22 @@ class BackboneCache:
         return self._loaded[name]
 
     def load(self, name: str) -> None:
-        """Have a backbone in memory."""
+        """Load a backbone that is not in memory.
+
+        Args:
+            name: as registered.
+        """
         _ = self[name]
 
     def each(self, names: Collection[str]) -> Iterator[tuple[Backbone, dict[str, Activation]]]:
-        """The named backbones one after another, those in memory first, with their activations by name."""
+        """Iterate over backbones, those in memory first.
+
+        Args:
+            names: as registered.
+
+        Yields:
+            A backbone, and its activations by name.
+        """
         for name in sorted(names, key=lambda name: (name not in self._loaded, list(self._makers).index(name))):
             backbone = self[name]
             yield backbone, {entry.name: entry for entry in backbone.activations()}

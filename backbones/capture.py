@@ -1,8 +1,8 @@
 """Capture: read declared activations off one forward pass, with forward hooks and nothing else.
 
 Hooks are global state of a module: while a capture is open, *every* forward pass through the denoiser feeds it. They
-live in a context manager that removes exactly its own, also when an exception passes through. `torch.compile` replaces
-the forward that hooks hang on, so a compiled denoiser is refused.
+live in a context manager that removes exactly its own, also when an exception is raised. `torch.compile` replaces the
+forward that hooks hang on, so a compiled denoiser is refused.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -31,12 +32,14 @@ class Capture:
     """Context manager that holds the declared activations of one forward pass.
 
     Args:
-        denoiser: the module that runs inside the ``with`` block.
-        activations: what to take; names must be unique.
-        stop_early: end the forward pass as soon as the last of them was reached. The ``with`` block then ends there
-            too, without an exception.
+        denoiser: the module that runs inside the ``with`` block, once.
+        activations: the tensors to take; their names must be unique.
+        stop_early: end the forward pass as soon as the last of them is reached (the default). The ``with`` block then
+            ends there too, without an exception.
 
-    After the block, `tensors` maps each name to what the module received or returned, bit for bit.
+    Attributes:
+        tensors: after the block, by name, what each module received or returned, bit for bit, in the layout that
+            `Activation.layout` declares; `as_map` makes a feature map of it.
 
     Raises:
         CaptureError: a module does not exist, the denoiser is compiled, a module returned no tensor, or a hook did not
@@ -59,7 +62,7 @@ class Capture:
         self._modes = ExitStack()
         self.tensors: dict[str, Tensor] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Capture:
         modules = dict(self._denoiser.named_modules())
         try:
             for activation in self._activations:
@@ -125,7 +128,7 @@ class Capture:
 
 
 def watch_port(module: nn.Module, port: Port, take: Callable[[Any], None]) -> RemovableHandle:
-    """Hand each first input (port ``input``) or output of a module to `take`; returns the hook to remove."""
+    """Call `take` with each first input (port ``input``) or output of a module; returns the hook to remove."""
 
     def on_input(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         take(args[0] if args else next(iter(kwargs.values()), None))
@@ -153,7 +156,11 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 
 def grid_size(input_size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Rows and columns of an activation, from the denoiser's input grid and the activation's stride.
+    """Rows and columns of an activation's grid.
+
+    Args:
+        input_size: rows and columns of the denoiser's input.
+        stride: of the activation, a power of two.
 
     Examples:
         >>> grid_size((65, 64), 2), grid_size((65, 64), 8)
@@ -165,14 +172,21 @@ def grid_size(input_size: tuple[int, int], stride: int) -> tuple[int, int]:
     return rows, columns
 
 
-def as_map(tensor: Tensor, activation: Activation, input_size: tuple[int, int]) -> Tensor:
-    """A captured tensor as a float32 feature map (batch, channels, rows, columns); text tokens are cut off.
+def as_map(
+    tensor: Tensor, activation: Activation, input_size: tuple[int, int]
+) -> Float[Tensor, "batch channels rows columns"]:
+    """A captured tensor as a float32 feature map; text tokens are cut off.
+
+    Args:
+        tensor: as captured, in the activation's layout.
+        activation: its declaration.
+        input_size: rows and columns of the denoiser's input.
 
     Raises:
         CaptureError: the tensor does not have the declared channels and grid.
     """
     rows, columns = grid_size(input_size, activation.stride)
-    places = rows * columns
+    locations = rows * columns
     given = tuple(tensor.shape)
     if activation.layout == "tokens-first" and tensor.ndim == 3:
         tensor = tensor.transpose(0, 1)
@@ -181,9 +195,9 @@ def as_map(tensor: Tensor, activation: Activation, input_size: tuple[int, int]) 
         start, stop = activation.columns
         tensor = tensor.narrow(channel_axis, start, stop - start)
     if activation.layout in ("tokens", "tokens-first"):
-        if tensor.ndim == 3 and activation.tokens != "all" and tensor.shape[1] > places:
-            tensor = tensor[:, :places] if activation.tokens == "first" else tensor[:, -places:]
-        expected: tuple[int, ...] = (tensor.shape[0], places, activation.channels)
+        if tensor.ndim == 3 and activation.tokens != "all" and tensor.shape[1] > locations:
+            tensor = tensor[:, :locations] if activation.tokens == "first" else tensor[:, -locations:]
+        expected: tuple[int, ...] = (tensor.shape[0], locations, activation.channels)
     elif activation.layout == "map-last":
         expected = (tensor.shape[0], rows, columns, activation.channels)
     else:

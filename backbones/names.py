@@ -19,7 +19,7 @@ class BackboneName(StrEnum):
 
 
 def untrained_name(model: str) -> str:
-    """The name of a model's network with random weights.
+    """The name of a model's backbone with random weights.
 
     Args:
         model: name of the trained backbone.
@@ -28,5 +28,9 @@ def untrained_name(model: str) -> str:
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a further model may not have this name, because a backbone of every study has it."""
+    """Whether a name belongs to a backbone that every study has, so that a further model may not use it.
+
+    Args:
+        name: of a further model.
+    """
     return name in set(BackboneName) or name.startswith(f"{BackboneName.RANDOM}-")

@@ -1,12 +1,11 @@
-"""What each activation costs: the share of a pass's multiply-adds that were made when it is reached.
+"""The cost of each activation: the share of a pass's multiply-adds made before it is reached.
 
-Counted are matrix products, convolutions and attention, as torch's own counter knows them; norms, sums and activation
-functions are next to nothing beside them. Weights do not matter, so a network on the meta device does as well.
+Torch's own counter counts matrix products, convolutions and attention; norms, sums and activation functions are
+negligible beside them. Weights do not matter, so a network on the meta device will do.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -14,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from diffsift.common.reporting import LOGGER
 
 from .activation import Activation
 from .attention import AttentionCalls
@@ -36,7 +37,7 @@ _FUSED_ATTENTION: dict[Any, Any] = dict.fromkeys(
     ),
     _attention_operations,
 )
-"""Attention of CPUs and other accelerators than NVIDIA's, which torch's counter does not know by itself."""
+"""Attention on CPUs and on accelerators other than NVIDIA's, which torch's counter does not count by itself."""
 
 
 def operation_counter() -> FlopCounterMode:
@@ -46,11 +47,18 @@ def operation_counter() -> FlopCounterMode:
 
 @torch.inference_mode()
 def operations_of(run: Callable[[], Any]) -> int:
-    """Multiply-adds of what `run` runs, with two operations each; 0 where they cannot be counted."""
+    """Count the operations of a function.
+
+    Args:
+        run: runs a network on any device, the meta device included.
+
+    Returns:
+        Two for each multiply-add; 0 where they cannot be counted.
+    """
     try:
         with operation_counter() as counter:
             run()
-    except RuntimeError:  # `operation_shares` warns of it
+    except RuntimeError:  # `operation_shares` says so
         return 0
     return int(counter.get_total_flops())
 
@@ -59,21 +67,21 @@ def operations_of(run: Callable[[], Any]) -> int:
 def operation_shares(
     denoiser: nn.Module, run: Callable[[], Any], activations: Sequence[Activation]
 ) -> dict[str, float]:
-    """The share of a whole pass's multiply-adds at or before each activation, above 0 to 1, by name.
+    """The share of a whole pass's multiply-adds at or before each activation.
 
     Args:
         denoiser: the module that `run` runs.
         run: makes one whole forward pass.
-        activations: what is asked for; those without a module, and those not reached once, are left out.
+        activations: the catalogue; entries without a module, and those not reached exactly once, are left out.
 
     Returns:
-        Empty where the network cannot be counted: it has no operation that the counter knows, or does not run under
-        it, which is warned of.
+        Shares by name, each above 0 and at most 1. Empty where the network cannot be counted: it has no operation that
+        the counter knows, or does not run under it (the logger ``diffsift`` warns then).
     """
     counter, attention = operation_counter(), AttentionCalls()
     reached: dict[str, list[int]] = {}
 
-    def noting(name: str) -> Callable[..., None]:
+    def record(name: str) -> Callable[..., None]:
         return lambda *_: reached.setdefault(name, []).append(counter.get_total_flops())
 
     modules = dict(denoiser.named_modules())
@@ -83,9 +91,9 @@ def operation_shares(
             continue
         module = modules[entry.module]
         if entry.port == "attention":
-            handles += attention.watch(module, noting(entry.name))
+            handles += attention.watch(module, record(entry.name))
         else:
-            handles.append(watch_port(module, entry.port, noting(entry.name)))
+            handles.append(watch_port(module, entry.port, record(entry.name)))
     try:
         with ExitStack() as modes:
             if any(entry.port == "attention" for entry in activations):
@@ -93,7 +101,7 @@ def operation_shares(
             modes.enter_context(counter)
             run()
     except RuntimeError as error:  # a tensor or an operation that goes through no dispatch of torch's
-        warnings.warn(f"the operations of {type(denoiser).__name__} cannot be counted: {error}", stacklevel=2)
+        LOGGER.warning("the operations of %s cannot be counted: %s", type(denoiser).__name__, error)
         return {}
     finally:
         for handle in handles:

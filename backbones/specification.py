@@ -6,16 +6,21 @@ from collections.abc import Mapping
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from .registry import BACKBONES, DIFFUSERS
 
 MOST_VARIANTS = 32
-"""Of a model in one search, the one that is given included."""
+"""Most variants of a model in one search, the model itself included."""
 
 ImageSize = tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
 NoiseSeeds = Annotated[int, Field(ge=1, le=64)]
 
+_OF_DIFFUSERS = ("revision", "variant", "lora", "offload", "allow_pickle")
+"""Fields that only the built-in kind understands."""
+
 _RUN = ("image_size", "resize", "prompt", "batch_size", "noise_seed", "noise_seeds", "noise_shared")
-"""Fields that say how a pipeline is run, not what is loaded."""
+"""Fields about how a pipeline is run, not what is loaded."""
 
 
 _DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "mtia", "npu", "mlu", "xla")
@@ -36,13 +41,18 @@ def checked_device(name: str) -> str:
 
 
 class ModelSpecification(BaseModel):
-    """Which pipeline to take features from, and how to run it. `device` and `batch_size` may change on resume."""
+    """Which model to take features from, and how to run it. `device` and `batch_size` may change on resume.
+
+    The fields are documented in ``docs/specification.md``.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str = Field(
         description="hub id (stable-diffusion-v1-5/stable-diffusion-v1-5) or folder of a diffusers pipeline"
     )
+    kind: str = Field(default=DIFFUSERS, description="diffusers, or a registered kind of backbone")
+    options: dict[str, Any] = Field(default={}, description="for a registered kind, which defines what it understands")
     revision: str | None = Field(default=None, description="branch, tag or commit on the hub")
     variant: str | None = Field(default=None, description="file variant on the hub, such as fp16")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
@@ -71,23 +81,57 @@ class ModelSpecification(BaseModel):
     )
     allow_pickle: bool = Field(default=False, description="load weights that are not safetensors; they can run code")
 
+    @field_validator("kind")
+    @classmethod
+    def _is_registered(cls, kind: str) -> str:
+        if kind != DIFFUSERS and kind not in BACKBONES:
+            raise ValueError(
+                f"must be one of {', '.join(BACKBONES.names())} (register_backbone, or an entry point of the group "
+                "diffsift.backbones, adds others)"
+            )
+        return kind
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> ModelSpecification:
+        foreign = ("options",) if self.kind == DIFFUSERS else _OF_DIFFUSERS
+        for field in foreign:
+            value = getattr(self, field)
+            if value != type(self).model_fields[field].default:
+                raise ValueError(f"{field} must be left out with model.kind {self.kind}, but got {value!r}")
+        return self
+
     @field_validator("device")
     @classmethod
     def _is_a_device(cls, name: str) -> str:
         return checked_device(name)
 
     def loaded(self) -> dict[str, Any]:
-        """What is loaded: models that are equal in this can share one pipeline."""
+        """The fields that decide what is loaded: models that agree in them use the same networks."""
         return self.model_dump(exclude=set(_RUN))
 
 
 def owner_of(name: str, models: Mapping[str, ModelSpecification]) -> str:
-    """The first of `models` whose pipeline serves the one called `name` too; that one itself where it is the first."""
+    """The model whose networks another one uses.
+
+    Args:
+        name: of a model.
+        models: all models of a study, by name.
+
+    Returns:
+        The first model that loads the same pipeline; `name` itself where it is the first, or of a registered kind.
+    """
+    if models[name].kind != DIFFUSERS:
+        return name
     return next(other for other, model in models.items() if model.loaded() == models[name].loaded())
 
 
 def differences(variant: ModelSpecification, given: ModelSpecification) -> str:
-    """In what a variant of a model is run otherwise than the model as it is given, in words."""
+    """How a variant of a model is run differently from the model as given, in words.
+
+    Args:
+        variant: one of `JointSpecification.variants`.
+        given: the model of the specification.
+    """
     parts = []
     if variant.prompt != given.prompt:
         parts.append(f"prompt {variant.prompt!r}")
@@ -99,7 +143,7 @@ def differences(variant: ModelSpecification, given: ModelSpecification) -> str:
 
 
 class JointSpecification(BaseModel):
-    """Values beside the model's own that a search may choose; each combination is a backbone of its own."""
+    """Values in addition to the model's own that a search may choose; each combination is a separate backbone."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -115,15 +159,23 @@ class JointSpecification(BaseModel):
         return values
 
     def variants(self, name: str, model: ModelSpecification) -> dict[str, ModelSpecification]:
-        """A model run in every further way, by generated names such as ``main-prompt1-96x96-4noise``.
+        """The variants of a model: all combinations of values but the model's own.
 
         Args:
-            name: what the model goes by.
-            model: as it is given.
+            name: of the model's backbone.
+            model: the model of the specification.
+
+        Returns:
+            Models by generated names such as ``main-prompt1-96x96-4noise``.
 
         Raises:
-            ValueError: a value is the model's own, or there are too many combinations.
+            ValueError: a value is the model's own, there are too many combinations, or the model is not run by
+                diffusers.
         """
+        if model.kind != DIFFUSERS and (self.prompts or self.image_sizes or self.noise_seeds):
+            raise ValueError(
+                f"joint must be left out for model.kind {model.kind}: only diffusers pipelines can be varied"
+            )
         for field, single in (("prompts", "prompt"), ("image_sizes", "image_size"), ("noise_seeds", "noise_seeds")):
             own = getattr(model, single)
             if own in getattr(self, field):

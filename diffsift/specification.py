@@ -58,6 +58,12 @@ _RUNTIME_FIELDS: dict[str, tuple[str, ...]] = {
     "tracking": tuple(TrackingSpecification.model_fields),
 }
 
+_LATER_FIELDS: dict[str, dict[str, Any]] = {
+    "model": {"kind": "diffusers", "options": {}},
+    "filters": {"further": []},
+}
+"""Identity fields with their defaults that older versions did not have; at the default they are left out of it."""
+
 
 class Specification(BaseModel):
     """A search: model, data and task, what may be chosen, how it is scored, searched and tracked.
@@ -253,6 +259,11 @@ class Specification(BaseModel):
         for model in values["further_models"].values():
             for field in _RUNTIME_FIELDS["model"]:
                 model.pop(field, None)
+        for part, later in _LATER_FIELDS.items():
+            for mapping in (values[part], *(values["further_models"].values() if part == "model" else ())):
+                for field, default in later.items():
+                    if mapping[field] == default:
+                        del mapping[field]
         return values
 
     def with_resolved_paths(self, base: Path) -> Specification:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -10,14 +10,11 @@ from diffsift.backbones import (
     Backbone,
     BackboneCache,
     BackboneName,
-    LatentControl,
     ModelSpecification,
-    PipelineBackbone,
-    PixelControl,
+    controls_of,
     load,
     owner_of,
     untrained_name,
-    with_random_weights,
 )
 from diffsift.bank import Bank
 from diffsift.spaces import Candidate, ModelSpace, Selection, activations_by_timestep
@@ -83,7 +80,7 @@ class Baselines:
         """
         return [
             *self._controls(),
-            self._untrained(found),
+            *self._untrained(found),
             *(row for rule in (RowName.OLDER, RowName.PAPER) for row in self._published(rule)),
             Row(RowName.SINGLE, tuple(Selection.of([candidate]) for candidate in pool)),
             self._everything(pool, found),
@@ -115,16 +112,12 @@ class Baselines:
 
     def _controls(self) -> list[Row]:
         main = BackboneName.MAIN
-        makers: dict[BackboneName, Callable[[PipelineBackbone], Backbone]] = {
-            BackboneName.PIXELS: PixelControl,
-            BackboneName.LATENTS: LatentControl,
-        }
         labels = {BackboneName.PIXELS: RowName.PIXELS, BackboneName.LATENTS: RowName.LATENTS}
         rows = []
-        for name, maker in makers.items():
+        for name in controls_of(self.backbones[main]):
 
-            def make(maker: Callable[[PipelineBackbone], Backbone] = maker) -> Backbone:
-                return maker(self._pipeline(main))
+            def make(name: BackboneName = name) -> Backbone:
+                return controls_of(self.backbones[main])[name]()
 
             self.backbones.add(name, make, beside=main)
             (activation,) = self.backbones[name].activations()
@@ -132,26 +125,28 @@ class Baselines:
             rows.append(Row(labels[name], (Selection.of([Candidate(name, activation.name, 0)]),)))
         return rows
 
-    def _untrained(self, found: Selection) -> Row:
-        """The selection found, on the same networks before training."""
+    def _untrained(self, found: Selection) -> list[Row]:
+        """The selection found, on the same networks before training; empty where a backbone cannot be untrained."""
         used = sorted({candidate.backbone for candidate in found.candidates})
+        if not all(self.backbones[name].can_be_untrained for name in used):
+            return []
         for name in used:
             self._add_untrained(name)
             wanted = activations_by_timestep(found.candidates, name, self.models[name].activations)
             self.bank.fill(self.backbones[untrained_name(name)], wanted)
         selection = _on_backbones(found, {name: untrained_name(name) for name in used})
-        return Row(RowName.RANDOM, (selection,), "the selection found, on the same network before training")
+        return [Row(RowName.RANDOM, (selection,), "the selection found, on the same network before training")]
 
     def _add_untrained(self, model: str) -> None:
         """Register the network of a model before training; variants of a model share one."""
         owner = owner_of(model, self.specifications)
         name = untrained_name(owner)
-        self.backbones.add(name, lambda: with_random_weights(self._pipeline(owner), name=name), beside=owner)
+        self.backbones.add(name, lambda: self.backbones[owner].untrained(name=name), beside=owner)
         if owner != model:
             variant, specification = untrained_name(model), self.specifications[model]
 
             def make() -> Backbone:
-                return load(specification, name=variant, beside=self._pipeline(name))
+                return load(specification, name=variant, beside=self.backbones[name])
 
             self.backbones.add(variant, make, beside=name)
 
@@ -182,11 +177,6 @@ class Baselines:
     @property
     def _best_setting(self) -> str:
         return "best timestep and variant of the model" if self.variants else "best timestep"
-
-    def _pipeline(self, name: str) -> PipelineBackbone:
-        backbone = self.backbones[name]
-        assert isinstance(backbone, PipelineBackbone)
-        return backbone
 
 
 def _on_backbones(selection: Selection, names: Mapping[str, str]) -> Selection:

@@ -1,9 +1,10 @@
 from .extractor import FeatureExtractor
-from .fusion import Standardiser, block_scale, pool, pooling, resample_map, sample_map
+from .fusion import Fusion, Standardiser, block_scale, pool, pooling, resample_map, sample_map
 from .selection_file import SelectionFile, read_selection, save_selection
 
 __all__ = [
     "FeatureExtractor",
+    "Fusion",
     "SelectionFile",
     "Standardiser",
     "block_scale",

@@ -1,4 +1,4 @@
-"""The packaged extractor: the module that yields exactly the features of a selection file."""
+"""The feature extractor: a module that computes exactly the features of a selection file."""
 
 from __future__ import annotations
 
@@ -9,27 +9,34 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diffsift.backbones import Activation, Backbone, PipelineBackbone, owner_of
+from diffsift.backbones import Activation, Backbone, owner_of
 from diffsift.backbones import load as load_backbone
 from diffsift.errors import SelectionError
 from diffsift.spaces import Candidate, Selection, activations_by_timestep
 
-from .fusion import Standardiser, block_scale, pool, resample_map, sample_map
+from .fusion import Fusion, Standardiser, pool, resample_map, sample_map
 from .selection_file import read_selection
 
 
 class FeatureExtractor(nn.Module):
     """Turns images into the fused feature of a selection.
 
-    Each backbone runs once per distinct timestep and only as deep as the selection needs. The noise added to an image
-    is drawn from its content, so an image gives the same feature at any batch size and place in the batch.
+    Each backbone runs once per distinct timestep and noise draw, only as deep as the selection needs. The noise added
+    to an image is drawn from its content, so an image has the same feature in any batch.
 
     Args:
-        selection: what to extract; every candidate must be of one of the backbones.
-        backbones: loaded; all stay in memory.
-        standardisers: of each candidate.
-        noise_seed: the seed the statistics were measured with.
-        own_prompts: whether every image comes with a prompt of its own.
+        selection: what to extract.
+        backbones: the loaded backbones of all candidates; all stay in memory.
+        standardisers: training statistics of each candidate.
+        noise_seed: the noise seed that the statistics were measured with.
+        own_prompts: whether every image comes with its own prompt; False by default.
+
+    Attributes:
+        channels: channels of the fused feature.
+
+    Raises:
+        SelectionError: a candidate is of none of the backbones.
+        ModelError: a timestep is out of range.
 
     Examples:
         >>> extractor = FeatureExtractor.from_selection("selection.json")  # doctest: +SKIP
@@ -47,11 +54,11 @@ class FeatureExtractor(nn.Module):
     ) -> None:
         super().__init__()
         names = [str(backbone.name) for backbone in backbones]
-        strangers = {entry.backbone for entry in selection.candidates} - set(names)
-        if strangers:
-            raise SelectionError(f"all candidates must be of the backbones {names}, but got {sorted(strangers)}.")
+        missing = {entry.backbone for entry in selection.candidates} - set(names)
+        if missing:
+            raise SelectionError(f"all candidates must be of the backbones {names}, but got {sorted(missing)}.")
         self.selection, self.noise_seed, self.own_prompts = selection, noise_seed, own_prompts
-        # Variants of a model share its denoiser.
+        # Variants of a model use one denoiser.
         self.denoisers = nn.ModuleList(dict.fromkeys(backbone.denoiser for backbone in backbones))
         self._wanted: list[tuple[Backbone, dict[int, list[Activation]]]] = []
         for backbone in backbones:
@@ -59,21 +66,22 @@ class FeatureExtractor(nn.Module):
             wanted = activations_by_timestep(selection.candidates, backbone.name, known)
             backbone.check_timesteps(list(wanted))
             self._wanted.append((backbone, wanted))
-        self._standardisers = dict(standardisers)
-        self.channels = sum(standardisers[candidate].channels for candidate in selection.candidates)
+        self._fusion = Fusion(selection, standardisers)
+        self.channels = self._fusion.channels
 
     @classmethod
     def from_selection(
         cls, path: str | Path, *, model: str | None = None, device: str = "auto", verify: bool = True
     ) -> FeatureExtractor:
-        """Load the models that a selection file names and the statistics beside the file.
+        """Load the models that a selection file names, and the statistics beside the file.
 
         Args:
-            path: of ``selection.json``.
-            model: hub id or folder to load instead of the one in the file (say, after a move), where that is one;
-                variants of one model are.
-            device: ``auto``, ``cpu``, ``cuda``, ...
-            verify: refuse a model whose weights, scheduler or size are not those the selection was made with.
+            path: the selection file, such as ``selection.json``.
+            model: hub id or folder to load instead of the one in the file (after a move, say); only where the file
+                names one model or variants of one.
+            device: ``cpu``, ``cuda``, ...; ``auto`` (the default) is the first GPU, or else the CPU.
+            verify: whether to refuse a model whose weights, scheduler or size differ from those that the selection was
+                made with; True by default.
 
         Raises:
             SelectionError: a file is missing, damaged or does not belong to the other, or the model is another one.
@@ -85,7 +93,7 @@ class FeatureExtractor(nn.Module):
             if len({owner_of(name, specifications) for name in specifications}) > 1:
                 raise SelectionError(f"{path} needs the models {', '.join(specifications)}: one cannot replace them.")
             specifications = {name: given.model_copy(update={"id": model}) for name, given in specifications.items()}
-        backbones: dict[str, PipelineBackbone] = {}
+        backbones: dict[str, Backbone] = {}
         for name, specification in specifications.items():
             beside = backbones.get(owner_of(name, specifications))
             backbones[name] = load_backbone(specification, name=name, beside=beside)
@@ -107,10 +115,13 @@ class FeatureExtractor(nn.Module):
 
         Args:
             images: RGB in [0, 1], of any size; resized to each backbone's size.
-            prompts: one per image, where the selection was made with prompts that differ from image to image.
+            prompts: one per image, where the selection was made with a prompt for each image.
+
+        Returns:
+            Features in float32; their rows and columns are those of the selection's finest activation.
 
         Raises:
-            ValueError: the shape or the range is another, or prompts are missing or too many.
+            ValueError: images have another shape or range, or the number of prompts is wrong.
         """
         _check_images(images)
         blocks = self._blocks(images, prompts)
@@ -124,7 +135,19 @@ class FeatureExtractor(nn.Module):
         points: Float[Tensor, "batch points 2"],
         prompts: Sequence[str] | None = None,
     ) -> Float[Tensor, "batch points channels"]:
-        """The fused feature at points (x, y) in [0, 1]; 0 and 1 are the outer edges of the image."""
+        """The fused feature at points of each image.
+
+        Args:
+            images: RGB in [0, 1], of any size; resized to each backbone's size.
+            points: (x, y) in [0, 1] for each image; 0 and 1 are its outer edges.
+            prompts: one per image, where the selection was made with a prompt for each image.
+
+        Returns:
+            Features in float32, sampled bilinearly.
+
+        Raises:
+            ValueError: images have another shape or range, or the number of prompts is wrong.
+        """
         _check_images(images)
         return torch.cat([sample_map(block, points.to(block.device)) for block in self._blocks(images, prompts)], dim=2)
 
@@ -132,9 +155,19 @@ class FeatureExtractor(nn.Module):
     def pooled(
         self, images: Float[Tensor, "batch 3 height width"], prompts: Sequence[str] | None = None, *, side: int = 8
     ) -> Float[Tensor, "batch channels"]:
-        """One feature for each image, as classification pools it: over a regular grid of ``side x side`` places.
+        """One feature for each image, pooled as in classification.
 
-        `side` squared is the largest square up to the search's ``bank.pixels_per_image``: 8 for its default of 64.
+        Args:
+            images: RGB in [0, 1], of any size; resized to each backbone's size.
+            prompts: one per image, where the selection was made with a prompt for each image.
+            side: features are pooled over a regular grid of side x side locations. The search used the largest square
+                up to ``bank.pixels_per_image``: a side of 8, the default here, for its default of 64.
+
+        Returns:
+            Features in float32: the mean over locations, or for attention maps the standard deviation.
+
+        Raises:
+            ValueError: images have another shape or range, or the number of prompts is wrong.
         """
         _check_images(images)
         found = []
@@ -142,25 +175,28 @@ class FeatureExtractor(nn.Module):
             found.append(pool(resample_map(block, (side, side)).flatten(2).transpose(1, 2), candidate.activation))
         return torch.cat(found, dim=1)
 
-    def _blocks(self, images: Tensor, prompts: Sequence[str] | None) -> list[Float[Tensor, "batch kept rows columns"]]:
+    def _blocks(self, images: Tensor, prompts: Sequence[str] | None) -> list[Float[Tensor, "batch _ rows columns"]]:
+        """Each candidate's part of the fused feature on its own grid, in the order of the selection."""
         if self.own_prompts != (prompts is not None) or (prompts is not None and len(prompts) != len(images)):
             needed = f"one prompt for each of {len(images)} images" if self.own_prompts else "no prompts"
             given = "none" if prompts is None else len(prompts)
             raise ValueError(f"this selection must be given {needed}, as it was made, but got {given}.")
-        found: dict[Candidate, Tensor] = {}
+        blocks: dict[Candidate, Tensor] = {}
         for backbone, wanted in self._wanted:
             for timestep, maps in backbone.capture(images, wanted, seed=self.noise_seed, prompts=prompts):
                 for name, feature_map in maps.items():
                     candidate = Candidate(backbone.name, name, timestep)
-                    standardiser = self._standardisers[candidate].to(feature_map.device)
-                    found[candidate] = standardiser.apply(feature_map.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return [
-            found[candidate] * block_scale(weight, self._standardisers[candidate].raw_channels)
-            for candidate, weight in self.selection.members
-        ]
+                    block = self._fusion.block(candidate, feature_map.permute(0, 2, 3, 1))
+                    blocks[candidate] = block.permute(0, 3, 1, 2)
+        return [blocks[candidate] for candidate in self.selection.candidates]
 
 
 def _check_images(images: Tensor) -> None:
+    """Refuse anything but a batch of RGB images in [0, 1]: features of 8-bit values would be wrong without an error.
+
+    Raises:
+        ValueError: the shape, the type or the range is another.
+    """
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be (batch, 3, height, width), but got {tuple(images.shape)}.")
     if not images.is_floating_point() or images.min() < 0 or images.max() > 1:

@@ -1,18 +1,19 @@
-"""The fused feature of a selection: the one place where activations become features.
+"""The fused feature of a selection: the one module where activations become features.
 
-Per activation, with raw channels x (C of them) at one place:
+Per candidate, with its C raw channels x at one location:
 
     z = scale * (x - mean)                standardised with training statistics, in float32
     z = z @ projection                    only where C exceeds the bank's limit
-    block = weight / sqrt(C) * z          so that every activation has unit expected squared norm at weight 1
+    block = weight / sqrt(C) * z          so that every candidate has unit expected squared norm at weight 1
 
-The fused feature is the concatenation of the blocks in the order of the selection. Feature maps are sampled bilinearly
-from their native grid with ``align_corners=False`` and edges repeated; standardisation and projection are affine, so it
-does not matter whether they come before or after sampling.
+The fused feature is the concatenation of the blocks in the order of the selection (`Fusion`). Feature maps are sampled
+bilinearly from their native grid with ``align_corners=False`` and edges repeated; standardisation and projection are
+affine, so they may come before or after sampling.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,8 +22,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from diffsift.spaces import Candidate, Selection
+
 _DEAD_CHANNEL = 1e-3
-"""A channel is dead when its deviation is below this share of the median channel's."""
+"""A channel is dead when its standard deviation is below this share of the median channel's."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +33,23 @@ class Standardiser:
     """Training statistics of one candidate.
 
     Attributes:
-        mean: per raw channel.
-        scale: 1 / standard deviation per raw channel, with a floor that keeps dead channels from being blown up.
-        projection: orthonormal columns onto the leading principal components of the standardised channels, or None.
+        mean: mean of each raw channel.
+        scale: 1 / standard deviation of each raw channel, bounded so that dead channels are not amplified.
+        projection: orthonormal columns, the leading principal components of the standardised channels; or None.
     """
 
     mean: Float[Tensor, "channels"]
     scale: Float[Tensor, "channels"]
-    projection: Float[Tensor, "channels kept"] | None
+    projection: Float[Tensor, "channels components"] | None
 
     @classmethod
     def fit(cls, features: Float[Tensor, "samples channels"], *, max_channels: int) -> Standardiser:
-        """Statistics of raw features; a projection is fit only when there are more than `max_channels` channels."""
+        """Fit the statistics of raw features.
+
+        Args:
+            features: raw values, one row for each sampled location.
+            max_channels: a projection to so many components is fit when there are more channels.
+        """
         exact = features.to(torch.float64)
         mean, deviation = exact.mean(0), exact.std(0, correction=0)
         floor = torch.clamp(_DEAD_CHANNEL * deviation.median(), min=1e-12)
@@ -51,57 +59,122 @@ class Standardiser:
             standardised = (exact - mean) * scale
             _, vectors = torch.linalg.eigh(standardised.T @ standardised)
             projection = vectors[:, -max_channels:].flip(1)
-            # Eigenvectors are defined up to sign: fix it, so that equal statistics give equal projections.
+            # Eigenvectors are defined up to their sign: fix it, so that equal statistics give equal projections.
             signs = torch.sign(projection.gather(0, projection.abs().argmax(0, keepdim=True)))
             projection = (projection * signs).to(torch.float32)
         return cls(mean.to(torch.float32), scale.to(torch.float32), projection)
 
     @property
     def raw_channels(self) -> int:
+        """Channels of the activation, C."""
         return int(self.mean.shape[0])
 
     @property
     def channels(self) -> int:
+        """Channels of the standardised and projected features."""
         return self.raw_channels if self.projection is None else int(self.projection.shape[1])
 
-    def apply(self, features: Float[Tensor, "*places channels"]) -> Float[Tensor, "*places kept"]:
-        """Standardise raw features with channels last, and project them where a projection was fit."""
+    def apply(self, features: Float[Tensor, "*locations channels"]) -> Float[Tensor, "*locations components"]:
+        """Standardise raw features, and project them where a projection was fit.
+
+        Args:
+            features: raw values in float32, channels last, on the device of the statistics.
+        """
         standardised = (features - self.mean) * self.scale
         return standardised if self.projection is None else standardised @ self.projection
 
     def to(self, device: torch.device) -> Standardiser:
+        """The same statistics on another device.
+
+        Args:
+            device: where features will be.
+        """
         projection = None if self.projection is None else self.projection.to(device)
         return Standardiser(self.mean.to(device), self.scale.to(device), projection)
 
 
+class Fusion:
+    """Computes the fused feature of a selection from the raw features of its candidates.
+
+    Args:
+        selection: candidates and weights.
+        standardisers: training statistics of each candidate.
+
+    Attributes:
+        scales: the factor of each candidate's standardised features, weight / sqrt(C), in the order of the selection.
+        channels: channels of the fused feature.
+    """
+
+    def __init__(self, selection: Selection, standardisers: Mapping[Candidate, Standardiser]) -> None:
+        self._standardisers = {candidate: standardisers[candidate] for candidate in selection.candidates}
+        self.scales = {
+            candidate: block_scale(weight, self._standardisers[candidate].raw_channels)
+            for candidate, weight in selection.members
+        }
+        self.channels = sum(standardiser.channels for standardiser in self._standardisers.values())
+
+    def block(
+        self, candidate: Candidate, features: Float[Tensor, "*locations channels"]
+    ) -> Float[Tensor, "*locations components"]:
+        """A candidate's part of the fused feature.
+
+        Args:
+            candidate: of the selection.
+            features: its raw features in float32, channels last, on any device.
+        """
+        return self._standardisers[candidate].to(features.device).apply(features) * self.scales[candidate]
+
+    def fuse(self, features: Mapping[Candidate, Float[Tensor, "*locations _"]]) -> Float[Tensor, "*locations fused"]:
+        """The fused feature.
+
+        Args:
+            features: the raw features of each candidate at the same locations, in float32, channels last.
+        """
+        return torch.cat([self.block(candidate, features[candidate]) for candidate in self.scales], dim=-1)
+
+
 def block_scale(weight: float, raw_channels: int) -> float:
-    """The factor of a standardised block in the fused feature."""
+    """The factor of a candidate's standardised features in the fused feature, weight / sqrt(C).
+
+    Args:
+        weight: of the candidate in the selection.
+        raw_channels: channels of the activation before any projection, C.
+    """
     return float(weight / raw_channels**0.5)
 
 
-def pool(features: Float[Tensor, "batch places channels"], activation: str) -> Float[Tensor, "batch channels"]:
-    """One feature for an image from standardised features at its places: their mean; of attention maps, their spread.
+def pool(features: Float[Tensor, "batch locations channels"], activation: str) -> Float[Tensor, "batch channels"]:
+    """Pool standardised features over the locations of an image: their mean; for attention maps, their spread.
 
-    A channel of an attention map is a place or a word that is attended to, and what a place attends to sums to 1: the
-    mean over places hides whether some places attend to it strongly. The standard deviation over places shows that, and
-    keeps its meaning under a projection, whose components have no sign of their own.
+    A channel of an attention map is a location or token that is attended to, and the weights at a location sum to 1, so
+    the mean over locations hides whether some locations attend to it strongly. The standard deviation over locations
+    shows that, and keeps its meaning under a projection, whose components have arbitrary signs.
 
     Args:
         features: standardised, and projected where the candidate is.
-        activation: by name.
+        activation: name of the activation.
     """
     return features.std(1, correction=0) if pooling(activation) == "spread" else features.mean(1)
 
 
 def pooling(activation: str) -> Literal["mean", "spread"]:
-    """How an activation is pooled, by its name: those of attention maps end in ``-map`` in every network."""
+    """How an activation is pooled over locations.
+
+    Args:
+        activation: its name; those of attention maps end in ``-map`` in every network.
+    """
     return "spread" if activation.endswith("-map") else "mean"
 
 
 def sample_map(
     feature_map: Float[Tensor, "batch channels rows columns"], points: Float[Tensor, "batch points 2"]
 ) -> Float[Tensor, "batch points channels"]:
-    """Bilinear samples of feature maps at points (x, y) in [0, 1], where 0 and 1 are the outer edges of the image."""
+    """Sample feature maps bilinearly at points.
+
+    Args:
+        feature_map: on any grid.
+        points: (x, y) in [0, 1], where 0 and 1 are the outer edges of the image; beyond them the edge is repeated.
+    """
     grid = (points * 2 - 1).to(feature_map).unsqueeze(2)
     sampled = functional.grid_sample(feature_map, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return sampled.squeeze(3).transpose(1, 2)
@@ -110,7 +183,12 @@ def sample_map(
 def resample_map(
     feature_map: Float[Tensor, "batch channels rows columns"], size: tuple[int, int]
 ) -> Float[Tensor, "batch channels height width"]:
-    """Feature maps sampled bilinearly at the centers of another grid."""
+    """Sample feature maps bilinearly at the centres of another grid's cells.
+
+    Args:
+        feature_map: on any grid.
+        size: rows and columns of the other grid.
+    """
     if tuple(feature_map.shape[-2:]) == size:
         return feature_map
     return functional.grid_sample(

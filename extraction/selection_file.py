@@ -1,7 +1,7 @@
 """Selection files: a selection with the models and statistics that its features need.
 
-A selection is two files: ``selection.json`` says which model, activations, timesteps and weights; beside it,
-``selection.safetensors`` holds the statistics and projections, tied to it by its SHA-256.
+A selection is stored in two files: ``selection.json`` names the models, activations, timesteps and weights; beside it,
+``selection.safetensors`` holds the statistics and projections. The first holds the SHA-256 of the second.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from diffsift.backbones import Backbone, ModelSpecification
+from diffsift.common.files import write_atomically
 from diffsift.errors import SelectionError
 from diffsift.spaces import Candidate, Selection
 
@@ -37,16 +38,19 @@ def save_selection(
     own_prompts: bool = False,
     about: Mapping[str, Any],
 ) -> None:
-    """Write ``selection.json`` at `path` and its tensors beside it.
+    """Write a selection file and its tensors beside it; each of the two is replaced in one step.
 
     Args:
-        path: of the JSON file.
-        selection: what was chosen.
+        path: the JSON file; missing folders are made.
+        selection: the selection to store.
         models: how to load each backbone, by its name; those that the selection does not use are left out.
-        standardisers: of each candidate of the selection.
-        identities: what `Backbone.identity` said of each, so that another model under the same id is noticed.
-        own_prompts: whether every image comes with a prompt of its own.
-        about: anything worth knowing (study, score, protocol), stored as it is.
+        standardisers: training statistics of each candidate of the selection.
+        identities: `Backbone.identity` of each backbone, so that another model under the same id is noticed.
+        own_prompts: whether every image comes with its own prompt; False by default.
+        about: any further information (study, score, protocol) as JSON, stored as it is.
+
+    Raises:
+        OSError: a file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     for index, candidate in enumerate(selection.candidates):
@@ -67,21 +71,21 @@ def save_selection(
         "about": dict(about),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(tensor_file, blob)
-    _replace(path, (json.dumps(document, indent=2) + "\n").encode())
+    write_atomically(tensor_file, blob)
+    write_atomically(path, json.dumps(document, indent=2) + "\n")
 
 
 @dataclass(frozen=True)
 class SelectionFile:
-    """What a selection file says.
+    """The content of a selection file.
 
     Attributes:
-        path: of the JSON file.
-        selection: what was chosen.
+        path: the JSON file.
+        selection: the selection.
         models: how to load each backbone, by its name.
-        standardisers: of each candidate.
-        identities: what each backbone must say of itself.
-        own_prompts: whether every image comes with a prompt of its own.
+        standardisers: training statistics of each candidate.
+        identities: `Backbone.identity` of each backbone when the selection was made.
+        own_prompts: whether every image comes with its own prompt.
         about: study, scores and protocol, as they were stored.
     """
 
@@ -95,14 +99,18 @@ class SelectionFile:
 
     @property
     def noise_seed(self) -> int:
-        """The same for all models."""
+        """Seed of the noise added to images, the same for all models."""
         return next(iter(self.models.values())).noise_seed
 
     def verify(self, backbone: Backbone) -> None:
-        """Make sure that a backbone is the one that the selection was made with.
+        """Check that a backbone is the one that the selection was made with.
+
+        Args:
+            backbone: loaded, under its name in the file. Another dtype is accepted: it changes features by rounding
+                only, and digests of weights are not compared then.
 
         Raises:
-            SelectionError: its weights, scheduler or size are others.
+            SelectionError: its weights, scheduler or size differ.
         """
         _check_identity(backbone.identity(), self.identities[backbone.name], self.path)
 
@@ -110,8 +118,12 @@ class SelectionFile:
 def read_selection(path: str | Path, *, device: str = "auto") -> SelectionFile:
     """Read a selection file and the statistics beside it; no model is loaded.
 
+    Args:
+        path: the JSON file.
+        device: device that the models will be loaded on; ``auto`` by default.
+
     Raises:
-        SelectionError: a file is missing, damaged or does not belong to the other.
+        SelectionError: a file is missing or damaged, or the two do not belong together.
     """
     file = Path(path)
     document = _read_document(file)
@@ -181,7 +193,7 @@ def _read_statistics(file: Path, document: dict[str, Any], selection: Selection)
 
 
 def _check_identity(found: Mapping[str, Any], expected: Mapping[str, Any], file: Path) -> None:
-    # float16 on a GPU and float32 on a CPU give the same features up to rounding: type and digests may differ together.
+    # float16 on a GPU and float32 on a CPU give equal features up to rounding: dtype and digests may differ together.
     rounded = found.get("dtype") != expected.get("dtype")
     ignored = {"dtype", "denoiser", "vae", "conditioning"} if rounded else set()
     differing = sorted(key for key in expected if key not in ignored and found.get(key) != expected[key])
@@ -190,9 +202,3 @@ def _check_identity(found: Mapping[str, Any], expected: Mapping[str, Any], file:
             f"{file} was made with another model: {', '.join(differing)} must be the same, but differ. Name the right "
             "model, or pass verify=False to use this one all the same."
         )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)

@@ -1,7 +1,7 @@
 from .front import front_costs, pareto_front
 from .rerank import rerank, shortlist
 from .samplers import ENCODINGS, SubsetGPSampler
-from .space import SearchSpace, operations_per_image, require_operations
+from .space import SearchSpace, require_operations
 from .specification import StudySpecification
 from .study import SearchStudy, open_storage
 from .warm_start import earlier_bests, require_warm_starts
@@ -15,7 +15,6 @@ __all__ = [
     "earlier_bests",
     "front_costs",
     "open_storage",
-    "operations_per_image",
     "pareto_front",
     "require_operations",
     "require_warm_starts",

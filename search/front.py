@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diffsift.tracking import Cost, TrialRecord
+from diffsift.spaces import Cost
+from diffsift.tracking import TrialRecord
 
 from .specification import StudySpecification
 

@@ -10,13 +10,22 @@ at equal weights (random keys: Bean, 1994). Every parameter means the same in ev
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial
 
 from diffsift.errors import SpecificationError
-from diffsift.spaces import WEIGHT_STEP, Candidate, LimitsSpecification, Selection, passes_per_image
+from diffsift.spaces import (
+    WEIGHT_STEP,
+    Candidate,
+    Cost,
+    LimitsSpecification,
+    Selection,
+    SelectionCosts,
+    operations_per_image,
+    passes_per_image,
+)
 
 Encoding = Literal["slots", "keys"]
 _ROUNDING = 1e-9  # sums of shares
@@ -56,6 +65,7 @@ class SearchSpace:
             )
         self.channels_of, self.operations_of = dict(channels), dict(operations or {})
         self.draws, self.variants = dict(draws or {}), dict(variants or {})
+        self.costs = SelectionCosts(self.channels_of, self.operations_of, self.draws)
         self.limits, self.encoding = limits, encoding
         self.pool = tuple(pool)
         self._index = {candidate: index for index, candidate in enumerate(self.pool)}
@@ -161,12 +171,7 @@ class SearchSpace:
 
     def cost(self, name: str, members: Iterable[Candidate]) -> float:
         """Channels, passes or operations of a selection of these; infinite where operations are not known."""
-        if name == "channels":
-            return float(sum(map(self.channels_of.__getitem__, members)))
-        if name == "passes":
-            return float(passes_per_image(members, self.draws))
-        found = operations_per_image(members, self.operations_of, self.draws)
-        return float("inf") if found is None else found
+        return self.costs.of(cast("Cost", name), members)
 
     def allows(self, members: Mapping[Candidate, float]) -> bool:
         """Whether a selection of these is within all limits; weights do not matter."""
@@ -189,23 +194,6 @@ class SearchSpace:
             if self.allows({**kept, candidate: weight}):
                 kept[candidate] = weight
         return Selection.of(kept or {self._narrowest: 1.0})
-
-
-def operations_per_image(
-    candidates: Iterable[Candidate], shares: Mapping[Candidate, float], draws: Mapping[str, int]
-) -> float | None:
-    """Operations per image of these together: of each pass the share up to its deepest; None where one is not known.
-
-    A backbone whose features are averaged over several noise `draws` runs so often.
-    """
-    deepest: dict[tuple[str, int], float] = {}
-    for candidate in candidates:
-        share = shares.get(candidate)
-        if share is None:
-            return None
-        one_pass = (candidate.backbone, candidate.timestep)
-        deepest[one_pass] = max(share, deepest.get(one_pass, 0.0))
-    return sum(share * draws.get(backbone, 1) for (backbone, _), share in deepest.items())
 
 
 def require_operations(field: str, shares: Mapping[str, float | None]) -> None:

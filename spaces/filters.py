@@ -1,25 +1,34 @@
-"""Filters: which activations are worth trying, decided before any label is looked at.
+"""Filters: which activations are worth trying, decided before any label is used.
 
-A filter sees the whole catalogue and gives each activation a decision with its reason. Filters are applied in the
-order in which the specification names them; an activation is kept when none of them drops it.
+A filter is given the whole catalogue and names the activations to drop, each with a reason. An activation is kept when
+no filter drops it. The first filter that drops it gives the reason, in this order: what cannot be captured, the name
+patterns of the specification, its rules, and the registered filters it names.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from diffsift.backbones import Activation
 from diffsift.errors import SpecificationError, did_you_mean
 
+from .registry import FILTERS
 from .specification import FilterSpecification, Rules
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What the filters say of one activation; `reason` is empty when it is kept."""
+    """The filters' decision on one activation.
+
+    Attributes:
+        activation: the declaration that was judged.
+        kept: whether it may be chosen.
+        reason: why it was dropped; empty when it is kept.
+    """
 
     activation: Activation
     kept: bool
@@ -27,21 +36,35 @@ class Decision:
 
 
 class PropertyFilter(ABC):
-    """Says of each activation of a catalogue why it should be dropped."""
+    """Decides which activations of a catalogue to drop.
+
+    The life of a filter: `apply_filters` makes one for each model of a study, before the bank is filled, and calls
+    `reasons` once with the model's whole catalogue. A filter reads declarations, or properties that were measured
+    without labels; it must not use labels. `register_filter` makes a further filter known, and
+    `diffsift.testing.filter.FilterContract` tests it.
+    """
 
     @abstractmethod
     def reasons(self, activations: Sequence[Activation]) -> dict[str, str]:
-        """Reasons by name of the activations to drop."""
+        """Name the activations to drop.
+
+        Args:
+            activations: the whole catalogue in execution order, including what other filters drop.
+
+        Returns:
+            Reasons by the names of the activations to drop. Reasons are counted in reports: use the same words for the
+            same cause, without numbers that differ from one activation to the next.
+        """
 
 
 class StructuralFilter(PropertyFilter):
     """The rules that Meng et al. (NeurIPS 2024, sections 4 and 5, appendix E) derived on SD 1.5 and SDXL, generalised.
 
-    They read declarations only. Diffusion noise is strong in the down-stage, fades along it and comes back late in the
-    up-stage, so the up-stage alone is kept, and of its last level only self-attention queries and keys, whose locality
-    suppresses that noise; earlier, the same locality hides meaning, so they are dropped there (save in the last repeat
-    before the last level). Increments carry high-frequency noise. A grid eight times coarser than the denoiser's input
-    is too coarse.
+    They read declarations only. Diffusion noise is strong in the down-stage, fades along it and returns late in the
+    up-stage. So only the up-stage is kept, and of its last level only self-attention queries and keys, whose locality
+    suppresses that noise. Earlier, the same locality hides meaning, so queries and keys of self-attention are dropped
+    there, except in the last repeat before the last level. Increments carry high-frequency noise. A grid eight times
+    coarser than the denoiser's input is too coarse.
     """
 
     too_coarse_stride = 8
@@ -81,7 +104,11 @@ class StructuralFilter(PropertyFilter):
 
 
 class UsableFilter(PropertyFilter):
-    """Drops what cannot be captured, and attention maps unless they are asked for: they are as wide as the grid."""
+    """Drops what cannot be captured, and attention maps unless they are asked for: they are as wide as the grid.
+
+    Args:
+        attention_maps: whether to keep attention maps.
+    """
 
     def __init__(self, *, attention_maps: bool) -> None:
         self._attention_maps = attention_maps
@@ -95,7 +122,15 @@ class UsableFilter(PropertyFilter):
 
 
 class NamePatternFilter(PropertyFilter):
-    """Keep or drop by shell-style name patterns, such as ``up-*-cross-q``."""
+    """Keeps or drops by shell-style name patterns, such as ``up-*-cross-q``.
+
+    Args:
+        keep: only names that match one of these are kept; empty keeps all.
+        drop: names that match one of these are dropped.
+
+    Raises:
+        SpecificationError: from `reasons`: a pattern matches no activation.
+    """
 
     def __init__(self, *, keep: Sequence[str] = (), drop: Sequence[str] = ()) -> None:
         self._keep, self._drop = tuple(keep), tuple(drop)
@@ -119,9 +154,15 @@ class NamePatternFilter(PropertyFilter):
 
 
 def rules_for(activations: Sequence[Activation], specification: FilterSpecification) -> Rules:
-    """The rules that a specification means for a network: ``auto`` is ``structural`` where they were derived.
+    """Resolve the rules of a specification for a network.
 
-    That is a U-Net whose up-stage has cross-attention, as those of the paper; all else is measured.
+    Args:
+        activations: the network's catalogue.
+        specification: its `rules` are read.
+
+    Returns:
+        The rules as given; for ``auto``, ``structural`` for a U-Net whose up-stage has cross-attention, the kind that
+        the rules were derived on, and ``measured`` for every other network.
     """
     if specification.rules != "auto":
         return specification.rules
@@ -134,15 +175,18 @@ def apply_filters(
     specification: FilterSpecification,
     measured: PropertyFilter | None = None,
 ) -> tuple[Decision, ...]:
-    """Decide about every activation; the first filter that drops one gives the reason.
+    """Decide on every activation of a catalogue.
 
     Args:
-        activations: the catalogue.
-        specification: which rules apply.
-        measured: what the rules ``measured`` stand for; without it they drop nothing.
+        activations: the whole catalogue in execution order.
+        specification: which filters apply.
+        measured: the filter for the rules ``measured``; None makes them drop nothing.
+
+    Returns:
+        A decision for each activation, in the same order.
 
     Raises:
-        SpecificationError: a pattern matches nothing, or nothing is left.
+        SpecificationError: a pattern matches nothing, a filter is not registered, or nothing is left.
     """
     filters: list[PropertyFilter] = [UsableFilter(attention_maps=specification.attention_maps)]
     if specification.keep or specification.drop:
@@ -152,17 +196,27 @@ def apply_filters(
         filters.append(StructuralFilter())
     elif rules == "measured" and measured is not None:
         filters.append(measured)
+    filters += [FILTERS[name]() for name in specification.further]
     dropped: dict[str, str] = {}
     for entry in filters:
         dropped = {**entry.reasons(activations), **dropped}
     decisions = tuple(Decision(entry, entry.name not in dropped, dropped.get(entry.name, "")) for entry in activations)
     if not any(decision.kept for decision in decisions):
-        counts: dict[str, int] = {}
-        for reason in dropped.values():
-            counts[reason] = counts.get(reason, 0) + 1
-        summary = "; ".join(f"{count} x {reason}" for reason, count in counts.items())
+        summary = "; ".join(f"{count} x {reason}" for reason, count in count_reasons(decisions))
         raise SpecificationError(
             f"filters must keep at least one activation, but all {len(activations)} are dropped ({summary}): "
             "set filters.rules to none or widen filters.keep."
         )
     return decisions
+
+
+def count_reasons(decisions: Iterable[Decision]) -> list[tuple[str, int]]:
+    """Count the reasons for which activations were dropped.
+
+    Args:
+        decisions: as `apply_filters` returns them.
+
+    Returns:
+        Pairs of a reason and its count, the most frequent first.
+    """
+    return Counter(decision.reason for decision in decisions if not decision.kept).most_common()

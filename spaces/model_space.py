@@ -1,4 +1,4 @@
-"""What one model of a study offers, and what was decided about it."""
+"""The activations of one model of a study, and the filters' decisions on them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .filters import Decision
 
 @dataclass(frozen=True)
 class ModelSpace:
-    """One model of a study.
+    """The activations of one model of a study.
 
     Attributes:
-        name: of its backbone.
-        activations: all of them by name, in execution order.
-        decisions: of the filters, one per activation.
+        name: name of its backbone.
+        activations: the whole catalogue by name, in execution order.
+        decisions: the filters' decisions, one per activation.
         published: names of the activations that rules of the literature choose, by the rule.
-        identity: of the backbone, as JSON.
+        identity: the backbone's identity, as JSON.
     """
 
     name: str

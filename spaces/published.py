@@ -1,6 +1,6 @@
-"""Choices people make without a search: the baselines that a selection is measured against.
+"""Choices made without a search, as published: baselines for a selection.
 
-Each gives activation names; the timestep is the caller's.
+Each gives names of activations; the caller chooses the timestep.
 """
 
 from __future__ import annotations
@@ -27,11 +27,17 @@ PAPER_SELECTIONS: dict[str, tuple[str, ...]] = {
 
 
 def paper_choice(activations: Sequence[Activation]) -> tuple[str, ...]:
-    """The paper's selection where its names exist in the model, else the one at the same relative positions.
+    """The paper's selection where its names exist in the model, otherwise the one at the same relative positions.
 
     The positions are those of SD 1.5: in the first up level with attention, the cross-attention queries of the middle
     repeat and the last residual output; in the next, the cross-attention queries of the middle repeat; in the last,
-    the self-attention keys of the first repeat. Empty when the model has no up-stage with attention.
+    the self-attention keys of the first repeat.
+
+    Args:
+        activations: the model's catalogue.
+
+    Returns:
+        Names of activations; empty when the model has no up-stage with attention.
     """
     names = {entry.name for entry in activations}
     for published in PAPER_SELECTIONS.values():
@@ -59,12 +65,16 @@ def paper_choice(activations: Sequence[Activation]) -> tuple[str, ...]:
 
 
 def older_practice(activations: Sequence[Activation]) -> tuple[str, ...]:
-    """The output of every up level: its upsampler's, or of the last level its last block's.
+    """The output of every up level: that of its upsampler, and in the last level that of its last block.
 
-    Empty when the model has no up-stage.
+    Args:
+        activations: the model's catalogue.
+
+    Returns:
+        Names of activations, one per level; empty when the model has no up-stage.
     """
     chosen: dict[int, Activation] = {}
     for entry in activations:
         if entry.stage == "up" and entry.level is not None and entry.kind in ("upsampler-out", "vit-out", "res-out"):
-            chosen[entry.level] = entry  # execution order: the last one of a level wins
+            chosen[entry.level] = entry  # in execution order, so the last of a level remains
     return tuple(entry.name for _, entry in sorted(chosen.items()))

@@ -1,4 +1,4 @@
-"""Candidates and selections: what a trial proposes and what the user gets."""
+"""Candidates and selections: what a trial proposes, and what the user gets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ WEIGHT_STEP = 0.05
 class Candidate:
     """An activation of a backbone at a timestep: the unit of choice.
 
-    `backbone` is the name a backbone goes by within a study, `timestep` counts training noise levels from 0 (clean).
+    Attributes:
+        backbone: name of the backbone within the study.
+        activation: name of the activation within the backbone.
+        timestep: noise level, counted from 0 (clean).
     """
 
     backbone: str
@@ -37,11 +40,17 @@ class Candidate:
 class Selection:
     """One or more candidates with a fusion weight each, in canonical form.
 
-    The canonical form is sorted by candidate, with weights divided by the largest and quantised to multiples of
-    `WEIGHT_STEP`, so two selections are equal exactly when they yield the same fused feature up to a global factor.
+    In the canonical form the members are sorted, and weights are divided by the largest and quantised to multiples of
+    `WEIGHT_STEP`. Two selections are equal exactly when they yield the same fused feature up to a global factor.
+
+    Args:
+        members: pairs of a candidate and its weight above 0, in any order.
+
+    Attributes:
+        members: the same in canonical form; the largest weight is 1.
 
     Raises:
-        SelectionError: no candidate, a candidate twice, or a weight that is not positive.
+        SelectionError: there is no candidate, a candidate is there twice, or a weight is not positive and finite.
 
     Examples:
         >>> a, b = Candidate("main", "mid-vit-out", 50), Candidate("main", "mid-vit-out", 200)
@@ -68,21 +77,30 @@ class Selection:
 
     @classmethod
     def of(cls, weights: dict[Candidate, float] | Iterable[Candidate]) -> Selection:
-        """From candidates with their weights, or from candidates alone at equal weights."""
+        """Make a selection.
+
+        Args:
+            weights: weights by candidate, or candidates alone, which get equal weights.
+
+        Raises:
+            SelectionError: as in the constructor.
+        """
         if not isinstance(weights, dict):
             return cls(tuple((candidate, 1.0) for candidate in weights))
         return cls(tuple(weights.items()))
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
+        """The candidates, sorted."""
         return tuple(candidate for candidate, _ in self.members)
 
     @cached_property
     def key(self) -> str:
-        """Sixteen hexadecimal digits that name this selection in databases."""
+        """Sixteen hexadecimal digits that identify this selection in databases."""
         return hashlib.sha256(json.dumps(self.to_json()).encode()).hexdigest()[:16]
 
     def to_json(self) -> list[dict[str, Any]]:
+        """The members as JSON objects with backbone, activation, timestep and weight."""
         return [
             {
                 "backbone": candidate.backbone,
@@ -94,8 +112,11 @@ class Selection:
         ]
 
     @classmethod
-    def from_json(cls, members: list[dict[str, Any]]) -> Selection:
-        """Inverse of `to_json`.
+    def from_json(cls, members: list[Any]) -> Selection:
+        """Read a selection from JSON, the inverse of `to_json`.
+
+        Args:
+            members: objects with backbone, activation, timestep and weight.
 
         Raises:
             SelectionError: a field is missing or of the wrong type.
@@ -126,15 +147,15 @@ class Selection:
 def activations_by_timestep(
     candidates: Iterable[Candidate], backbone: str, activations: Mapping[str, Activation]
 ) -> dict[int, list[Activation]]:
-    """The candidates of one backbone, as it is asked to capture them.
+    """The candidates of one backbone in the form that `Backbone.capture` takes.
 
     Args:
-        candidates: of any backbones.
-        backbone: name of the one that is asked for.
+        candidates: candidates of any backbones.
+        backbone: name of the backbone.
         activations: that backbone's activations by name.
 
     Returns:
-        Activations by timestep, in the order of the candidates; empty where none is of this backbone.
+        Activations by timestep, in the order of the candidates; empty where no candidate is of this backbone.
 
     Raises:
         SpecificationError: a candidate's activation does not exist in that backbone; the closest names are offered.
@@ -150,14 +171,3 @@ def activations_by_timestep(
             )
         wanted.setdefault(candidate.timestep, []).append(activations[name])
     return wanted
-
-
-def passes_per_image(candidates: Iterable[Candidate], draws: Mapping[str, int]) -> int:
-    """How often a backbone runs per image for these: once a distinct (backbone, timestep) pair and noise draw.
-
-    Args:
-        candidates: of a selection.
-        draws: noise draws that a backbone's features are averaged over; 1 for one that is not named.
-    """
-    pairs = {(candidate.backbone, candidate.timestep) for candidate in candidates}
-    return sum(draws.get(backbone, 1) for backbone, _ in pairs)

@@ -1,4 +1,4 @@
-"""How alike candidates are by what is declared of them: their names and timesteps. No model is run."""
+"""Similarity of candidates by their names and timesteps alone. No model is run."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from .selection import Candidate
 
 _PART = re.compile(r"([a-z]+)(\d*)")
 _BREADTH = 0.25
-"""Of timesteps: two of them are alike by exp(-distance / breadth), the distance a share of the pool's whole range."""
+"""Decay of similarity with the distance of timesteps, exp(-distance / breadth), as a share of the pool's range."""
 
 
 def declared_similarity(pool: Sequence[Candidate]) -> Float[np.ndarray, "pool pool"]:
-    """Similarity of every two candidates: 1 on the diagonal, symmetric, positive semi-definite.
+    """Similarity of every pair of candidates.
 
-    A name is read as its parts (``up-level1-repeat0`` as up, level 1, repeat 0). Of a part that both have, equal
-    numbers count 1 and others exp(-difference); the sum is divided by the geometric mean of the numbers of parts. That
-    is multiplied by exp(-distance / 0.25) of the timesteps, and by 1/2 for different backbones.
+    A name is read as its parts (``up-level1-repeat0`` as up, level 1, repeat 0). A part that both names have counts
+    exp(-difference) of its numbers; the sum is divided by the geometric mean of the numbers of parts. The result is
+    multiplied by exp(-distance / 0.25) of the timesteps, and by 1/2 for different backbones.
+
+    Args:
+        pool: the candidates.
+
+    Returns:
+        A symmetric, positive semi-definite matrix with values in [0, 1] and 1 on the diagonal.
     """
     parts = [dict(_PART.findall(candidate.activation)) for candidate in pool]
     words = sorted({word for found in parts for word in found})

@@ -1,16 +1,18 @@
-"""What may be chosen: the filters', timesteps' and limits' part of the specification."""
+"""The part of the specification about filters and limits."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from .registry import FILTERS
 
 Rules = Literal["auto", "structural", "measured", "none"]
 
 
 class FilterSpecification(BaseModel):
-    """Which activations enter the pool."""
+    """Which activations may be chosen. The fields are documented in ``docs/specification.md``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,10 +28,22 @@ class FilterSpecification(BaseModel):
         default=(), description="keep only names that match one of these patterns (up-*-cross-q)"
     )
     drop: tuple[str, ...] = Field(default=(), description="drop names that match one of these patterns")
+    further: tuple[str, ...] = Field(default=(), description="names of registered filters, applied after the rules")
+
+    @field_validator("further")
+    @classmethod
+    def _are_registered(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in FILTERS:
+                raise ValueError(
+                    f"must be names of filters, {', '.join(FILTERS.names())} (register_filter, or an entry point of "
+                    "the group diffsift.filters, adds others)"
+                )
+        return names
 
 
 class LimitsSpecification(BaseModel):
-    """How large a selection may be."""
+    """How large a selection may be. The fields are documented in ``docs/specification.md``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

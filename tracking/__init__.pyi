@@ -3,7 +3,7 @@ from .claims import Claim, Claims
 from .ledger import Eliminated, Evaluation, Ledger, Opening, StudyRow, open_database
 from .logger import LOGGERS, Logger, Loggers, make_loggers, register_logger
 from .mlflow_log import MlflowLogger, serve
-from .records import ActivationDecision, Cost, FinalRow, Outcome, Reranked, SelectionFrequency, TrialRecord, Verdict
+from .records import ActivationDecision, FinalRow, Outcome, Reranked, SelectionFrequency, TrialRecord, Verdict
 from .report import ActivationPicture, PredictionPicture, ReportPictures, write_report
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "ActivationPicture",
     "Claim",
     "Claims",
-    "Cost",
     "Eliminated",
     "Evaluation",
     "FinalRow",

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffsift.spaces import Cost
+
 from ._pictures import data_uri
-from .records import Cost, FinalRow, TrialRecord
+from .records import FinalRow, TrialRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

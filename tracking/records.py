@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from diffsift.errors import StudyError
-from diffsift.spaces import Selection, passes_per_image
-
-Cost = Literal["channels", "passes", "operations"]
-"""What a selection costs besides its score: channels of the fused feature; per image, passes and operations."""
+from diffsift.spaces import Cost, Selection, passes_per_image
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,11 @@ class Workspace:
         """Measured properties of models."""
         return self.folder / "properties"
 
+    @property
+    def weight_digests(self) -> Path:
+        """Remembered digests of weights."""
+        return self.folder / "weights.json"
+
     def report(self, study: str) -> Path:
         """The report of a finished study, which `diffsift report` copies."""
         return self.folder / "reports" / f"{study}.html"

@@ -46,6 +46,8 @@ def check_joint(
         SpecificationError: a value changes nothing.
         ModelError: an image size is none of the model's.
     """
+    if not specification.variants:
+        return
     joint, main = specification.joint, cast("PipelineBackbone", backbones[BackboneName.MAIN])
     if joint.prompts and not main.takes_text:
         raise SpecificationError(f"joint.prompts must be left out for {main.source}, because it takes no text.")
@@ -59,7 +61,7 @@ def check_joint(
             )
     for name in specification.variants:
         backbones.load(name)
-    if specification.variants and rules_for(main.activations(), specification.filters) == "measured":
+    if rules_for(main.activations(), specification.filters) == "measured":
         images = min(MEASURED_IMAGES, int(development.training.sum()))
         draws = sum(model.noise_seeds for model in specification.variants.values())
         passes = images * len(specification.timesteps) * len(SEEDS) * draws

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffsift import __version__
-from diffsift.backbones import Activation, PipelineBackbone
+from diffsift.backbones import Activation, Backbone
 from diffsift.common.context import RunContext
 from diffsift.common.files import digest, write_atomically
 from diffsift.spaces import Candidate, Properties, measure_properties
@@ -30,7 +30,7 @@ def measurable(activations: Sequence[Activation]) -> list[Activation]:
 
 
 def cached_properties(
-    backbone: PipelineBackbone,
+    backbone: Backbone,
     activations: Sequence[Activation],
     timesteps: Sequence[int],
     images: Sequence[Float[Tensor, "3 height width"]],

@@ -9,10 +9,10 @@ from pathlib import Path
 from diffsift import __version__
 from diffsift.common.reporting import LoggingReporter, Reporter
 from diffsift.errors import StudyError
-from diffsift.search import operations_per_image, pareto_front
-from diffsift.spaces import activations_by_timestep
+from diffsift.search import pareto_front
+from diffsift.spaces import Cost, activations_by_timestep, operations_per_image
 from diffsift.study_store import StudyStore
-from diffsift.tracking import Cost, TrialRecord
+from diffsift.tracking import TrialRecord
 
 from .outputs import PICKED, OutputFiles
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from diffsift.backbones import (
     Activation,
+    Backbone,
     BackboneCache,
     BackboneName,
-    LatentControl,
-    PipelineBackbone,
-    PixelControl,
+    DigestCache,
+    controls_of,
     differences,
 )
 from diffsift.bank import Bank, DevelopmentSet
@@ -35,6 +35,7 @@ from diffsift.spaces import (
     ModelSpace,
     Selection,
     apply_filters,
+    count_reasons,
     older_practice,
     paper_choice,
     rules_for,
@@ -115,9 +116,9 @@ class Prepared:
             for entry in [decision.activation]
         )
 
-    def backbone(self, name: str) -> PipelineBackbone:
+    def backbone(self, name: str) -> Backbone:
         """A model of the study, loaded if it is not in memory."""
-        return cast("PipelineBackbone", self.backbones[name])
+        return self.backbones[name]
 
     def wanted(self, model: ModelSpace) -> dict[int, list[Activation]]:
         """What the bank must hold of a model: the kept activations and those of the rule-based baselines."""
@@ -185,7 +186,7 @@ def prepare(specification: Specification, store: StudyStore, context: RunContext
     development = objective.load(context.reporter)
     for note in development.notes:
         context.reporter.info("data", note)
-    backbones = BackboneCache()
+    backbones = BackboneCache(DigestCache(store.workspace.weight_digests))
     backbones.add_models(specification.models)
     main = backbones[BackboneName.MAIN]
     timesteps = tuple(main.timestep_of(level) for level in specification.timesteps)
@@ -241,7 +242,7 @@ def _check_budget(prepared: Prepared) -> None:
             pool += [entry for entry in activations if entry.name in model.kept]
             baselines += [entry for entry in activations if entry.name not in model.kept]
     main = prepared.backbone(BackboneName.MAIN)
-    baselines += [*PixelControl(main).activations(), *LatentControl(main).activations()]
+    baselines += [entry for make in controls_of(main).values() for entry in make().activations()]
     # The selection found on a network with random weights: at most its widest.
     widest = sorted(pool, key=lambda entry: entry.channels)[-prepared.specification.limits.activations :]
     prepared.bank.check_budget(pool, [*baselines, *widest])
@@ -258,7 +259,7 @@ class _ModelReader:
     context: RunContext
 
     def read(self, name: str) -> ModelSpace:
-        backbone = cast("PipelineBackbone", self.backbones[name])
+        backbone = self.backbones[name]
         backbone.check_timesteps(self.timesteps)
         known = backbone.activations()
         measured = None
@@ -269,7 +270,7 @@ class _ModelReader:
         info = self.context.reporter.info
         info("backbone", self._described(name, backbone))
         info("activations", f"{len(known)} found, {sum(decision.kept for decision in decisions)} kept")
-        for reason, count in counted(decision.reason for decision in decisions if not decision.kept):
+        for reason, count in count_reasons(decisions):
             info("", f"{count:4d} dropped: {reason}")
         # In whole passes of a model as it is given, also for its variants: a larger image costs more.
         owner = self.specification.variant_of.get(name)
@@ -282,7 +283,7 @@ class _ModelReader:
             identity=backbone.identity(),
         )
 
-    def _described(self, name: str, backbone: PipelineBackbone) -> str:
+    def _described(self, name: str, backbone: Backbone) -> str:
         """The model in words."""
         called = "" if name == BackboneName.MAIN else f"{name}: "
         model = self.specification.models[name]
@@ -299,11 +300,3 @@ class _ModelReader:
         """The first training images, of each data set alike, as many as measuring needs."""
         training = self.development.in_turn(np.flatnonzero(self.development.training))[:MEASURED_IMAGES]
         return image_tensors([self.development.samples[int(index)].image for index in training])
-
-
-def counted(reasons: Iterable[str]) -> list[tuple[str, int]]:
-    """How often each reason was given, the most frequent first."""
-    counts: dict[str, int] = {}
-    for reason in reasons:
-        counts[reason] = counts.get(reason, 0) + 1
-    return sorted(counts.items(), key=lambda item: -item[1])

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from diffsift.backbones import BackboneName, ModelSpecification, PipelineBackbone, load
+from diffsift.backbones import Backbone, BackboneName, ModelSpecification, load
 from diffsift.common.reporting import Reporter
 from diffsift.datasets import image_tensors, read_image
 from diffsift.errors import DataError
@@ -114,7 +114,7 @@ def network_map(decisions: Sequence[Decision], found: Mapping[Candidate, Propert
 
 
 def activation_pictures(
-    backbone: PipelineBackbone, decisions: Sequence[Decision], timestep: int, image: Sequence[Tensor], out: Path
+    backbone: Backbone, decisions: Sequence[Decision], timestep: int, image: Sequence[Tensor], out: Path
 ) -> None:
     """Every activation of one image, its three leading principal components as colours, in a file each."""
     for folder in ("kept", "dropped"):

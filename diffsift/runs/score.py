@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from diffsift.backbones import BackboneCache
+from diffsift.backbones import BackboneCache, DigestCache
 from diffsift.bank import DevelopmentSet
 from diffsift.common.context import RunContext
 from diffsift.common.reporting import LoggingReporter, Reporter
@@ -122,7 +122,7 @@ class _Scoring:
         cls, file: SelectionFile, store: StudyStore, specification: Specification, device: str, reporter: Reporter
     ) -> _Scoring:
         objective = make_objective(specification.data_sets, specification.task, specification.bank, specification.probe)
-        backbones = BackboneCache()
+        backbones = BackboneCache(DigestCache(store.workspace.weight_digests))
         backbones.add_models(file.models, check=file.verify)
         context = replace(specification.context(store.workspace, reporter), noise_seed=file.noise_seed, device=device)
         return cls(file, specification, objective, objective.load(), backbones, context)

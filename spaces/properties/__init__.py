@@ -1,7 +1,7 @@
-"""Properties of activations, measured without labels: what the paper judged by eye, as numbers.
+"""Properties of activations, measured without labels: numbers for what the paper judged by eye.
 
 Everything is computed per channel in units of that channel's own variance, so that neither the scale nor the number of
-channels decides, and from products of different noise seeds where noise must cancel. Each file holds one property.
+channels matters, and from products of different noise seeds where noise must cancel. Each file holds one property.
 """
 
 from ._accumulate import Properties, Statistics

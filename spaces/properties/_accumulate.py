@@ -1,6 +1,6 @@
-"""One candidate's properties, accumulated image by image: memory does not grow with the number of images.
+"""The properties of one candidate, accumulated image by image: memory does not grow with the number of images.
 
-Input is x[s, i, p, c]: noise seeds s (S of them), images i (n), places p, channels c.
+The input is x[s, i, p, c]: noise seeds s (S of them), images i (n), locations p, channels c.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from ._position import PositionShare
 
 @dataclass(frozen=True)
 class Properties:
-    """What was measured of one candidate.
+    """The measured properties of one candidate.
 
     Attributes:
-        diffusion_noise: share of the variance that comes from the noise draw, in [0, 1].
-        granularity: mean spatial frequency of what does not depend on the noise, over that of white content on the
-            same grid; 0 is one colour, 1 as fine as the grid allows.
-        over_refinement: share of that content in the finer half of the grid's frequencies, over that of white content.
-        locality: share of the similarity between places that follows their distance, in [0, 1].
-        position: share of the content's variance that is the same at a place in all images, in [0, 1].
-        increment_noise: as `over_refinement`, of the activation as it is, with its noise.
-        outliers: share of the energy in the hundredth of channels with most of it, beyond their number; in [0, 1].
+        diffusion_noise: share of the variance that is due to the noise draw, in [0, 1].
+        granularity: mean spatial frequency of the content that does not depend on the noise, relative to white content
+            on the same grid; 0 is constant, 1 as fine as the grid allows.
+        over_refinement: share of that content in the finer half of the grid's frequencies, relative to white content.
+        locality: share of the similarity between locations that is explained by their distance, in [0, 1].
+        position: share of the content's variance that is the same at a location in all images, in [0, 1].
+        increment_noise: like `over_refinement`, for the activation including its noise.
+        outliers: share of the energy in the 1 % of channels with the most, beyond their share of channels; in [0, 1].
     """
 
     diffusion_noise: float
@@ -46,8 +46,8 @@ class Statistics:
     """Accumulates the statistics of one candidate.
 
     Args:
-        channels: at most this many are looked at, drawn once; the properties are means over channels.
-        window: at most this many rows and columns, from the middle.
+        channels: most channels to use, drawn once, 64 by default; the properties are means over channels.
+        window: most rows and columns to use, from the middle, 32 by default.
     """
 
     def __init__(self, *, channels: int = 64, window: int = 32) -> None:
@@ -57,7 +57,10 @@ class Statistics:
         self._spectrum, self._locality, self._outliers = Spectrum(), Locality(), OutlierEnergy()
 
     def add(self, maps: Float[Tensor, "seeds channels rows columns"]) -> None:
-        """One image, under at least two noise seeds.
+        """Add an image.
+
+        Args:
+            maps: its feature maps under at least two noise seeds.
 
         Raises:
             ValueError: there are fewer than two seeds.
@@ -65,14 +68,18 @@ class Statistics:
         if len(maps) < 2:
             raise ValueError(f"properties must be measured under at least two noise seeds, but got {len(maps)}.")
         self._outliers.add(maps)
-        looked_at = self._part(maps).to(torch.float64)
-        self._noise.add(looked_at)
-        self._position.add(looked_at)
-        self._spectrum.add(looked_at)
-        self._locality.add(looked_at)
+        part = self._part(maps).to(torch.float64)
+        self._noise.add(part)
+        self._position.add(part)
+        self._spectrum.add(part)
+        self._locality.add(part)
 
     def result(self) -> Properties:
-        """The properties of all images so far; at least two are needed."""
+        """The properties over all images so far.
+
+        Raises:
+            ValueError: there are fewer than two images.
+        """
         noise, variance = self._noise.result()
         granularity, refined, refined_with_noise = self._spectrum.result(variance)
         return Properties(

@@ -1,13 +1,14 @@
 """Granularity and over-refinement: how fine the content of a feature is, on the scale of its own grid.
 
 The power spectrum over rows and columns is taken from products of different seeds, in which noise cancels, each channel
-in units of its variance. With f the distance from frequency 0 in cycles per place, P the power and the sums over all
+in units of its variance. With f the distance from frequency 0 in cycles per grid cell, P the power and sums over all
 frequencies but 0:
 
     granularity     = (sum f P / sum P) / (mean f)               the centroid, over that of white content
     over-refinement = (sum_{f > 1/4} P / sum P) / (share of f > 1/4)
 
-so that a grid's stride alone moves neither. Increment noise is the latter with the power of single seeds, with noise.
+so that a grid's stride alone changes neither. Increment noise is the latter with the power of single seeds, noise
+included.
 Source: the second property of Meng et al. (NeurIPS 2024), which they judged by eye.
 """
 
@@ -18,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 _FINE = 0.25
-"""Cycles per place from which content is fine: half of what the grid can show."""
+"""Cycles per grid cell above which content is fine: half of what the grid can show."""
 
 
 class Spectrum:
@@ -36,7 +37,7 @@ class Spectrum:
         self._whole = self._whole + power / count
 
     def result(self, variance: Float[Tensor, "channels"]) -> tuple[float, float, float]:
-        """Granularity, over-refinement and increment noise; nan where there is no content or a single place."""
+        """Granularity, over-refinement and increment noise; nan where there is no content or a single location."""
         assert isinstance(self._content, Tensor)
         assert isinstance(self._whole, Tensor)
         rows, columns = self._content.shape[1:]

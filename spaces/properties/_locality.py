@@ -1,14 +1,14 @@
-"""Locality: the share of the similarity between places that follows their distance rather than what they show.
+"""Locality: the share of the similarity between locations that is explained by their distance, not by their content.
 
-The similarity of two places is the mean over channels of the product of their features, centered over the image, in
+The similarity of two locations is the mean over channels of the product of their features, centred over the image, in
 units of each channel's deviation; channels are taken sixteen at a time. Two estimates K and K' come from disjoint
 halves of the seeds' pairs, so that noise cancels in their products. With distances (in image fractions) in eight bins
 of equally many pairs:
 
-    locality = sum over bins of N_b mean_b(K) mean_b(K') / sum over pairs K K'      (K, K' centered over pairs)
+    locality = sum over bins of N_b mean_b(K) mean_b(K') / sum over pairs K K'      (K, K' centred over pairs)
 
-the share of the variance of similarity that distance explains, in [0, 1]; white content gives 0 on any grid. Places are
-at most 16 x 16 of the grid, evenly spread. Source: the third property of Meng et al. (NeurIPS 2024).
+the share of the variance of similarity that distance explains, in [0, 1]; white content gives 0 on any grid. At most
+16 x 16 evenly spaced locations of the grid are used. Source: the third property of Meng et al. (NeurIPS 2024).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 _EDGE = 16
 _BINS = 8
 _GROUP = 16
-"""Channels in one similarity: chance makes similarities of few channels vary more, so all are measured on as many."""
+"""Channels in one similarity: similarities over few channels vary more by chance, so all use the same number."""
 
 
 class Locality:
@@ -30,9 +30,9 @@ class Locality:
         self._explained = self._whole = 0.0
 
     def add(self, maps: Float[Tensor, "seeds channels rows columns"]) -> None:
-        spread = maps[:, :, _places(maps.shape[2])][:, :, :, _places(maps.shape[3])]
-        rows, columns = spread.shape[2:]
-        features = spread.flatten(2)
+        sampled = maps[:, :, _evenly_spaced(maps.shape[2])][:, :, :, _evenly_spaced(maps.shape[3])]
+        rows, columns = sampled.shape[2:]
+        features = sampled.flatten(2)
         features = features - features.mean(2, keepdim=True)
         deviation = features.std((0, 2)).clamp(min=1e-300)
         if rows * columns < _BINS * 2:
@@ -57,13 +57,13 @@ class Locality:
         return min(1.0, max(0.0, self._explained / self._whole))
 
 
-def _places(edge: int) -> Tensor:
+def _evenly_spaced(edge: int) -> Tensor:
     count = min(edge, _EDGE)
     return ((torch.arange(count) + 0.5) * edge / count).long()
 
 
 def _halves(features: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Two pairs of different seeds' features; with two or three seeds the pairs share seeds, and some noise stays."""
+    """Two pairs of different seeds' features; with two or three seeds the pairs overlap, and some noise remains."""
     if len(features) < 4:
         return (features[0], features[1]), (features[1], features[0])
     half = len(features) // 4
@@ -76,7 +76,7 @@ def _similarity(pair: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _distance_bins(rows: int, columns: int) -> tuple[Tensor, Tensor]:
-    """The bin of each pair of different places, and which entries of a matrix over places they are."""
+    """The bin of each pair of different locations, and a mask of these pairs in a matrix over locations."""
     y, x = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")
     points = torch.stack([y.flatten(), x.flatten()], 1).double()
     distance = torch.cdist(points, points)

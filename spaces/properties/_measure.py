@@ -1,4 +1,4 @@
-"""Measuring: images stream through a backbone once per timestep and seed; no activation is kept."""
+"""Measuring: images stream through a backbone once per timestep and noise seed; activations are not stored."""
 
 from __future__ import annotations
 
@@ -20,20 +20,23 @@ def measure_properties(
     backbone: Backbone,
     activations: Sequence[Activation],
     timesteps: Sequence[int],
-    images: Sequence[Float[Tensor, "3 _ _"]],
+    images: Float[Tensor, "images 3 height width"] | Sequence[Float[Tensor, "3 _ _"]],
     *,
     seeds: Sequence[int] = (0, 1, 2, 3),
     reporter: Reporter | None = None,
 ) -> dict[Candidate, Properties]:
-    """The properties of every activation at every timestep, without labels.
+    """Measure the properties of activations at several timesteps, without labels.
 
     Args:
-        backbone: to run.
-        activations: to measure; those that cannot be captured are left out.
+        backbone: the network to run.
+        activations: activations to measure; those that cannot be captured are left out.
         timesteps: noise levels.
-        images: RGB in [0, 1]; a few dozen are enough.
-        seeds: of the noise, two at least; four give `locality` without a bias from noise.
-        reporter: told of each pass; default: nobody.
+        images: RGB in [0, 1], at least two; a few dozen are enough.
+        seeds: noise seeds, at least two; four (the default) give `locality` without a bias from noise.
+        reporter: shows the progress, one step for each pass; by default it is not shown.
+
+    Returns:
+        Properties by candidate, for each activation at each timestep.
 
     Raises:
         SpecificationError: there are fewer than two images or seeds.
@@ -44,7 +47,7 @@ def measure_properties(
             f"and {len(set(seeds))} seeds."
         )
     readable = [activation for activation in activations if not activation.unreadable]
-    found = {
+    statistics = {
         Candidate(backbone.name, activation.name, timestep): Statistics()
         for timestep in timesteps
         for activation in readable
@@ -60,5 +63,5 @@ def measure_properties(
                             held.setdefault(name, []).append(feature_map[0])
                     bar.update()
                 for name, seeds_of_one in held.items():
-                    found[Candidate(backbone.name, name, timestep)].add(torch.stack(seeds_of_one))
-    return {candidate: statistics.result() for candidate, statistics in found.items()}
+                    statistics[Candidate(backbone.name, name, timestep)].add(torch.stack(seeds_of_one))
+    return {candidate: accumulated.result() for candidate, accumulated in statistics.items()}

@@ -1,12 +1,12 @@
-"""Diffusion noise: the share of a feature's variance that comes from the noise draw, in [0, 1].
+"""Diffusion noise: the share of a feature's variance that is due to the noise draw, in [0, 1].
 
-Per channel, with W the variance over seeds at a fixed image and place (unbiased, mean over both) and B the variance
-over images of the mean over seeds at a fixed place, less W / S (what noise leaves in such a mean):
+Per channel, with W the variance over seeds at a fixed image and location (unbiased, mean over both) and B the variance
+over images of the mean over seeds at a fixed location, minus W / S (what noise leaves in such a mean):
 
     share = W / (W + B),   averaged over the channels that vary
 
-The mean of each place is removed (B is around it), so a positional embedding is neither content nor noise. Source: the
-first property of Meng et al. (NeurIPS 2024), as one-way random-effects variance components (Searle et al., 1992).
+The mean of each location is removed (B is around it), so a positional embedding is neither content nor noise. Source:
+the first property of Meng et al. (NeurIPS 2024), as one-way random-effects variance components (Searle et al., 1992).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DEAD = 1e-10
 
 
 class NoiseShare:
-    """Accumulates sums per place and channel."""
+    """Accumulates sums per location and channel."""
 
     def __init__(self) -> None:
         self._images, self._seeds = 0, 0

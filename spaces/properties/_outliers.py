@@ -1,9 +1,9 @@
-"""Outlier channels: the share of energy in the largest hundredth of channels (one at least), in [0, 1].
+"""Outlier channels: the share of energy in the largest 1 % of channels (at least one), in [0, 1].
 
     outliers = (e - k / C) / (1 - k / C)   with e the share of sum x^2 in the k = max(1, C / 100) largest channels
 
 0 when all channels carry the same, 1 when k of them carry everything: "massive activations", as diffusion transformers
-have them (Sun et al., COLM 2024). Raw values: standardising is what takes these channels away.
+have them (Sun et al., COLM 2024). Raw values are used, because standardisation removes these channels.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Position: the share of a feature's variance over the image that is the same in every image, in [0, 1].
 
-Positional embeddings of transformers show here. Per channel, with m[i, p] the mean over seeds, centered over places:
+Positional embeddings of transformers show here. Per channel, with m[i, p] the mean over seeds, centred over locations:
 
-    share = mean over places and pairs i != j of m[i, p] m[j, p] / mean over places and images of cross-seed m[i, p]^2
+    share = mean over p and pairs i != j of m[i, p] m[j, p] / mean over p and i of cross-seed m[i, p]^2
 
-summed over channels in units of their content. Products of different images and seeds leave neither content nor noise.
+summed over channels in units of their content. Products of different images and seeds contain neither content nor
+noise.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 
 
 class PositionShare:
-    """Accumulates sums per place and channel."""
+    """Accumulates sums per location and channel."""
 
     def __init__(self) -> None:
         self._images = 0

@@ -105,7 +105,7 @@ def test_a_hub_id_without_the_hub_is_one_clear_sentence(opened: Callable[[str], 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+@pytest.mark.parametrize("device", ["cuda:99", "xpu"])
 def test_a_device_that_does_not_exist_is_refused(tiny_pipeline: Path, device: str) -> None:
     with pytest.raises(ModelError, match="must be a device this machine has"):
         load(ModelSpecification(id=str(tiny_pipeline), device=device))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import save_file
-from support.tiny_pipelines import build
+from support.tiny_pipelines import backbone_of, build
 from torch import Tensor
 
 from diffsift.backbones import Capture, ModelSpecification, PipelineBackbone, load
@@ -69,8 +69,8 @@ def test_lora_mistakes_are_told(lora: tuple[Path, Path], tmp_path: Path, monkeyp
 
 
 def test_offloaded_weights_give_the_same_features() -> None:
-    plain = PipelineBackbone(build("SD 1.5"), source="tiny", image_size=(16, 16))
-    offloaded = PipelineBackbone(build("SD 1.5"), source="tiny", image_size=(16, 16), offload=torch.device("cpu"))
+    plain = backbone_of(build("SD 1.5"), image_size=(16, 16))
+    offloaded = backbone_of(build("SD 1.5"), image_size=(16, 16), offload=torch.device("cpu"))
     assert next(offloaded.denoiser.parameters()).device.type == "meta"
     assert torch.equal(features(offloaded), features(plain))
     assert offloaded.identity() == plain.identity()
@@ -82,7 +82,7 @@ def test_offloading_on_a_cpu_is_refused(lora: tuple[Path, Path]) -> None:
 
 
 def test_gradient_checkpointing_changes_nothing() -> None:
-    plain = PipelineBackbone(build("SD 1.5"), source="tiny", image_size=(16, 16))
+    plain = backbone_of(build("SD 1.5"), image_size=(16, 16))
     expected = features(plain)
     plain.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
     plain.denoiser.train()
@@ -90,7 +90,7 @@ def test_gradient_checkpointing_changes_nothing() -> None:
 
 
 def test_a_network_compiled_in_part_is_refused() -> None:
-    backbone = PipelineBackbone(build("SD 1.5"), source="tiny", image_size=(16, 16))
+    backbone = backbone_of(build("SD 1.5"), image_size=(16, 16))
     entry = backbone.activations()[-1]
     next(iter(backbone.denoiser.children())).compile()
     with pytest.raises(CaptureError, match="must not be compiled, nor any part of it"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from support import tiny
+from support.tiny_pipelines import backbone_of
 from torch import Tensor
 
 from diffsift.backbones import (
@@ -17,7 +18,6 @@ from diffsift.backbones import (
     PixelControl,
     activation_named,
     load,
-    with_random_weights,
 )
 from diffsift.backbones._base import noise_of
 from diffsift.errors import ModelError
@@ -82,7 +82,7 @@ def test_images_need_not_be_square(tiny_pipeline: Path) -> None:
 
 
 def test_the_conditioning_of_sdxl_is_its_pipelines_own(images: Tensor) -> None:
-    backbone = PipelineBackbone(tiny.xl_pipeline(), source="tiny-xl")
+    backbone = backbone_of(tiny.xl_pipeline(), id="tiny-xl")
     conditioning = backbone.condition(3)
     assert tuple(conditioning["encoder_hidden_states"].shape) == (3, tiny.TOKENS, 2 * tiny.TEXT_WIDTH)
     assert conditioning["added_cond_kwargs"]["time_ids"][0].tolist() == [16, 16, 0, 0, 16, 16]
@@ -91,8 +91,8 @@ def test_the_conditioning_of_sdxl_is_its_pipelines_own(images: Tensor) -> None:
 
 
 def test_the_prompt_matters_and_is_part_of_the_identity(images: Tensor) -> None:
-    plain = PipelineBackbone(tiny.pipeline(), source="tiny")
-    prompted = PipelineBackbone(tiny.pipeline(), source="tiny", prompt="bad cafe")
+    plain = backbone_of(tiny.pipeline())
+    prompted = backbone_of(tiny.pipeline(), prompt="bad cafe")
     assert plain.identity() != prompted.identity()
     assert not torch.equal(features(plain, images), features(prompted, images))
 
@@ -100,16 +100,17 @@ def test_the_prompt_matters_and_is_part_of_the_identity(images: Tensor) -> None:
 def test_identity_is_that_of_the_weights(tiny_pipeline: Path, tiny_backbone: PipelineBackbone) -> None:
     again = load(ModelSpecification(id=str(tiny_pipeline), device="cpu"))
     assert again.identity() == tiny_backbone.identity()
-    next(again.denoiser.parameters()).data.flatten()[0] += 1
-    changed = again.identity()
+    other = load(ModelSpecification(id=str(tiny_pipeline), device="cpu"))
+    next(other.denoiser.parameters()).data.flatten()[0] += 1
+    changed = other.identity()
     assert {key for key in changed if changed[key] != tiny_backbone.identity()[key]} == {"denoiser"}
 
 
 def test_random_weights_are_another_network(tiny_backbone: PipelineBackbone, images: Tensor) -> None:
-    first, second = with_random_weights(tiny_backbone, seed=0), with_random_weights(tiny_backbone, seed=0)
+    first, second = tiny_backbone.untrained(seed=0), tiny_backbone.untrained(seed=0)
     assert first.name == "random"
     assert first.identity() == second.identity()
-    assert first.identity() not in (tiny_backbone.identity(), with_random_weights(tiny_backbone, seed=1).identity())
+    assert first.identity() not in (tiny_backbone.identity(), tiny_backbone.untrained(seed=1).identity())
     assert not torch.allclose(features(first, images), features(tiny_backbone, images), atol=1e-2)
     assert tiny_backbone.name == "main"
 
@@ -126,7 +127,7 @@ def test_controls_are_neighbourhoods_of_pixels_and_latents(tiny_backbone: Pipeli
         assert torch.allclose(center, tiny_backbone.encode(images), atol=1e-6)
     assert pixels.identity() != latents.identity()
     assert latents.identity() != tiny_backbone.identity()
-    assert latents.identity() == LatentControl(with_random_weights(tiny_backbone)).identity()
+    assert latents.identity() == LatentControl(tiny_backbone.untrained()).identity()
     with pytest.raises(ModelError, match=r"in \[0, 0\]"):
         pixels.check_timesteps([50])
 
@@ -135,4 +136,4 @@ def test_a_model_that_wants_more_than_the_image_is_refused() -> None:
     pipeline = tiny.pipeline()
     pipeline.unet = tiny.unet(in_channels=9)
     with pytest.raises(ModelError, match=r"my-model"):
-        PipelineBackbone(pipeline, source="my-model").encode(torch.rand(1, 3, 16, 16))
+        backbone_of(pipeline, id="my-model").encode(torch.rand(1, 3, 16, 16))

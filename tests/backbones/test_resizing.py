@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from support.tiny_pipelines import build
+from support.tiny_pipelines import backbone_of, build
 from torch import Tensor
 
-from diffsift.backbones import Activation, PipelineBackbone, with_random_weights
+from diffsift.backbones import Activation, PipelineBackbone
 from diffsift.backbones import _base as base
-from diffsift.backbones._resizing import content, fit
+from diffsift.backbones._resizing import crop_content, resize_images
 from diffsift.errors import ModelError
 
 CPU = torch.device("cpu")
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def backbone() -> PipelineBackbone:
-    return PipelineBackbone(build("SD 1.5"), source="tiny", image_size=(16, 16))
+    return backbone_of(build("SD 1.5"), image_size=(16, 16))
 
 
 @pytest.fixture
@@ -39,13 +39,13 @@ def features(backbone: PipelineBackbone, images: Tensor | list[Tensor], **option
 
 def test_padding_keeps_the_shape_and_says_where_the_image_is() -> None:
     wide, high = torch.zeros(3, 10, 20), torch.ones(3, 20, 10)
-    fitted, boxes = fit([wide, high], (16, 16), "pad", CPU)
+    resized, boxes = resize_images([wide, high], (16, 16), "pad", CPU)
     assert boxes is not None
     assert boxes.tolist() == [[0.25, 0.0, 0.5, 1.0], [0.0, 0.25, 1.0, 0.5]]
-    assert torch.allclose(fitted[0, 0, :, 8], torch.tensor([0.5] * 4 + [0.0] * 8 + [0.5] * 4))
-    assert torch.allclose(fitted[1, 0, 8], torch.tensor([0.5] * 4 + [1.0] * 8 + [0.5] * 4))
-    assert fit([wide], (16, 16), "stretch", CPU)[1] is None
-    assert fit([torch.zeros(3, 9, 9)], (16, 16), "pad", CPU)[1] is None
+    assert torch.allclose(resized[0, 0, :, 8], torch.tensor([0.5] * 4 + [0.0] * 8 + [0.5] * 4))
+    assert torch.allclose(resized[1, 0, 8], torch.tensor([0.5] * 4 + [1.0] * 8 + [0.5] * 4))
+    assert resize_images([wide], (16, 16), "stretch", CPU)[1] is None
+    assert resize_images([torch.zeros(3, 9, 9)], (16, 16), "pad", CPU)[1] is None
 
 
 def test_content_maps_points_of_the_image_to_themselves() -> None:
@@ -53,19 +53,19 @@ def test_content_maps_points_of_the_image_to_themselves() -> None:
     rows, columns = torch.meshgrid((torch.arange(16) + 0.5) / 16, (torch.arange(16) + 0.5) / 16, indexing="ij")
     coordinates = torch.stack([rows, columns])[None].expand(2, -1, -1, -1)
     boxes = torch.tensor([[0.25, 0.0, 0.5, 1.0], [0.125, 0.5, 0.75, 0.25]])
-    found = content(coordinates, boxes)
+    found = crop_content(coordinates, boxes)
     for image, (top, left, height, width) in enumerate(boxes.tolist()):
         assert torch.allclose(found[image, 0], top + height * rows, atol=1e-5)
         assert torch.allclose(found[image, 1], left + width * columns, atol=1e-5)
 
 
 def test_padded_images_have_the_same_features_in_any_batch(images: Tensor) -> None:
-    padding = PipelineBackbone(build("SD 1.5"), source="tiny", image_size=(16, 16), resize="pad")
+    padding = backbone_of(build("SD 1.5"), image_size=(16, 16), resize="pad")
     mixed = [images[0, :, :9], images[1, :, :, :7], images[2]]
     together = features(padding, mixed)
     alone = torch.cat([features(padding, [image]) for image in mixed])
     assert torch.allclose(together, alone, atol=1e-5)
-    stretching = PipelineBackbone(build("SD 1.5"), source="tiny", image_size=(16, 16))
+    stretching = backbone_of(build("SD 1.5"), image_size=(16, 16))
     assert not torch.allclose(features(stretching, mixed)[0], together[0], atol=1e-2)
     assert torch.allclose(features(stretching, mixed)[2], together[2], atol=1e-5)
     assert padding.identity() != stretching.identity()
@@ -87,7 +87,10 @@ def test_noise_draws_are_averaged(backbone: PipelineBackbone, images: Tensor, mo
 
 
 def test_memory_that_runs_out_halves_the_batch(
-    backbone: PipelineBackbone, images: Tensor, monkeypatch: pytest.MonkeyPatch
+    backbone: PipelineBackbone,
+    images: Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     expected, run, sizes = features(backbone, images), backbone.denoise, list[int]()
 
@@ -99,8 +102,8 @@ def test_memory_that_runs_out_halves_the_batch(
 
     monkeypatch.setattr(backbone, "denoise", small)
     limit = 2
-    with pytest.warns(UserWarning, match="memory ran out with 5 images at once: 2 run together"):
-        found = features(backbone, images)
+    found = features(backbone, images)
+    assert "memory ran out with 5 images at once: 2 run together" in caplog.text
     assert sizes == [5, 2, 2, 1]
     assert torch.allclose(found, expected, atol=1e-5)
     limit = 0
@@ -121,7 +124,7 @@ def test_other_errors_pass(backbone: PipelineBackbone, images: Tensor, monkeypat
 @pytest.mark.parametrize("family", ["SD 1.5", "PixArt", "SD 3", "Flux"])
 def test_every_image_may_have_a_prompt(family: str, images: Tensor) -> None:
     def made(prompt: str) -> PipelineBackbone:
-        return PipelineBackbone(build(family), source="tiny", image_size=(16, 16), prompt=prompt)
+        return backbone_of(build(family), image_size=(16, 16), prompt=prompt)
 
     def of(backbone: PipelineBackbone, **options: object) -> Tensor:
         entry = [entry for entry in backbone.activations() if entry.kind in ("vit-out", "block-out")][-1]
@@ -156,7 +159,7 @@ def test_stage_means_average_the_maps_of_a_stage(backbone: PipelineBackbone, ima
 
 def test_the_control_encodes_prompts_that_the_model_never_met(backbone: PipelineBackbone, images: Tensor) -> None:
     backbone.activations()
-    random = with_random_weights(backbone)
+    random = backbone.untrained()
     found = features(random, images[:2], prompts=["a", "b c"])
     assert torch.allclose(found, features(random, images[:2], prompts=["a", "b c"]))
     assert next(backbone.denoiser.parameters()).device == backbone.device

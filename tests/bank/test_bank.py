@@ -24,8 +24,8 @@ from support.banks import (
     wanted_of,
 )
 
-from diffsift.backbones import PipelineBackbone, PixelControl, with_random_weights
-from diffsift.backbones._resizing import fit
+from diffsift.backbones import PipelineBackbone, PixelControl
+from diffsift.backbones._resizing import resize_images
 from diffsift.bank import Bank, DevelopmentSet
 from diffsift.bank import _extraction as extraction_module
 from diffsift.common.context import RunContext
@@ -86,8 +86,8 @@ def test_what_shapes_a_feature_is_part_of_its_key(
     few = {50: wanted[50][:1]}
     assert open_bank().fill(tiny_backbone, few) == 1
     assert open_bank(noise_seed=1).fill(tiny_backbone, few) == 1
-    assert open_bank().fill(with_random_weights(tiny_backbone), few) == 1
-    assert open_bank().fill(with_random_weights(tiny_backbone, seed=1), few) == 1
+    assert open_bank().fill(tiny_backbone.untrained(), few) == 1
+    assert open_bank().fill(tiny_backbone.untrained(seed=1), few) == 1
 
 
 def test_entries_do_not_depend_on_the_batch_size(
@@ -108,7 +108,7 @@ def test_entries_are_what_the_extractor_gives(
     bank = open_bank()
     bank.fill(tiny_backbone, wanted)
     samples = [development.samples[index] for index in range(len(development.samples))]
-    images = fit(
+    images = resize_images(
         image_tensors([sample.image for sample in samples]), tiny_backbone.image_size, "stretch", torch.device("cpu")
     )[0]
     for name in NAMES:

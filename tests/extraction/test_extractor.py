@@ -12,7 +12,7 @@ from support import tiny
 from torch import Tensor, nn
 
 from diffsift import FeatureExtractor
-from diffsift.backbones import ModelSpecification, PipelineBackbone, with_random_weights
+from diffsift.backbones import ModelSpecification, PipelineBackbone
 from diffsift.errors import SelectionError
 from diffsift.extraction import Standardiser, save_selection
 from diffsift.spaces import Candidate, Selection
@@ -159,7 +159,7 @@ def test_images_are_checked(extractor: FeatureExtractor, wrong: Tensor, message:
 
 def test_candidates_of_another_backbone_are_refused(tiny_backbone: PipelineBackbone) -> None:
     with pytest.raises(SelectionError, match=r"must be of the backbones \['random'\], but got \['main'\]"):
-        FeatureExtractor(SELECTION, [with_random_weights(tiny_backbone)], statistics(), noise_seed=0)
+        FeatureExtractor(SELECTION, [tiny_backbone.untrained()], statistics(), noise_seed=0)
 
 
 def test_it_is_a_module_with_the_denoiser_in_it(extractor: FeatureExtractor) -> None:

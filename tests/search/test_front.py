@@ -14,9 +14,9 @@ from support.planted import SyntheticProbe
 
 from diffsift.errors import SpecificationError, StudyError
 from diffsift.search import StudySpecification, front_costs, pareto_front
-from diffsift.spaces import Candidate, Selection
+from diffsift.spaces import Candidate, Cost, Selection
 from diffsift.specification import Specification
-from diffsift.tracking import Cost, TrialRecord
+from diffsift.tracking import TrialRecord
 
 OBJECTIVES = ("score", "channels", "passes", "operations")
 

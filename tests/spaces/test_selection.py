@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffsift.errors import SelectionError
-from diffsift.spaces import WEIGHT_STEP, Candidate, Selection, passes_per_image
+from diffsift.spaces import WEIGHT_STEP, Candidate, Selection
 
 A, B, C = (Candidate("main", name, 50) for name in "abc")
 
@@ -49,14 +49,6 @@ def test_the_form_is_canonical(weights: dict[Candidate, float]) -> None:
 def test_json_round_trip(weights: dict[Candidate, float]) -> None:
     found = Selection.of(weights)
     assert Selection.from_json(json.loads(json.dumps(found.to_json()))) == found
-
-
-def test_passes_are_distinct_timesteps_of_a_backbone() -> None:
-    later, other = Candidate("main", "a", 200), Candidate("random", "a", 50)
-    assert passes_per_image([A, B], {}) == 1
-    assert passes_per_image([A, B, later], {}) == 2
-    assert passes_per_image([A, later, other], {}) == 3
-    assert passes_per_image([A, later, other], {"main": 4}) == 9
 
 
 def test_keys_tell_selections_apart() -> None:

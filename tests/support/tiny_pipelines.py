@@ -28,6 +28,7 @@ from diffusers import (
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel, T5Tokenizer
 
+from diffsift.backbones import LoadedPipeline, ModelSpecification, PipelineBackbone
 from support import tiny
 
 WIDTH = 32
@@ -175,3 +176,11 @@ def build(family: str) -> Any:
             part.eval()
     diffusers.utils.logging.set_verbosity_error()
     return pipeline
+
+
+def backbone_of(
+    pipeline: DiffusionPipeline, *, name: str = "main", offload: torch.device | None = None, **fields: Any
+) -> PipelineBackbone:
+    """A pipeline as a backbone; `fields` are those of the model's part of the specification."""
+    model = ModelSpecification(**{"id": "tiny", **fields})
+    return PipelineBackbone(LoadedPipeline(pipeline, model.id, offload=offload), model, name=name)

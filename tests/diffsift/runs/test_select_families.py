@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from support import tiny
-from support.tiny_pipelines import FAMILIES, build
+from support.tiny_pipelines import FAMILIES, backbone_of, build
 from typer.testing import CliRunner
 
 import diffsift
@@ -74,7 +74,7 @@ def test_two_backbones_in_one_search(tmp_path: Path) -> None:
 
 def test_a_selection_of_two_backbones_is_what_each_gives_alone(tmp_path: Path) -> None:
     backbones = [
-        PipelineBackbone(build(f), name=n, source=f, image_size=(16, 16)) for n, f in (("a", "SD 1.5"), ("b", "PixArt"))
+        backbone_of(build(f), name=n, id=f, image_size=(16, 16)) for n, f in (("a", "SD 1.5"), ("b", "PixArt"))
     ]
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     chosen, statistics, parts = {}, {}, []
@@ -97,7 +97,7 @@ def test_a_shelf_keeps_what_fits() -> None:
 
     def make(name: str) -> PipelineBackbone:
         made.append(name)
-        return PipelineBackbone(build("DDPM"), name=name, source=name)
+        return backbone_of(build("DDPM"), name=name, id=name)
 
     for name in ("a", "b"):
         backbones.add(name, partial(make, name))

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 import diffsift
 from diffsift import FeatureExtractor, Specification
-from diffsift.backbones import ModelSpecification, PipelineBackbone, load, with_random_weights
+from diffsift.backbones import ModelSpecification, PipelineBackbone, load
 from diffsift.cli.app import app
 from diffsift.common.reporting import NullReporter, Reporter
 from diffsift.common.workspace import Workspace
@@ -178,7 +178,7 @@ def test_a_variant_is_what_a_pipeline_of_its_own_would_be(way: dict[str, Any], t
     shared, alone = load(varied, name="main", beside=base), load(varied)
     assert shared.denoiser is base.denoiser
     assert shared.identity() == alone.identity() != base.identity()
-    assert with_random_weights(shared).identity() == with_random_weights(alone).identity() != alone.identity()
+    assert shared.untrained().identity() == alone.untrained().identity() != alone.identity()
     found, expected = activations(shared, images), activations(alone, images)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert any(found[name].shape != before[name].shape or not torch.equal(found[name], before[name]) for name in before)
@@ -193,7 +193,7 @@ def activations(backbone: PipelineBackbone, images: torch.Tensor) -> dict[str, t
 
 
 def test_operations_of_a_variant_are_in_passes_of_the_model(tiny_backbone: PipelineBackbone) -> None:
-    larger = tiny_backbone.varied(name="larger", image_size=(32, 32))
+    larger = tiny_backbone.varied(ModelSpecification(id="tiny", image_size=(32, 32)), name="larger")
     ratios = [
         counted.operations / own.operations
         for own, counted in zip(larger.activations(), larger.activations_in_passes_of(tiny_backbone), strict=True)
@@ -201,7 +201,8 @@ def test_operations_of_a_variant_are_in_passes_of_the_model(tiny_backbone: Pipel
     ]
     assert ratios == pytest.approx([ratios[0]] * len(ratios))
     assert 4.0 < ratios[0] < 16.0  # four times the places; of attention, four times as many again
-    alike = tiny_backbone.varied(name="again", prompt="a").activations_in_passes_of(tiny_backbone)
+    alike = tiny_backbone.varied(ModelSpecification(id="tiny", prompt="a"), name="again")
+    alike = alike.activations_in_passes_of(tiny_backbone)
     assert alike == tiny_backbone.activations()
 
 

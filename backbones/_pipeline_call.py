@@ -1,25 +1,26 @@
-"""The generic way to run any pipeline's denoiser: let the pipeline prepare everything, and take it at the door.
+"""How a pipeline calls its denoiser, recorded from one call of the pipeline itself.
 
-The pipeline's own call is made once, with its prompt (or class), size and two steps, and intercepted where it calls its
-denoiser. What it passes beside the image and the timestep is the conditioning, as the pipeline means it: text
-embeddings, pooled embeddings, size and position ids.
+The pipeline is called once, with its prompt (or class), size and two steps, and stopped where it calls its denoiser.
+The arguments beside the image and the timestep are the conditioning, prepared as the pipeline prepares it: text
+embeddings, pooled embeddings, size and position ids. No list of pipelines is needed.
 """
 
 from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from diffusers import DiffusionPipeline
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffsift.errors import ModelError
 
-Layout = Literal["map", "frame", "packed", "list"]
+InputLayout = Literal["map", "frame", "packed", "list"]
 
-_SAMPLES = ("sample", "hidden_states", "x", "latents")
+_IMAGES = ("sample", "hidden_states", "x", "latents")
 _TIMESTEPS = ("timestep", "timesteps", "t")
 _NOT_IMAGES = ("num_frames", "video_length", "audio_length_in_s", "audio_end_in_s", "audio_duration", "video")
 
@@ -34,26 +35,33 @@ class DenoiserCall:
     """How a pipeline calls its denoiser.
 
     Attributes:
-        sample: name of the argument that is the noised image.
+        image_argument: name of the argument that is the noised image.
         layout: ``map`` is (batch, channels, rows, columns); ``frame`` has an axis of one frame behind the channels;
             ``packed`` is (batch, rows * columns, channels); ``list`` is one (channels, 1, rows, columns) per image.
-        channels: of the image.
-        time: name of the argument that is the timestep.
-        told: what was passed as the timestep.
-        time_dtype: of the timestep.
+        channels: number of channels of the image.
+        timestep_argument: name of the argument that is the timestep.
+        timestep_dtype: type of that argument.
+        passed_timestep: the value that the pipeline passed there.
+        scheduler_timestep: the scheduler's timestep that it passed the value for.
         conditioning: all other arguments, for a batch of one.
     """
 
-    sample: str
-    layout: Layout
+    image_argument: str
+    layout: InputLayout
     channels: int
-    time: str
-    told: float
-    time_dtype: torch.dtype
+    timestep_argument: str
+    timestep_dtype: torch.dtype
+    passed_timestep: float
+    scheduler_timestep: float
     conditioning: dict[str, Any]
 
-    def arguments(self, noisy: Tensor, timestep: float) -> dict[str, Any]:
-        """Sample and timestep as keyword arguments, for noised images (batch, channels, rows, columns)."""
+    def arguments(self, noisy: Float[Tensor, "batch channels rows columns"], timestep: float) -> dict[str, Any]:
+        """Image and timestep as keyword arguments of the denoiser.
+
+        Args:
+            noisy: noised images.
+            timestep: in the form in which the pipeline passes it.
+        """
         value: Any = noisy
         if self.layout == "frame":
             value = noisy.unsqueeze(2)
@@ -62,11 +70,15 @@ class DenoiserCall:
         elif self.layout == "list":
             value = list(noisy.unsqueeze(2))
         time = torch.full((len(noisy),), timestep, device=noisy.device, dtype=torch.float32)
-        return {self.sample: value, self.time: time.to(self.time_dtype)}
+        return {self.image_argument: value, self.timestep_argument: time.to(self.timestep_dtype)}
 
 
 def refuse_other_media(pipeline: DiffusionPipeline, source: str) -> None:
-    """Raise `ModelError` for a pipeline that makes video or audio."""
+    """Refuse a pipeline that makes video or audio.
+
+    Raises:
+        ModelError: it does.
+    """
     parameters = inspect.signature(type(pipeline).__call__).parameters
     found = next((name for name in _NOT_IMAGES if name in parameters), None)
     if found is not None:
@@ -74,10 +86,17 @@ def refuse_other_media(pipeline: DiffusionPipeline, source: str) -> None:
         raise ModelError(f"{source} must be an image model, but its {type(pipeline).__name__} makes {media}.")
 
 
-def intercept(
+def record_denoiser_call(
     pipeline: DiffusionPipeline, denoiser: nn.Module, prompt: str, size: tuple[int, int], source: str
 ) -> DenoiserCall:
-    """Call the pipeline until it calls its denoiser, and say how it does.
+    """Call the pipeline until it calls its denoiser, and record the arguments.
+
+    Args:
+        pipeline: loaded; all of its networks are where they must be for the call.
+        denoiser: the pipeline's own, which is not run.
+        prompt: text, where the pipeline takes any.
+        size: height and width in pixels.
+        source: the user's name for the model, for messages.
 
     Raises:
         ModelError: the pipeline fails or never calls its denoiser, or calls it in a way that is not understood.
@@ -90,9 +109,10 @@ def intercept(
     pipeline.set_progress_bar_config(disable=True)
     try:
         with torch.inference_mode():
-            pipeline(**_call_arguments(pipeline, denoiser, prompt, size))
+            cast("Any", pipeline)(**_call_arguments(pipeline, denoiser, prompt, size))
     except _Intercepted as intercepted:
-        return _described(intercepted.arguments, source)
+        timestep = float(cast("Any", pipeline).scheduler.timesteps[0])
+        return _described(intercepted.arguments, timestep, source)
     except (TypeError, ValueError, RuntimeError, AttributeError, ImportError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
@@ -121,40 +141,40 @@ def _call_arguments(
         "clean_caption": False,
         "complex_human_instruction": None,
     }
-    if not config.get("guidance_embeds"):  # a model that is told its guidance keeps the pipeline's own
+    if not config.get("guidance_embeds"):  # a model conditioned on its guidance scale keeps the pipeline's own
         wanted["guidance_scale"] = 1.0
     if config.get("num_embeds_ada_norm") is not None:
-        # The class behind the last is the one that training put in place of a dropped label.
+        # The index after the last class is the one that training used for a dropped label.
         wanted["class_labels"] = [int(config["num_embeds_ada_norm"])]
     parameters = inspect.signature(type(pipeline).__call__).parameters
     return {name: value for name, value in wanted.items() if name in parameters}
 
 
-def _described(given: dict[str, Any], source: str) -> DenoiserCall:
-    sample = next((name for name in _SAMPLES if name in given), None)
+def _described(given: dict[str, Any], scheduler_timestep: float, source: str) -> DenoiserCall:
+    image = next((name for name in _IMAGES if name in given), None)
     time = next((name for name in _TIMESTEPS if name in given), None)
-    if sample is None or time is None:
+    if image is None or time is None:
         raise ModelError(
             f"the denoiser of {source} must be given an image and a timestep, but is given {', '.join(given)}."
         )
-    layout, channels, batch = _layout(given[sample], source)
-    told = given[time]
-    told = torch.as_tensor(told).flatten()
+    layout, channels, batch = _layout(given[image], source)
+    passed = torch.as_tensor(given[time]).flatten()
     extra = given.pop("kwargs", {})
-    rest = {name: value for name, value in {**given, **extra}.items() if name not in (sample, time)}
+    rest = {name: value for name, value in {**given, **extra}.items() if name not in (image, time)}
     return DenoiserCall(
-        sample=sample,
+        image_argument=image,
         layout=layout,
         channels=channels,
-        time=time,
-        told=float(told[0]),
-        time_dtype=told.dtype,
+        timestep_argument=time,
+        timestep_dtype=passed.dtype,
+        passed_timestep=float(passed[0]),
+        scheduler_timestep=scheduler_timestep,
         conditioning={name: _first(value, batch) for name, value in rest.items() if value is not None},
     )
 
 
-def _layout(sample: Any, source: str) -> tuple[Layout, int, int]:
-    """Layout, channels and batch size of what a denoiser is given as the image."""
+def _layout(sample: Any, source: str) -> tuple[InputLayout, int, int]:
+    """Layout, channels and batch size of the image argument."""
     if isinstance(sample, list | tuple) and sample and isinstance(sample[0], Tensor) and sample[0].ndim == 4:
         return "list", int(sample[0].shape[0]), len(sample)
     if isinstance(sample, Tensor):
@@ -172,7 +192,7 @@ def _layout(sample: Any, source: str) -> tuple[Layout, int, int]:
 
 
 def _first(value: Any, batch: int) -> Any:
-    """A batch of one: the first of what there is for each image (the unconditional one where there is guidance)."""
+    """A batch of one: the first of each image's values (the unconditional one where there is guidance)."""
     if isinstance(value, dict):
         return {key: _first(entry, batch) for key, entry in value.items()}
     if isinstance(value, Tensor) and value.ndim and value.shape[0] == batch:
@@ -182,15 +202,15 @@ def _first(value: Any, batch: int) -> Any:
     return value
 
 
-def joined(values: list[Any]) -> Any:
-    """Conditionings of single images as that of a batch.
+def join_batch(values: list[Any]) -> Any:
+    """Join the conditionings of single images to that of a batch.
 
     Raises:
         RuntimeError: tensors differ in length.
     """
     first = values[0]
     if isinstance(first, dict):
-        return {key: joined([value[key] for value in values]) for key in first}
+        return {key: join_batch([value[key] for value in values]) for key in first}
     if isinstance(first, Tensor) and first.ndim and first.shape[0] == 1:
         return torch.cat(values)
     if isinstance(first, list) and len(first) == 1:
@@ -198,10 +218,10 @@ def joined(values: list[Any]) -> Any:
     return first
 
 
-def expanded(value: Any, batch: int) -> Any:
-    """Conditioning of a batch of one for a batch of any size."""
+def expand_batch(value: Any, batch: int) -> Any:
+    """Repeat the conditioning of a batch of one for a batch of any size."""
     if isinstance(value, dict):
-        return {key: expanded(entry, batch) for key, entry in value.items()}
+        return {key: expand_batch(entry, batch) for key, entry in value.items()}
     if isinstance(value, Tensor) and value.ndim and value.shape[0] == 1:
         return value.expand(batch, *value.shape[1:])
     if isinstance(value, list) and len(value) == 1:

@@ -1,0 +1,116 @@
+"""A loaded pipeline: its networks, how it calls its denoiser, and the digests of its weights."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from accelerate import cpu_offload  # type: ignore[import-untyped]
+from diffusers import DiffusionPipeline
+from torch import nn
+
+from diffsift.errors import ModelError
+
+from ._pipeline_call import DenoiserCall, record_denoiser_call, refuse_other_media
+from ._schedule import Schedule
+from .weights import Digest, HashedNetwork, digest_of
+
+DENOISERS = ("unet", "transformer")
+"""Parts of a pipeline that may be its denoiser."""
+
+
+class LoadedPipeline:
+    """What the backbones of one diffusers pipeline share, however each of them runs it.
+
+    Args:
+        pipeline: loaded, on its device. Its networks are set to eval mode, without gradients.
+        source: the user's name for it (hub id or folder), for messages.
+        offload: device to which accelerate brings each layer's weights when it runs, from the CPU's memory; None (the
+            default) leaves the weights where they are.
+        digest: computes the digest of the pipeline's own networks.
+
+    Raises:
+        ModelError: the pipeline makes something other than images, has no denoiser, or cannot noise an image.
+    """
+
+    def __init__(
+        self,
+        pipeline: DiffusionPipeline,
+        source: str,
+        *,
+        offload: torch.device | None = None,
+        digest: Digest = digest_of,
+    ) -> None:
+        refuse_other_media(pipeline, source)
+        self.pipeline, self.source, self.offload = pipeline, source, offload
+        denoiser = _denoiser_of(pipeline, source)
+        for part in pipeline.components.values():
+            if isinstance(part, nn.Module):
+                part.requires_grad_(False).eval()
+        self.vae: Any = getattr(pipeline, "vae", None)
+        self.processor: Any = getattr(pipeline, "image_processor", None)
+        self.schedule = Schedule(pipeline.scheduler, source)
+        self.vae_factor = _vae_factor(pipeline, self.vae)
+        self._digest = digest
+        # Hash before encoding: `encode_images` may upcast the VAE, and that must not change its identity.
+        self.vae_digest = None if self.vae is None else digest(self.vae)
+        self.denoiser = self.prepared(HashedNetwork(denoiser, digest))
+        self._calls: dict[tuple[str, tuple[int, int]], DenoiserCall] = {}
+
+    def prepared(self, network: HashedNetwork) -> HashedNetwork:
+        """A denoiser that is ready to run: offloaded with accelerate where that is asked for."""
+        if self.offload is not None:
+            _ = network.digest  # while the weights are still in the module
+            cpu_offload(network.module.to("cpu"), execution_device=self.offload)
+        return network
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the networks run on."""
+        return self.offload or next(self.denoiser.module.parameters()).device
+
+    @cached_property
+    def text_digest(self) -> str:
+        """The digest of all networks that encode the prompt."""
+        return self._digest(*self._text_encoders())
+
+    def call(self, prompt: str, size: tuple[int, int]) -> DenoiserCall:
+        """How the pipeline calls its denoiser; text encoders are on the device only while it is recorded.
+
+        Args:
+            prompt: text; encoded once.
+            size: height and width in pixels.
+
+        Raises:
+            ModelError: the pipeline fails, or calls its denoiser in a way that diffsift does not know.
+        """
+        key = (prompt, size)
+        if key not in self._calls:
+            for part in self._text_encoders():
+                part.to(self.device)
+            self._calls[key] = record_denoiser_call(self.pipeline, self.denoiser.module, prompt, size, self.source)
+            for part in self._text_encoders():
+                part.to("cpu")
+        return self._calls[key]
+
+    def _text_encoders(self) -> list[nn.Module]:
+        parts = sorted((name, part) for name, part in self.pipeline.components.items() if isinstance(part, nn.Module))
+        return [part for _, part in parts if part is not self.denoiser.module and part is not self.vae]
+
+
+def _denoiser_of(pipeline: DiffusionPipeline, source: str) -> nn.Module:
+    for name in DENOISERS:
+        part = getattr(pipeline, name, None)
+        if isinstance(part, nn.Module):
+            return part
+    parts = ", ".join(sorted(name for name, part in pipeline.components.items() if isinstance(part, nn.Module)))
+    raise ModelError(f"{source} must have a denoiser (unet or transformer), but has only: {parts or 'no networks'}.")
+
+
+def _vae_factor(pipeline: DiffusionPipeline, vae: Any) -> int:
+    """Edge of a latent in pixels."""
+    if vae is None:
+        return 1
+    declared = getattr(pipeline, "vae_scale_factor", None)
+    return int(declared) if declared else 2 ** (len(vae.config.block_out_channels) - 1)
