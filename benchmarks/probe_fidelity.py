@@ -32,16 +32,16 @@ from _common import RESULTS, environment, print_table, write_csv
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
-from diffsift.bank import Bank
-from diffsift.bank.development import ALWAYS_FIT, folds_by_group
-from diffsift.common.workspace import Workspace
+from diffsift.bank import ALWAYS_FIT, Bank, folds_by_group
+from diffsift.common.reporting import NullReporter
 from diffsift.demo import PIPELINE
 from diffsift.objectives import Objective, Probe, Score
-from diffsift.objectives.reference import ReferenceProbe, reference_kinds, reference_probe
+from diffsift.objectives.reference import ReferenceProbe, ReferenceProbeFactory, reference_kinds
 from diffsift.runs.prepare import Prepared, prepare
 from diffsift.search import SearchSpace, SubsetGPSampler
 from diffsift.spaces import Candidate, Selection
 from diffsift.specification import Specification
+from diffsift.study_store import StudyStore
 
 IMAGES = {"segmentation": 20, "depth": 60, "classification": 300, "correspondence": 300}
 """Training images, and as many held-out ones: fewer where a reference learns from every pixel."""
@@ -117,8 +117,9 @@ def _fast_probes(
     for name, changed in variants.items():
         if name != "default" and wanted and name not in wanted:
             continue
-        prepared = prepare(Specification.parse({**base, **changed}), Workspace.at(folder), False, lambda line: None)
-        _fill(prepared)
+        specification, store = Specification.parse({**base, **changed}), StudyStore(folder)
+        prepared = prepare(specification, store, specification.context(store.workspace, NullReporter()))
+        prepared.fill()
         probes[name], objectives[name] = prepared.probe, prepared.objective
         if name == "default":
             first = prepared
@@ -170,12 +171,6 @@ class ByMetric(Probe):
         raise NotImplementedError
 
 
-def _fill(prepared: Prepared) -> Bank:
-    for source in prepared.sources.values():
-        prepared.bank.fill(prepared.backbone(source.name), prepared.wanted(source))
-    return prepared.bank
-
-
 def _selections(prepared: Prepared, probe: Probe, evaluations: int, wanted: int) -> list[Selection]:
     """Of a search's history, `wanted` selections evenly over their ranks, as many of each number of members."""
     pool = prepared.pool()
@@ -194,34 +189,27 @@ def _selections(prepared: Prepared, probe: Probe, evaluations: int, wanted: int)
     chosen: list[Selection] = []
     for count in (1, 2, 3, 4):
         ranked = sorted((s for s in history if len(s.members) == count), key=history.__getitem__)
-        places = np.linspace(0, len(ranked) - 1, min(len(ranked), -(-wanted // 4))).round().astype(int)
-        chosen.extend(ranked[int(place)] for place in np.unique(places))
+        ranks = np.linspace(0, len(ranked) - 1, min(len(ranked), -(-wanted // 4))).round().astype(int)
+        chosen.extend(ranked[int(rank)] for rank in np.unique(ranks))
     return chosen
 
 
 def _slow(prepared: Prepared, selections: Sequence[Selection], kinds: Sequence[str]) -> list[dict[str, float]]:
     """Scores of every selection by reference probes."""
-    statistics = {candidate: prepared.bank[candidate].standardiser for candidate in prepared.pool()}
-    specification = prepared.specification
-    references = {
-        kind: reference_probe(
-            kind,
-            specification.task,
-            prepared.objective,
-            prepared.bank.development,
-            prepared.backbones,
-            statistics,
-            noise_seed=specification.model.noise_seed,
-            batch_size=specification.model.batch_size,
-        )
-        for kind in kinds
-    }
+    factory = ReferenceProbeFactory(
+        prepared.objective,
+        prepared.bank.development,
+        prepared.backbones,
+        prepared.bank.standardisers(prepared.pool()),
+        prepared.context,
+    )
+    references = {kind: factory.make(kind) for kind in kinds}
     for reference in references.values():
         if isinstance(reference, ReferenceProbe):
             reference.load(selections)
     return [
         {f"reference {kind}": probe.score(selection).value for kind, probe in references.items()}
-        for selection in tqdm(selections, desc=specification.task.kind, unit="selection")
+        for selection in tqdm(selections, desc=prepared.specification.task.kind, unit="selection")
     ]
 
 

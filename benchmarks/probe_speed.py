@@ -35,17 +35,18 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from diffsift.bank import Bank, DevelopmentSet, Entry
-from diffsift.common.workspace import Workspace
+from diffsift.common.reporting import NullReporter
 from diffsift.demo import PIPELINE
 from diffsift.extraction import Standardiser, block_scale
 from diffsift.objectives import NeighbourProbe, Probe, ProbeSpecification, RidgeProbe
 from diffsift.objectives.metrics import confusion, mean_iou
 from diffsift.objectives.probes import PENALTIES
-from diffsift.objectives.reference import MlpEnsembleHead, Places
+from diffsift.objectives.reference import MlpEnsembleHead, TrainingLocations
 from diffsift.runs.prepare import prepare
 from diffsift.search import SearchSpace, SubsetGPSampler
 from diffsift.spaces import Candidate, LimitsSpecification, Selection
 from diffsift.specification import Specification
+from diffsift.study_store import StudyStore
 
 POINTS, FOLDS, SEED = 64, 3, 7
 BASE = {"locations": 24_000, "channels": 64, "classes": 11, "candidates": 4}
@@ -74,6 +75,7 @@ class SyntheticBank:
             weights=np.ones((images, POINTS), np.float32),
             fold=np.arange(images) % FOLDS,
             training=np.ones(images, bool),
+            groups=tuple(map(str, range(images))),
             class_names=tuple(map(str, range(classes))),
             identity={},
         )
@@ -82,7 +84,7 @@ class SyntheticBank:
         self._entries = {}
         for candidate in self.candidates:
             features = generator.normal(size=(images, POINTS, channels)).astype(np.float16)
-            self._entries[candidate] = Entry(candidate, features, statistics, features.nbytes)
+            self._entries[candidate] = Entry(candidate, features, statistics, features.nbytes, candidate.activation)
 
     def __getitem__(self, candidate: Candidate) -> Entry:
         return self._entries[candidate]
@@ -98,7 +100,8 @@ def demo_bank(folder: Path, pool: int) -> tuple[Bank, list[Candidate]]:
         "bank": {"pixels_per_image": POINTS, "max_channels": BASE["channels"]},
         "study": {"name": "speed"},
     }
-    prepared = prepare(Specification.parse(values), Workspace.at(folder), False, lambda line: None)
+    specification, store = Specification.parse(values), StudyStore(folder)
+    prepared = prepare(specification, store, specification.context(store.workspace, NullReporter()))
     backbone = prepared.backbone("main")
     wide = [entry for entry in backbone.activations() if entry.channels >= BASE["channels"]]
     wanted = dict.fromkeys((50, 200), wide[: -(-pool // 2)])
@@ -202,7 +205,7 @@ def ten_mlps(bank: Any, candidates: Sequence[Candidate]) -> Times:
     features = torch.from_numpy(fused(bank, weighted(candidates, 1))).flatten(0, 1)
     labels = bank.development.labels.ravel()
     head = MlpEnsembleHead(epochs=1)
-    places = Places(
+    locations = TrainingLocations(
         features=lambda chosen: features[torch.from_numpy(chosen)],
         targets=labels[: MLP_STEPS * head.batch],
         channels=features.shape[1],
@@ -210,7 +213,7 @@ def ten_mlps(bank: Any, candidates: Sequence[Candidate]) -> Times:
         seed=0,
         device=torch.device("cpu"),
     )
-    step = np.array(timed(lambda: head.fit(places))) / MLP_STEPS
+    step = np.array(timed(lambda: head.fit(locations))) / MLP_STEPS
     votes = np.array(timed(lambda: head.outputs(features)))
     fit = len(labels) * (FOLDS - 1) // FOLDS
     fewest = head.sure_epochs * (fit // head.batch) + head.patience + 1
@@ -254,7 +257,7 @@ def main() -> None:
 
 def _side_by_side(bank: Bank, pool: Sequence[Candidate], trials: int, note: Callable[..., None]) -> None:
     group, several = "side by side", len(PENALTIES)
-    chosen = [pool[int(place)] for place in np.linspace(0, len(pool) - 1, BASE["candidates"])]
+    chosen = [pool[int(position)] for position in np.linspace(0, len(pool) - 1, BASE["candidates"])]
     for penalties in (1, several):
         for state, times in zip(("cold", "warm"), fast(bank, chosen, penalties), strict=True):
             note(group, "ridge", state, penalties, times, BASE)

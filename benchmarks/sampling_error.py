@@ -28,13 +28,14 @@ from tqdm import tqdm
 
 from diffsift.bank import Bank, DevelopmentSet, Entry
 from diffsift.common.context import RunContext
-from diffsift.common.workspace import Workspace
+from diffsift.common.reporting import NullReporter
 from diffsift.datasets import DigitScenes, Samples, Split
 from diffsift.demo import PIPELINE
 from diffsift.objectives import FittedSelection, ProbeSpecification, RidgeProbe
 from diffsift.runs.prepare import Prepared, prepare
 from diffsift.spaces import Candidate, Selection
 from diffsift.specification import Specification
+from diffsift.study_store import StudyStore
 
 SEED = 53
 """Of the scenes; used nowhere else."""
@@ -102,30 +103,31 @@ def _prepared(scenes: int, pixels: int, seed: int, folder: Path) -> Prepared:
         "study": {"name": "sampling"},
     }
     data = TestedOnValidation(train=scenes, validation=scenes, test=1, seed=SEED)
-    prepared = prepare(Specification.of(values, data), Workspace.at(folder), False, lambda line: None)
-    for source in prepared.sources.values():
-        kept = {t: [a for a in wanted if a.name in ACTIVATIONS] for t, wanted in prepared.wanted(source).items()}
-        prepared.bank.fill(prepared.backbone(source.name), kept)
+    specification, store = Specification.of(values, data), StudyStore(folder)
+    prepared = prepare(specification, store, specification.context(store.workspace, NullReporter()))
+    for model in prepared.models.values():
+        wanted = {t: [a for a in entries if a.name in ACTIVATIONS] for t, entries in prepared.wanted(model).items()}
+        prepared.bank.fill(prepared.backbone(model.name), wanted)
     return prepared
 
 
 def _measured(prepared: Prepared) -> list[dict[str, Any]]:
     """Per selection, its score as a trial estimates it, at all pixels, and the standard error given for it."""
     bank, probe = prepared.bank, prepared.probe
-    fit = RidgeProbe(TrainingAlone(bank), ProbeSpecification())
+    trained = RidgeProbe(TrainingAlone(bank), ProbeSpecification())
     singles = [Candidate("main", name, 50) for name in ACTIVATIONS]
     pairs = [[singles[i], singles[j]] for i in range(len(singles)) for j in range(i)]
     selections = [Selection.of(members) for members in [*([single] for single in singles), *pairs, singles]]
-    contenders = [
+    fitted = [
         FittedSelection(
             selection.key,
             selection,
-            fit.fit(selection),
-            {candidate: bank[candidate].standardiser for candidate in selection.candidates},
+            trained.fit(selection),
+            bank.standardisers(selection.candidates),
         )
         for selection in selections
     ]
-    result = prepared.objective.test(contenders, prepared.backbones, RunContext(batch_size=32))
+    result = prepared.objective.test(fitted, prepared.backbones, RunContext(batch_size=32))
     return [
         {
             "selection": str(selection),

@@ -20,7 +20,15 @@ from .rows import Row, RowName
 
 
 def best_alternatives(rows: Sequence[Row], probe: Probe) -> dict[RowName, Selection]:
-    """The best alternative of each row on validation data; of equals the first."""
+    """Decide each row on validation data.
+
+    Args:
+        rows: rows with one or more alternatives.
+        probe: the search's own.
+
+    Returns:
+        The best alternative of each row; the first among equals.
+    """
     return {row.name: max(row.alternatives, key=lambda entry: probe.score(entry).value) for row in rows}
 
 
@@ -29,11 +37,11 @@ class FinalTest:
     """Scores the rows of the final table on the sealed test split.
 
     Attributes:
-        objective: whose test split is opened.
-        bank: holds every selection of the rows.
-        probe: that is fit on the whole development set for each row.
-        backbones: that test images run through, by name.
-        ledger: that records the opening.
+        objective: the task, whose test split is opened.
+        bank: features of every selection of the rows.
+        probe: the search's own; it is fitted on the whole development set for each row.
+        backbones: the backbones that test images run through, by name.
+        ledger: where the opening is recorded.
         noise_draws: how often each backbone runs per image and timestep; 1 for one that is not named.
     """
 
@@ -50,10 +58,10 @@ class FinalTest:
         """Open the test split and score every row; the selection found is compared with every other.
 
         Args:
-            study: name, under which the opening is recorded.
+            study: name under which the opening is recorded.
             rows: in the order of the table.
             selections: the selection to score in each row, as `best_alternatives` decides it.
-            context: of the run.
+            context: gives noise seed, batch size and reporter.
 
         Returns:
             The table, and what was measured on the test split.

@@ -39,7 +39,7 @@ class Row:
 
     Attributes:
         name: what the table calls it.
-        alternatives: selections, of which the best on validation data is scored.
+        alternatives: selections; the best of them on validation data is scored.
         note: how it was chosen, in words.
     """
 
@@ -50,15 +50,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Baselines:
-    """Makes the rows beside the selection found; what they need and the bank lacks is extracted.
+    """Makes the rows beside the selection found; features that they need and the bank lacks are extracted.
 
     Attributes:
-        bank: of the study.
-        backbones: by name; controls and untrained networks are added.
+        bank: the study's bank.
+        backbones: backbones by name; controls and untrained networks are added.
         models: what each model offers, by the name of its backbone.
-        specifications: of the models, by the same names.
+        specifications: the models' parts of the specification, by the same names.
         variants: names of the models that are variants of the main one.
-        timesteps: of the study.
+        timesteps: the study's timesteps.
     """
 
     bank: Bank
@@ -74,6 +74,9 @@ class Baselines:
         Args:
             pool: the study's candidates.
             found: the selection that the search found.
+
+        Returns:
+            Rows whose alternatives are all in the bank.
         """
         return [
             *self._controls(),
@@ -85,14 +88,22 @@ class Baselines:
         ]
 
     def by_rule(self, rule: RowName, models: Sequence[str]) -> list[Selection]:
-        """What a rule of the literature chooses, for each model and timestep where all of it is in the bank."""
-        found = []
+        """What a rule of the literature chooses.
+
+        Args:
+            rule: `RowName.OLDER` or `RowName.PAPER`.
+            models: names of models.
+
+        Returns:
+            A selection for each model and timestep where all of it is in the bank.
+        """
+        chosen = []
         for name in models:
             for timestep in self.timesteps:
                 members = [Candidate(name, entry, timestep) for entry in self.models[name].published[rule]]
                 if members and all(candidate in self.bank for candidate in members):
-                    found.append(Selection.of(members))
-        return found
+                    chosen.append(Selection.of(members))
+        return chosen
 
     def noise_draws(self) -> dict[str, int]:
         """How often each model runs per image and timestep, trained and untrained."""

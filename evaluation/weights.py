@@ -7,7 +7,7 @@ from diffsift.spaces import Selection
 
 
 def decide_weights(probe: Probe, found: Selection) -> tuple[Selection, str]:
-    """The selection found, at equal weights where its weights gain nothing that can be told from noise.
+    """Return to equal weights where the weights that were found gain nothing that stands out from noise.
 
     In a ridge probe a weight only rescales one block's penalty, so weights often matter little. The gain is the paired
     difference over held-out images, or groups of them, with its bootstrap interval.

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Shaped
+from numpy.typing import NDArray
 
 from diffsift.backbones import BackboneCache
 from diffsift.bank import BankView, DevelopmentSet
 from diffsift.common.context import RunContext
+from diffsift.common.files import digest
 from diffsift.common.reporting import Reporter
 from diffsift.datasets import Dataset, Sample
 from diffsift.errors import SpecificationError
@@ -22,16 +23,22 @@ from diffsift.spaces import Candidate, Selection
 
 from .metrics import Metric
 from .probes import Fitted, Probe
-
-Array = np.ndarray[Any, Any]
+from .specification import AnyTaskSpecification
 
 SHOWN = 8
-"""Test images whose predictions are kept for the report."""
+"""Test images whose predictions are stored for the report."""
 
 
 @dataclass(frozen=True)
 class FittedSelection:
-    """A selection with its probe fit on the development set, ready for the test split; no head where nothing is fit."""
+    """A selection with its probe fitted on the development set, ready for the test split.
+
+    Attributes:
+        name: unique among the selections that are tested together, such as a row's name.
+        selection: the candidates with their fusion weights.
+        head: what `Probe.fit` returned; None where nothing is fitted.
+        standardisers: the standardiser of each candidate of the selection.
+    """
 
     name: str
     selection: Selection
@@ -41,33 +48,36 @@ class FittedSelection:
 
 @dataclass(frozen=True)
 class SplitResults:
-    """How contenders did on the test split.
+    """How fitted selections did on the test split.
 
     Attributes:
-        results: per contender, the metric's results of each test image (of each pair for correspondence).
-        measures: per contender, other numbers by name, such as the IoU of each class.
+        results: by the selection's name, the metric's results of each test image (of each pair for correspondence).
+        measures: by the selection's name, other numbers by name, such as the IoU of each class.
         samples: the first few images.
-        predictions: per contender, what was predicted for them, as maps like the labels; empty where there is no map.
-        groups: per entry of the results, what is resampled together; None: each by itself.
+        predictions: by the selection's name, what was predicted for these images, as maps like the labels; empty where
+            there is no map.
+        groups: one per entry of the results; entries of one group are resampled together. None: each by itself.
     """
 
-    results: dict[str, Array]
+    results: dict[str, NDArray[np.float64]]
     measures: dict[str, dict[str, float]]
     samples: list[Sample]
-    predictions: dict[str, list[Array]] = field(default_factory=dict)
+    predictions: dict[str, list[Shaped[np.ndarray, "height width"]]] = field(default_factory=dict)
     groups: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
-    """How scores of the final table come about. Scores of different protocols are not comparable.
+    """How the scores of the final table come about. Scores of different protocols are not comparable.
+
+    The texts of stored studies are compared with those of new ones, so their wording must not change.
 
     Attributes:
-        task: kind.
-        metric: name with thresholds and alignment.
-        averaging: over what the metric's mean is taken.
+        task: kind of the task.
+        metric: name of the metric, with thresholds and alignment.
+        averaging: what the metric's mean is taken over.
         resolution: where predictions are scored.
-        sampling: of the locations that the probe is fit on, and its penalty.
+        sampling: the locations that the probe is fitted on, and its penalty.
         data: digest of the data set's content, splits included.
         search: what trials are scored on.
         split: what the final table is scored on.
@@ -89,39 +99,52 @@ class EvaluationProtocol:
         )
 
     def to_json(self) -> dict[str, Any]:
+        """The fields by name, as JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What is asked of an image at full resolution.
+class ImageTargets:
+    """The targets of one image at full resolution: what a reference probe learns and is scored on.
 
     Attributes:
-        points: (x, y) in [0, 1] of every place that counts.
+        points: (x, y) in [0, 1] of every location that counts.
         targets: class ids or values: one per point, or one for the whole image.
-        pooled: whether one feature, pooled over the points, answers for the whole image.
-        counted: where the points are pixels of a map: (height, width), True at each of them, row by row; else None.
+        pooled: whether the one target holds for the feature pooled over all points.
+        counted: where the points are pixels of a map, row by row: True at each of them. None: they are not.
     """
 
-    points: Array
-    targets: Array
+    points: Float32[np.ndarray, "points 2"]
+    targets: Shaped[np.ndarray, "targets"]
     pooled: bool = False
-    counted: Array | None = None
+    counted: Bool[np.ndarray, "height width"] | None = None
 
 
 class Objective(ABC):
-    """A task: reads its data, scores selections on a bank, and scores contenders on the sealed test split.
+    """A task on its data: it reads the data, makes the probe that scores trials, and scores the sealed test split.
 
-    Made from the data's, task's, bank's and probe's parts of the specification. The test split is opened by `test`
-    alone, and only once per study: whoever calls it records that.
+    The life of an objective, and who calls what:
+
+    1. `make_objective` builds one from the specification: ``kind(data, task, bank, probe)``. This must be cheap;
+       mistakes in the specification are raised here.
+    2. `diffsift.runs.prepare` calls `load` once. All data are checked, test images included, and the development set
+       is returned. `protocol` may be read from now on.
+    3. Once the bank holds features of that development set, `probe` is called in every process that scores trials.
+    4. At the end of a search, `test` is called once with all rows of the final table. It is the only method that opens
+       the test split; whoever calls it has recorded the opening in the ledger.
+    5. Where reference probes are used, `dataset`, `targets` and `result` are called for each image. A task without
+       reference probes need not define them.
+
+    `SingleDatasetObjective` does most of this for tasks on one data set; subclass it unless you need another test loop.
 
     Attributes:
+        task: the task's part of the specification.
         metric: what is optimised.
-        protocol: how the final scores come about.
-        class_names: empty where there are none.
+        class_names: by class id; empty where there are no classes.
         credits: whom to name where images are shown.
     """
 
+    task: AnyTaskSpecification
     metric: Metric
     class_names: tuple[str, ...]
     credits: tuple[str, ...]
@@ -133,10 +156,13 @@ class Objective(ABC):
 
     @abstractmethod
     def load(self, reporter: Reporter | None = None) -> DevelopmentSet:
-        """Check all data, then give what the search may look at.
+        """Check all data, then draw what the search may look at.
 
         Args:
             reporter: told the progress of the check; default: nobody.
+
+        Returns:
+            Training and validation images with their locations and folds; no test image is among them.
 
         Raises:
             DataError: a file is not what it should be.
@@ -144,39 +170,69 @@ class Objective(ABC):
 
     @abstractmethod
     def probe(self, bank: BankView) -> Probe:
-        """The probe that scores selections on the bank."""
+        """Make the fast probe that scores selections.
+
+        Args:
+            bank: features of the development set that `load` returned.
+
+        Returns:
+            A probe whose metric is the objective's.
+        """
 
     @abstractmethod
-    def test(
-        self,
-        contenders: Sequence[FittedSelection],
-        backbones: BackboneCache,
-        context: RunContext,
-    ) -> SplitResults:
-        """Open the test split and score every contender on all of it."""
+    def test(self, fitted: Sequence[FittedSelection], backbones: BackboneCache, context: RunContext) -> SplitResults:
+        """Open the test split and score every fitted selection on all of it.
 
-    # What follows is for reference probes alone: an objective without them need not define it.
+        Args:
+            fitted: selections with their heads.
+            backbones: the backbones of their candidates, by name.
+            context: gives noise seed, batch size and reporter.
+
+        Returns:
+            Results of every selection on the same images, in the same order.
+        """
 
     @property
     def dataset(self) -> Dataset:
-        """The data; its test split is for `test` and for whoever records that it is opened."""
+        """The data set, for reference probes. Its test split is read only once its opening is recorded."""
         raise self._without_reference()
 
-    def answers(self, sample: Sample) -> Answers:
-        """What reference probes learn from an image and are scored on."""
+    def targets(self, sample: Sample) -> ImageTargets:
+        """What reference probes learn from an image and are scored on.
+
+        Args:
+            sample: an image with its label.
+
+        Returns:
+            Every location that counts, with its target.
+
+        Raises:
+            SpecificationError: the task has no reference probes.
+        """
         raise self._without_reference()
 
-    def result(self, answers: Answers, outputs: Array) -> Array:
-        """The metric's result of an image, from outputs (points, outputs) of a reference head."""
+    def result(self, targets: ImageTargets, outputs: Float[np.ndarray, "targets outputs"]) -> NDArray[np.float64]:
+        """The metric's result of an image.
+
+        Args:
+            targets: the image's targets.
+            outputs: what a reference head says: class scores or one value per target.
+
+        Returns:
+            One row of the metric's results per image.
+
+        Raises:
+            SpecificationError: the task has no reference probes.
+        """
         raise self._without_reference()
 
     def _without_reference(self) -> SpecificationError:
         return SpecificationError(
-            f"the task {self.protocol.task!r} has no reference probes: its objective must define dataset, answers and "
+            f"the task {self.protocol.task!r} has no reference probes: its objective must define dataset, targets and "
             "result."
         )
 
 
 def data_digest(dataset: Dataset) -> str:
-    """Of a data set's identity: equal for equal content."""
-    return hashlib.sha256(json.dumps(dataset.identity(), sort_keys=True).encode()).hexdigest()[:16]
+    """Sixteen hexadecimal digits that are equal for data sets of equal content."""
+    return digest(dataset.identity())

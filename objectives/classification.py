@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
 
-from diffsift.backbones import BackboneCache
-from diffsift.bank import BankSpecification, BankView, DevelopmentSet
-from diffsift.bank.development import development_set, pooling_side
-from diffsift.bank.locations import grid_points
-from diffsift.common.context import RunContext
-from diffsift.common.reporting import Reporter
-from diffsift.datasets import Dataset, DataSpecification, Sample, check_splits, open_dataset, searched_on
+from diffsift.bank import BankSpecification, grid_points, pooling_side
+from diffsift.datasets import DataSpecification, Sample, open_dataset, searched_on
 from diffsift.extraction import pool, sample_map
 
-from ._base import SHOWN, Answers, Array, EvaluationProtocol, FittedSelection, Objective, SplitResults, data_digest
-from ._dense import batches, captured, head_of, needed_by
+from ._base import EvaluationProtocol, FittedSelection, ImageTargets, data_digest
+from ._capturing import CapturedMaps
+from ._dense import head_of
+from ._test_loop import Batch, Evaluation
 from .metrics import Accuracy, BalancedAccuracy, confusion
-from .probes import ClassReadout, Probe, fast_probe
+from .single_dataset import SingleDatasetObjective
 from .specification import ClassificationSpecification, ProbeSpecification
 
 
-class ClassificationObjective(Objective):
-    """Image classification from features pooled over each image; see `pool`."""
+class ClassificationObjective(SingleDatasetObjective):
+    """Image classification from features pooled over each image; see `diffsift.extraction.pool`.
+
+    Args:
+        data: the data set's part of the specification.
+        task: the task's part.
+        bank: says how many locations are pooled.
+        probe: the fast probe's part.
+
+    Raises:
+        SpecificationError: the data set has labels of another task.
+    """
 
     def __init__(
         self,
@@ -33,66 +42,61 @@ class ClassificationObjective(Objective):
         bank: BankSpecification,
         probe: ProbeSpecification,
     ) -> None:
-        self._task, self._bank, self._probe = task, bank, probe
-        self._dataset = open_dataset(data, "classification")
-        self.metric = Accuracy() if task.score == "accuracy" else BalancedAccuracy()
-        self.class_names, self.credits = self._dataset.class_names, self._dataset.credits
+        metric = Accuracy() if task.score == "accuracy" else BalancedAccuracy()
+        super().__init__(open_dataset(data, "classification"), task, bank, probe, metric, task.folds)
+        self._side = pooling_side(bank)
 
     @property
     def protocol(self) -> EvaluationProtocol:
-        side = pooling_side(self._bank)
+        """How scores come about; reads the data set's identity."""
         return EvaluationProtocol(
             task="classification",
             metric=f"{self.metric.name} over {len(self.class_names)} classes",
             averaging="from counts over the whole split",
             resolution="all images",
-            sampling=f"features pooled over a regular grid of {side} x {side} places; {self._probe}",
-            data=data_digest(self._dataset),
-            search=searched_on(self._dataset, self._task.folds),
+            sampling=f"features pooled over a regular grid of {self._side} x {self._side} places; {self._probe}",
+            data=data_digest(self.dataset),
+            search=searched_on(self.dataset, self.folds),
         )
 
-    @property
-    def dataset(self) -> Dataset:
-        return self._dataset
+    def evaluate(
+        self, batch: Batch, maps: CapturedMaps, fitted: Sequence[FittedSelection]
+    ) -> Mapping[str, Sequence[Evaluation]]:
+        count, grid = len(batch.samples), torch.from_numpy(grid_points(self._side))
+        sums = {entry.name: torch.from_numpy(head_of(entry).intercept).repeat(count, 1) for entry in fitted}
+        for candidate, feature_map in maps:
+            sampled = sample_map(feature_map, grid.expand(count, -1, -1))
+            for entry in fitted:
+                if candidate in entry.standardisers:
+                    weights = torch.from_numpy(head_of(entry).weights[candidate])
+                    standardised = entry.standardisers[candidate].apply(sampled)
+                    sums[entry.name] += pool(standardised, candidate.activation) @ weights
+        evaluations = {}
+        for entry in fitted:
+            predicted = head_of(entry).outputs(sums[entry.name].numpy()).argmax(1)
+            evaluations[entry.name] = [
+                Evaluation(self._counts(sample, predicted[index : index + 1]))
+                for index, sample in enumerate(batch.samples)
+            ]
+        return evaluations
 
-    def load(self, reporter: Reporter | None = None) -> DevelopmentSet:
-        check_splits(self._dataset, reporter)
-        return development_set(self._dataset, self._bank, folds=self._task.folds)
+    def measures(self, results: NDArray[np.float64], further: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+        """Accuracy and balanced accuracy.
 
-    def probe(self, bank: BankView) -> Probe:
-        return fast_probe(bank, self._probe, ClassReadout(self.metric))
+        Args:
+            results: confusion matrices of all test images.
+            further: not used.
 
-    def test(
-        self, contenders: Sequence[FittedSelection], backbones: BackboneCache, context: RunContext
-    ) -> SplitResults:
-        grid = torch.from_numpy(grid_points(pooling_side(self._bank)))
-        counts: dict[str, list[Array]] = {contender.name: [] for contender in contenders}
-        shown: list[Sample] = []
-        groups: list[str] = []
-        for batch in batches(self._dataset.split("test"), context, contenders):
-            shown.extend(batch[: SHOWN - len(shown)])
-            groups.extend(sample.group for sample in batch)
-            sums = {c.name: torch.from_numpy(head_of(c).intercept).repeat(len(batch), 1) for c in contenders}
-            for candidate, feature_map in captured(batch, needed_by(contenders), backbones, context.noise_seed):
-                sampled = sample_map(feature_map, grid.expand(len(batch), -1, -1))
-                for contender in contenders:
-                    if candidate in contender.standardisers:
-                        weights = torch.from_numpy(head_of(contender).weights[candidate])
-                        standardised = contender.standardisers[candidate].apply(sampled)
-                        sums[contender.name] += pool(standardised, candidate.activation) @ weights
-            truth = np.array([int(sample.label) for sample in batch])
-            for contender in contenders:
-                scores = head_of(contender).outputs(sums[contender.name].numpy())
-                matrices = np.zeros((len(batch), len(self.class_names), len(self.class_names)))
-                matrices[np.arange(len(batch)), truth, scores.argmax(1)] = 1
-                counts[contender.name].append(matrices)
-        results = {name: np.concatenate(entries) for name, entries in counts.items()}
-        reported = (Accuracy(), BalancedAccuracy())
-        measures = {name: {m.name: m.value(entries) for m in reported} for name, entries in results.items()}
-        return SplitResults(results, measures, shown, {}, tuple(groups))
+        Returns:
+            Values by name.
+        """
+        return {metric.name: metric.value(results) for metric in (Accuracy(), BalancedAccuracy())}
 
-    def answers(self, sample: Sample) -> Answers:
-        return Answers(grid_points(pooling_side(self._bank)), np.array([int(sample.label)]), pooled=True)
+    def targets(self, sample: Sample) -> ImageTargets:
+        return ImageTargets(grid_points(self._side), np.array([int(sample.label)]), pooled=True)
 
-    def result(self, answers: Answers, outputs: Array) -> Array:
-        return confusion(answers.targets, outputs.argmax(1), None, len(self.class_names))
+    def result(self, targets: ImageTargets, outputs: Float[np.ndarray, "targets outputs"]) -> NDArray[np.float64]:
+        return confusion(targets.targets, outputs.argmax(1), None, len(self.class_names))
+
+    def _counts(self, sample: Sample, predicted: NDArray[np.integer]) -> NDArray[np.float64]:
+        return confusion(np.array([int(sample.label)]), predicted, None, len(self.class_names))

@@ -1,12 +1,21 @@
-"""The data set's, task's, bank's and probe's part of the specification."""
+"""The task's and the probe's part of the specification."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_serializer,
+)
 
-from .registry import OBJECTIVES
+from .registry import OBJECTIVES, PROBES
 
 
 class _Part(BaseModel):
@@ -40,21 +49,21 @@ class DepthSpecification(_Task):
 
 
 class ClassificationSpecification(_Task):
-    """A class per image, from features pooled over a regular grid: their mean, or of attention maps their spread."""
+    """A class per image, from features pooled over a regular grid: the mean, or the spread of attention maps."""
 
     kind: Literal["classification"]
     score: Literal["accuracy", "balanced-accuracy"] = Field(default="accuracy", description="what is optimised")
 
 
 class CorrespondenceSpecification(_Part):
-    """Keypoints found again in another image, zero-shot, by the nearest neighbour in cosine similarity."""
+    """Keypoints matched in another image, zero-shot, by the nearest neighbour in cosine similarity."""
 
     kind: Literal["correspondence"]
     resolution: int = Field(default=16, ge=2, le=128, description="target locations per edge of the image")
-    threshold: float = Field(default=0.1, gt=0, le=1, description="of the PCK that is optimised")
+    threshold: float = Field(default=0.1, gt=0, le=1, description="threshold of the PCK that is optimised")
     thresholds: tuple[float, ...] = Field(default=(0.05, 0.1, 0.15), min_length=1, description="reported too")
     normalise: Literal["image", "box"] = Field(
-        default="image", description="what a threshold is a share of: its longer edge"
+        default="image", description="whose longer edge a threshold is a fraction of"
     )
     average: Literal["point", "image"] = Field(
         default="point", description="over all keypoints, or over pairs of images"
@@ -87,7 +96,14 @@ _TASKS: dict[str, type[BaseModel]] = {
 
 
 def task_model(kind: str) -> type[BaseModel]:
-    """The model of a task's fields."""
+    """The model of a task's fields.
+
+    Args:
+        kind: name of the task, built-in or registered.
+
+    Returns:
+        A pydantic model; that of registered tasks where the kind is not ours.
+    """
     return _TASKS.get(kind, OtherTaskSpecification)
 
 
@@ -110,22 +126,34 @@ AnyTaskSpecification = Annotated[
 class ProbeSpecification(_Part):
     """The head that scores a selection."""
 
-    kind: Literal["ridge", "knn"] = Field(
+    kind: str = Field(
         default="ridge",
-        description="`ridge`: closed-form ridge regression, on one-hot classes or values; `knn`: nearest neighbours",
+        description="`ridge`: closed-form ridge regression, on one-hot classes or values; `knn`: nearest neighbours; "
+        "or a registered probe",
     )
     regularisation: float | Literal["auto"] = Field(
         default=1e-4,
-        description="ridge penalty, relative to blocks of unit trace; `auto`: of 1e-6 to 1e-1 the one with the least "
-        "error within the images that are fit on",
+        description="ridge penalty, relative to blocks of unit trace; `auto`: the one of 1e-6 to 1e-1 with the least "
+        "error within the images that are fitted on",
     )
     balance: float = Field(
         default=1.0, ge=0.0, le=1.0, description="0: locations weigh as all pixels would; 1: as they were sampled"
     )
-    neighbours: int = Field(default=10, ge=1, description="of `knn`: nearest exemplars whose answers are averaged")
+    neighbours: int = Field(default=10, ge=1, description="`knn`: number of nearest exemplars that are averaged")
     exemplars: int = Field(
-        default=2048, ge=1, le=100_000, description="of `knn`: locations, at most, that neighbours are looked for among"
+        default=2048, ge=1, le=100_000, description="`knn`: most locations that neighbours are looked for among"
     )
+    options: dict[str, Any] = Field(default={}, description="for a registered probe; it says what it understands")
+
+    @field_validator("kind")
+    @classmethod
+    def _is_registered(cls, kind: str) -> str:
+        if kind not in PROBES:
+            raise ValueError(
+                f"must be one of {', '.join(PROBES.names())} (register_probe, or an entry point of the group "
+                "diffsift.probes, adds others)"
+            )
+        return kind
 
     @field_validator("regularisation", mode="before")
     @classmethod
@@ -134,8 +162,19 @@ class ProbeSpecification(_Part):
             raise ValueError("must be a number above 0, or auto")
         return value
 
+    @model_serializer(mode="wrap")
+    def _without_empty_options(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Studies that were made before there were options have none in their identity."""
+        values = serialise(self)
+        if not values.get("options"):
+            values.pop("options", None)
+        return values
+
     def __str__(self) -> str:
-        """How the probe is fit, for protocols."""
+        """How the probe is fitted, for protocols."""
+        if self.kind not in ("ridge", "knn"):
+            options = ", ".join(f"{name} {value}" for name, value in sorted(self.options.items()))
+            return f"{self.kind} probe{f' ({options})' if options else ''}, balance {self.balance:g}"
         if self.kind == "knn":
             return f"{self.neighbours} nearest of {self.exemplars} neighbours, balance {self.balance:g}"
         if self.regularisation == "auto":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ os.environ.update(
 
 import numpy as np
 import pytest
+from jaxtyping import config
 from support import ROOT, tiny
 
 if TYPE_CHECKING:
@@ -37,6 +39,14 @@ def _own_workspace_and_randomness(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("DIFFSIFT_WORKSPACE", str(tmp_path / "workspace"))
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002  (libraries under test still read the global state)
+
+
+@pytest.fixture(autouse=True)
+def _unchecked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Annotations are not checked in tests that are marked so: they pass wrong types or shapes on purpose."""
+    config.update("jaxtyping_disable", request.node.get_closest_marker("unchecked") is not None)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from diffsift.evaluation import FinalTest, best_alternatives, decide_weights, verdict_on
 from diffsift.objectives import SplitResults
-from diffsift.objectives.reference import reference_kinds, reference_probe
+from diffsift.objectives.reference import ReferenceProbeFactory, reference_kinds
 from diffsift.search import SearchStudy, rerank, shortlist
 from diffsift.spaces import Selection
 from diffsift.study_store import StudyStore
@@ -78,16 +78,14 @@ def _reranked(prepared: Prepared, study: SearchStudy) -> tuple[tuple[Reranked, .
     kind = specification.study.rerank_probe
     kind = reference_kinds(specification.task.kind)[0] if kind == "reference" else kind
     context.reporter.info("rerank", f"{len(chosen)} selections by the {kind} probe on the held-out images")
-    slow = reference_probe(
-        kind,
-        specification.task,
+    factory = ReferenceProbeFactory(
         prepared.objective,
         prepared.bank.development,
         prepared.backbones,
         prepared.bank.standardisers(candidates),
         context,
     )
-    found = rerank(chosen, slow)
+    found = rerank(chosen, factory.make(kind))
     for entry in found:
         context.reporter.info("", f"{entry.slow_score:.4f} (fast probe: {entry.fast_score:.4f}) {entry.selection}")
     return found, kind

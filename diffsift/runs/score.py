@@ -17,7 +17,7 @@ from diffsift.errors import SelectionError, SpecificationError, did_you_mean
 from diffsift.extraction import SelectionFile, read_selection
 from diffsift.objectives import FittedSelection, Objective, Probe, make_objective
 from diffsift.objectives.metrics import Interval
-from diffsift.objectives.reference import reference_kinds, reference_probe
+from diffsift.objectives.reference import ReferenceProbeFactory, reference_kinds
 from diffsift.spaces import activations_by_timestep
 from diffsift.specification import Specification
 from diffsift.study_store import StudyStore
@@ -144,16 +144,10 @@ class _Scoring:
 
     def slow(self, kind: str, *, on_test: bool) -> Probe:
         """A reference probe."""
-        return reference_probe(
-            kind,
-            self.specification.task,
-            self.objective,
-            self.development,
-            self.backbones,
-            self.file.standardisers,
-            self.context,
-            on_test=on_test,
+        factory = ReferenceProbeFactory(
+            self.objective, self.development, self.backbones, self.file.standardisers, self.context
         )
+        return factory.make(kind, on_test=on_test)
 
     def fast(self, store: StudyStore, split: str) -> tuple[np.ndarray[Any, Any], Sequence[str] | None]:
         """Results by the search's own probe, with their groups: from the bank, or in full on the test split."""

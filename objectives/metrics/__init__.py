@@ -13,7 +13,7 @@ from ._confusion import (
 )
 from ._correspondence import by_pair, correct_keypoints
 from ._depth import DEPTH_MEASURES, align_scale_and_shift, depth_measures, per_image
-from ._multi_dataset import MeanOverDataSets, pack_results, unpack_results
+from ._multi_dataset import MeanOverDataSets
 
 __all__ = [
     "DEPTH_MEASURES",
@@ -32,9 +32,7 @@ __all__ = [
     "correct_keypoints",
     "depth_measures",
     "mean_iou",
-    "pack_results",
     "per_class_iou",
     "per_image",
     "pixel_accuracy",
-    "unpack_results",
 ]

@@ -8,30 +8,29 @@ for a function f of its own: a ratio of sums for a mean, a mean of ratios over c
 below follow from f and the s_i alone, so tasks differ in these two only.
 
 Intervals are percentile bootstraps over images (Efron 1979), or over groups of images where images of a group are not
-independent: per resample, as many units as there are are drawn with replacement and their statistics are summed. A
-resample is thus a product of draw counts with the units' statistics. Where units fall into strata, such as data sets,
-each stratum is resampled by itself.
+independent. Each resample draws as many units as there are, with replacement, and sums their statistics. A resample is
+thus a product of draw counts with the units' statistics. Where units fall into strata, such as data sets, each stratum
+is resampled by itself.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
+from numpy.typing import NDArray
 
 from diffsift.errors import DataError
 
-Array = np.ndarray[Any, Any]
-
 _CHUNK = 4_000_000
-"""Draws held in memory at once, of 8 bytes each."""
+"""Draw counts held in memory at once, of 8 bytes each."""
 
 
 class Interval(NamedTuple):
-    """Bounds of a confidence interval."""
+    """Bounds of a confidence interval, in the unit of the score."""
 
     low: float
     high: float
@@ -46,12 +45,16 @@ class Difference(NamedTuple):
 
 
 class Metric(ABC):
-    """What a task is scored by.
+    """What a task is scored by: a function of sums over images.
 
-    Results per image are arrays with images first; what the other axes hold is the metric's affair.
+    A subclass gives `name` and three methods. A probe or an objective turns predictions into *results per image*:
+    float arrays with images first, whose other axes are the metric's own choice. From then on every number is made
+    here: `statistics` is called once on all results, `counted` says which images hold a scored point, and `of_sums` is
+    called on sums of statistics: once for `value`, and on thousands of resampled sums at once for `interval` and
+    `paired_difference`. A metric holds no state, so one object may serve a whole run.
 
     Attributes:
-        name: for people, as in tables.
+        name: how tables call it.
         higher_is_better: False for errors.
     """
 
@@ -60,39 +63,100 @@ class Metric(ABC):
 
     @property
     def sign(self) -> float:
-        """1 where higher is better, else -1: a signed score is one to maximise."""
+        """1 where higher is better, else -1: the score times the sign is to be maximised."""
         return 1.0 if self.higher_is_better else -1.0
 
     @property
     def maximised(self) -> str:
-        """The name of the signed score, as in curves of a search."""
+        """The name of the score times its sign, as in curves of a search."""
         return self.name if self.higher_is_better else f"minus {self.name}"
 
     @abstractmethod
-    def statistics(self, per_image: Array) -> Array:
-        """The s_i of results per image: (images, ..., columns), float64."""
+    def statistics(self, per_image: NDArray[np.float64]) -> Float64[np.ndarray, "images *axes columns"]:
+        """The statistics s_i of each image.
+
+        Args:
+            per_image: results, images first.
+
+        Returns:
+            One row per image; the rows of several images may be added up.
+        """
 
     @abstractmethod
-    def of_sums(self, sums: Array) -> Float64[np.ndarray, "resamples"]:
-        """The function f, for many sums at once; each of at least one scored image."""
+    def of_sums(self, sums: Float64[np.ndarray, "resamples *axes columns"]) -> Float64[np.ndarray, "resamples"]:
+        """The function f, for many sums at once.
+
+        Args:
+            sums: sums of `statistics`, each over images of which at least one has a scored point.
+
+        Returns:
+            The score of each sum, in the metric's own unit and direction.
+        """
 
     @abstractmethod
-    def scored(self, statistics: Array) -> Array:
-        """Per image, whether it has a point that was scored."""
+    def counted(self, statistics: Float64[np.ndarray, "images *axes columns"]) -> Float64[np.ndarray, "images *kinds"]:
+        """How much was scored in each image, such as its number of pixels of each class.
 
-    def strata(self, units: Array, columns: int) -> list[Array]:
-        """Units that are resampled among themselves; the first `columns` of them are statistics of one score."""
+        It depends on the truth alone, so two results are comparable only where it is equal.
+
+        Args:
+            statistics: of images, or sums over groups of them.
+
+        Returns:
+            Numbers that are 0 or above, all 0 where an image has no scored point.
+        """
+
+    def scored(self, statistics: Float64[np.ndarray, "images *axes columns"]) -> Bool[np.ndarray, "images"]:
+        """Whether each image has a point that was scored.
+
+        Args:
+            statistics: of images, or sums over groups of them.
+
+        Returns:
+            One truth value per image or group.
+        """
+        return np.asarray(self.counted(statistics).reshape(len(statistics), -1).sum(1) > 0)
+
+    def strata(
+        self, units: Float64[np.ndarray, "units *axes statistics"], columns: int
+    ) -> list[Float64[np.ndarray, "stratum *axes statistics"]]:
+        """Divide units into strata that are resampled among themselves. Default: one stratum.
+
+        Args:
+            units: statistics of images or groups; two scores may stand side by side in the last axis.
+            columns: how many entries of the last axis are statistics of one score.
+
+        Returns:
+            The units of each stratum.
+        """
         return [units]
 
-    def check_comparable(self, first: Array, second: Array) -> None:
-        """Raise `ValueError` where two results cannot be of the same images and points."""
+    def check_comparable(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> None:
+        """Refuse two results that cannot be of the same images and points.
+
+        Args:
+            first: results per image.
+            second: results per image.
+
+        Raises:
+            ValueError: their shapes or what was counted in an image differ.
+        """
         if first.shape != second.shape:
             raise ValueError(
                 f"both must be scored on the same images, but got shapes {first.shape} and {second.shape}."
             )
+        one, other = (self.counted(self.statistics(results)) for results in (first, second))
+        if not np.allclose(one, other, rtol=1e-6):
+            raise ValueError("both must be scored on the same points, but their counts per image differ.")
 
-    def value(self, per_image: Array) -> float:
+    def value(self, per_image: NDArray[np.float64]) -> float:
         """The score over all images.
+
+        Args:
+            per_image: results, images first.
+
+        Returns:
+            The score in the metric's own unit and direction.
 
         Raises:
             DataError: there is nothing to score.
@@ -101,10 +165,10 @@ class Metric(ABC):
 
     def interval(
         self,
-        per_image: Array,
+        per_image: NDArray[np.float64],
         *,
         level: float = 0.95,
-        draws: int = 2000,
+        resamples: int = 2000,
         seed: int = 0,
         groups: Sequence[str] | None = None,
     ) -> Interval:
@@ -116,42 +180,72 @@ class Metric(ABC):
         Args:
             per_image: results of each image.
             level: confidence in (0, 1).
-            draws: number of resamples.
-            seed: of the resampling, 0 or above.
+            resamples: how many, at least 1.
+            seed: seed of the resampling, 0 or above.
             groups: one per image; images of one group are resampled together. Default: each image by itself.
 
+        Returns:
+            The bounds, in the unit of the score.
+
         Raises:
-            ValueError: an argument is out of range or of another length.
+            ValueError: an argument is out of range or has another length.
             DataError: there is nothing to score.
         """
-        return _percentiles(self.resampled(per_image, draws=draws, seed=seed, groups=groups), level)
+        return _percentiles(self.resampled(per_image, resamples=resamples, seed=seed, groups=groups), level)
 
     def resampled(
-        self, per_image: Array, *, draws: int = 2000, seed: int = 0, groups: Sequence[str] | None = None
-    ) -> Float64[np.ndarray, "draws"]:
-        """The score of each bootstrap resample; the draws are the same for all results of the same images.
+        self,
+        per_image: NDArray[np.float64],
+        *,
+        resamples: int = 2000,
+        seed: int = 0,
+        groups: Sequence[str] | None = None,
+    ) -> Float64[np.ndarray, "resamples"]:
+        """The score of each bootstrap resample; equal seeds draw the same images for all results of those images.
 
-        For arguments and errors see `interval`.
+        Args:
+            per_image: results of each image.
+            resamples: how many, at least 1.
+            seed: seed of the resampling, 0 or above.
+            groups: one per image; images of one group are resampled together. Default: each image by itself.
+
+        Returns:
+            One score per resample.
+
+        Raises:
+            ValueError: an argument is out of range or has another length.
+            DataError: there is nothing to score.
         """
         statistics = self._not_empty(per_image)
         units = self._units(statistics, groups, statistics.shape[-1])
         strata = self.strata(units, statistics.shape[-1])
-        return np.concatenate([self.of_sums(resampled) for resampled in _resample(strata, draws, seed)])
+        return np.concatenate([self.of_sums(sums) for sums in _resample(strata, resamples, seed)])
 
     def paired_difference(
         self,
-        first: Array,
-        second: Array,
+        first: NDArray[np.float64],
+        second: NDArray[np.float64],
         *,
         level: float = 0.95,
-        draws: int = 2000,
+        resamples: int = 2000,
         seed: int = 0,
         groups: Sequence[str] | None = None,
     ) -> Difference:
         """The score of `first` minus that of `second`, with an interval from the same resamples for both.
 
-        The difference is that of the scores as they are: for an error, a negative one speaks for `first`; see `gain`.
-        For the other arguments see `interval`.
+        The difference is that of the scores as they are: for an error, a negative one is in favour of `first`; see
+        `gain`.
+
+        Args:
+            first: results of each image.
+            second: results of the same images.
+            level: confidence in (0, 1).
+            resamples: how many, at least 1.
+            seed: seed of the resampling, 0 or above.
+            groups: one per image; images of one group are resampled together. Default: each image by itself.
+
+        Returns:
+            The difference with its bounds, in the unit of the score.
 
         Raises:
             ValueError: the two were not scored on the same points, or an argument is out of range.
@@ -163,24 +257,41 @@ class Metric(ABC):
         units = self._units(np.concatenate([one, other], axis=-1), groups, columns)
         differences = np.concatenate(
             [
-                self.of_sums(resampled[..., :columns]) - self.of_sums(resampled[..., columns:])
-                for resampled in _resample(self.strata(units, columns), draws, seed)
+                self.of_sums(sums[..., :columns]) - self.of_sums(sums[..., columns:])
+                for sums in _resample(self.strata(units, columns), resamples, seed)
             ]
         )
         return Difference(self.value(first) - self.value(second), *_percentiles(differences, level))
 
-    def gain(self, first: Array, second: Array, *, groups: Sequence[str] | None = None) -> Difference:
-        """By how much `first` is better than `second`: above 0 is better, for errors too."""
+    def gain(
+        self, first: NDArray[np.float64], second: NDArray[np.float64], *, groups: Sequence[str] | None = None
+    ) -> Difference:
+        """By how much `first` is better than `second`: above 0 is better, for errors too.
+
+        Args:
+            first: results of each image.
+            second: results of the same images.
+            groups: one per image; images of one group are resampled together. Default: each image by itself.
+
+        Returns:
+            The gain with its 95 % bounds, in the unit of the score.
+
+        Raises:
+            ValueError: the two were not scored on the same points.
+            DataError: there is nothing to score.
+        """
         better, worse = (first, second) if self.higher_is_better else (second, first)
         return self.paired_difference(better, worse, groups=groups)
 
-    def _not_empty(self, per_image: Array) -> Array:
+    def _not_empty(self, per_image: NDArray[np.float64]) -> NDArray[np.float64]:
         statistics = self.statistics(per_image)
         if not len(statistics) or not self.scored(statistics).any():
             raise DataError("at least one point that is not ignored must be scored, but there is none.")
         return statistics
 
-    def _units(self, statistics: Array, groups: Sequence[str] | None, columns: int) -> Array:
+    def _units(
+        self, statistics: NDArray[np.float64], groups: Sequence[str] | None, columns: int
+    ) -> NDArray[np.float64]:
         """Statistics summed over the images of each group, without groups that have no scored point."""
         if groups is not None:
             if len(groups) != len(statistics):
@@ -192,14 +303,17 @@ class Metric(ABC):
                 summed = np.zeros((len(names), *statistics.shape[1:]))
                 np.add.at(summed, number, statistics)
                 statistics = summed
-        kept: Array = statistics[self.scored(statistics[..., :columns])]
-        return kept
+        return np.asarray(statistics[self.scored(statistics[..., :columns])])
 
 
 class RatioMetric(Metric):
     """A ratio of sums: results per image are (numerator, denominator), (0, 0) where nothing was scored.
 
     A mean over points has the number of points of the image as denominator, a mean over images has 1.
+
+    Args:
+        name: how tables call it.
+        higher_is_better: False for errors.
 
     Examples:
         >>> error = RatioMetric("error", higher_is_better=False)
@@ -210,39 +324,37 @@ class RatioMetric(Metric):
     def __init__(self, name: str, *, higher_is_better: bool = True) -> None:
         self.name, self.higher_is_better = name, higher_is_better
 
-    def statistics(self, per_image: Array) -> Array:
+    def statistics(self, per_image: NDArray[np.float64]) -> Float64[np.ndarray, "images 2"]:
         return np.asarray(per_image, dtype=np.float64)
 
-    def of_sums(self, sums: Array) -> Float64[np.ndarray, "resamples"]:
+    def of_sums(self, sums: Float64[np.ndarray, "resamples 2"]) -> Float64[np.ndarray, "resamples"]:
         return np.asarray(sums[:, 0] / sums[:, 1])
 
-    def scored(self, statistics: Array) -> Array:
-        return np.asarray(statistics[:, 1] > 0)
-
-    def check_comparable(self, first: Array, second: Array) -> None:
-        super().check_comparable(first, second)
-        if not np.allclose(first[:, 1], second[:, 1], rtol=1e-6):
-            raise ValueError("both must be scored on the same points, but their counts per image differ.")
+    def counted(self, statistics: Float64[np.ndarray, "images columns"]) -> Float64[np.ndarray, "images"]:
+        return np.asarray(statistics[:, 1])
 
 
-def _resample(strata: Sequence[Array], draws: int, seed: int) -> Iterator[Array]:
-    """Statistics of `draws` resamples, some at a time; each has as many units of every stratum as there are."""
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1, but got {draws}.")
+def _resample(
+    strata: Sequence[Float64[np.ndarray, "..."]], resamples: int, seed: int
+) -> Iterator[Float64[np.ndarray, "..."]]:
+    """Sums of statistics, some resamples at a time; each has as many units of every stratum as there are."""
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, but got {resamples}.")
     rng = np.random.default_rng(seed)
     at_once = max(1, _CHUNK // max(map(len, strata)))
-    for begin in range(0, draws, at_once):
-        rows = min(at_once, draws - begin)
-        yield np.sum([_drawn(units, rows, rng) for units in strata], axis=0)
+    for begin in range(0, resamples, at_once):
+        rows = min(at_once, resamples - begin)
+        yield np.sum([_resampled_sums(units, rows, rng) for units in strata], axis=0)
 
 
-def _drawn(units: Array, rows: int, rng: np.random.Generator) -> Array:
-    """Sums over `rows` draws of as many units as there are, with replacement."""
+def _resampled_sums(
+    units: Float64[np.ndarray, "units *axes"], rows: int, rng: np.random.Generator
+) -> Float64[np.ndarray, "rows *axes"]:
+    """Each row is the sum over as many units as there are, drawn with replacement."""
     count = len(units)
     drawn = rng.integers(count, size=(rows, count)) + np.arange(rows)[:, None] * count
     how_often = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
-    sums: Array = (how_often.astype(np.float64) @ units.reshape(count, -1)).reshape(rows, *units.shape[1:])
-    return sums
+    return np.asarray((how_often.astype(np.float64) @ units.reshape(count, -1)).reshape(rows, *units.shape[1:]))
 
 
 def _percentiles(scores: Float64[np.ndarray, "resamples"], level: float) -> Interval:

@@ -19,7 +19,7 @@ from jaxtyping import Float, Float64, Integer
 
 from diffsift.datasets import IGNORE
 
-from ._base import Array, Metric
+from ._base import Metric
 
 
 def confusion(
@@ -34,7 +34,10 @@ def confusion(
         labels: true class ids in [0, classes), or `IGNORE`: such points are skipped.
         predictions: class ids in [0, classes); not looked at where the label is ignored.
         weights: how much each point counts, 0 or above; None: 1 each.
-        classes: how many there are.
+        classes: number of classes.
+
+    Returns:
+        Entry (t, p) is the weight of points of class t that were predicted as p.
 
     Raises:
         ValueError: shapes differ, or a class id or a weight is out of range.
@@ -51,7 +54,20 @@ def confusion_per_image(
     weights: Float[np.ndarray, "images *points"] | None,
     classes: int,
 ) -> Float64[np.ndarray, "images classes classes"]:
-    """`confusion` of each image, for images with equally many points."""
+    """`confusion` of each image, for images with equally many points.
+
+    Args:
+        labels: true class ids in [0, classes), or `IGNORE`: such points are skipped.
+        predictions: class ids in [0, classes); not looked at where the label is ignored.
+        weights: how much each point counts, 0 or above; None: 1 each.
+        classes: number of classes.
+
+    Returns:
+        One matrix per image.
+
+    Raises:
+        ValueError: shapes differ, or a class id or a weight is out of range.
+    """
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     shapes = {labels.shape, predictions.shape, labels.shape if weights is None else np.shape(weights)}
     if len(shapes) > 1:
@@ -73,13 +89,26 @@ def confusion_per_image(
 
 
 def per_class_iou(confusion: Float[np.ndarray, "classes classes"]) -> Float64[np.ndarray, "classes"]:
-    """IoU of each class in [0, 1]; not a number for classes that are absent from the truth."""
+    """IoU of each class.
+
+    Args:
+        confusion: weights by true class (rows) and predicted class (columns).
+
+    Returns:
+        IoU in [0, 1] by class id; not a number for classes that are absent from the truth.
+    """
     ious: Float64[np.ndarray, "classes"] = _ious(_statistics(confusion[None]))[0]
     return ious
 
 
 def mean_iou(confusion: Float[np.ndarray, "classes classes"]) -> float:
-    """Mean IoU, in [0, 1], over the classes that are present in the truth.
+    """Mean IoU over the classes that are present in the truth.
+
+    Args:
+        confusion: weights by true class (rows) and predicted class (columns).
+
+    Returns:
+        The mean, in [0, 1].
 
     Raises:
         DataError: no class is present: there is nothing to score.
@@ -92,7 +121,13 @@ def mean_iou(confusion: Float[np.ndarray, "classes classes"]) -> float:
 
 
 def pixel_accuracy(confusion: Float[np.ndarray, "classes classes"]) -> float:
-    """Share of weight, in [0, 1], that was predicted as its true class.
+    """The part of the weight that was predicted as its true class.
+
+    Args:
+        confusion: weights by true class (rows) and predicted class (columns).
+
+    Returns:
+        The part, in [0, 1].
 
     Raises:
         DataError: there is nothing to score.
@@ -103,16 +138,13 @@ def pixel_accuracy(confusion: Float[np.ndarray, "classes classes"]) -> float:
 class _ConfusionMetric(Metric):
     """A metric of confusion matrices. Only diagonal, row sums and column sums matter: three numbers per class."""
 
-    def statistics(self, per_image: Array) -> Array:
+    def statistics(
+        self, per_image: Float[np.ndarray, "images classes classes"]
+    ) -> Float64[np.ndarray, "images 3 classes"]:
         return _statistics(per_image)
 
-    def scored(self, statistics: Array) -> Array:
-        return np.asarray(statistics[:, 1].sum(1) > 0)
-
-    def check_comparable(self, first: Array, second: Array) -> None:
-        super().check_comparable(first, second)
-        if not np.allclose(first.sum(-1), second.sum(-1), rtol=1e-6):
-            raise ValueError("both must be scored on the same points, but their class counts per image differ.")
+    def counted(self, statistics: Float64[np.ndarray, "images rows classes"]) -> Float64[np.ndarray, "images classes"]:
+        return np.asarray(statistics[:, 1])
 
 
 class MeanIou(_ConfusionMetric):
@@ -120,25 +152,25 @@ class MeanIou(_ConfusionMetric):
 
     name = "mean IoU"
 
-    def of_sums(self, sums: Array) -> Float64[np.ndarray, "resamples"]:
+    def of_sums(self, sums: Float64[np.ndarray, "resamples 3 classes"]) -> Float64[np.ndarray, "resamples"]:
         return np.asarray(np.nanmean(_ious(sums), axis=1))
 
 
 class Accuracy(_ConfusionMetric):
-    """Share of weight that was predicted as its true class."""
+    """The part of the weight that was predicted as its true class, in [0, 1]."""
 
     name = "accuracy"
 
-    def of_sums(self, sums: Array) -> Float64[np.ndarray, "resamples"]:
+    def of_sums(self, sums: Float64[np.ndarray, "resamples 3 classes"]) -> Float64[np.ndarray, "resamples"]:
         return np.asarray(sums[:, 0].sum(1) / sums[:, 1].sum(1))
 
 
 class BalancedAccuracy(_ConfusionMetric):
-    """Mean over the classes present in the truth of the share of each that was predicted right (mean recall)."""
+    """Mean recall, in [0, 1], over the classes that are present in the truth."""
 
     name = "balanced accuracy"
 
-    def of_sums(self, sums: Array) -> Float64[np.ndarray, "resamples"]:
+    def of_sums(self, sums: Float64[np.ndarray, "resamples 3 classes"]) -> Float64[np.ndarray, "resamples"]:
         recall = np.full(sums[:, 0].shape, np.nan)
         np.divide(sums[:, 0], sums[:, 1], out=recall, where=sums[:, 1] > 0)
         return np.asarray(np.nanmean(recall, axis=1))

@@ -3,7 +3,7 @@
 Notation: for a pair of images, keypoints k visible in both, truth t_k and prediction p_k in pixels of the target.
 A keypoint is correct at threshold alpha where ||p_k - t_k|| <= alpha L, with L the longer edge of the target image
 (*by image*) or of the target object's box (*by box*). Per point: correct keypoints over all keypoints of all pairs. Per
-image: the mean over pairs of each pair's share. The two differ where pairs have different numbers of keypoints.
+image: the mean over pairs of each pair's fraction. The two differ where pairs have different numbers of keypoints.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def correct_keypoints(
     threshold: float,
     box: Sequence[float] | None = None,
 ) -> Float64[np.ndarray, "2"]:
-    """(correct, counted) keypoints of one pair.
+    """Count the keypoints of one pair that are predicted correctly.
 
     Args:
         predicted: (x, y) in [0, 1] in the target image.
@@ -30,6 +30,9 @@ def correct_keypoints(
         size: (height, width) of the target image in pixels.
         threshold: alpha, above 0.
         box: (x0, y0, x1, y1) in [0, 1] of the object in the target image; None: by image.
+
+    Returns:
+        (correct, counted) keypoints.
 
     Raises:
         ValueError: an argument is out of range.
@@ -52,7 +55,14 @@ def correct_keypoints(
 
 
 def by_pair(per_pair: Float[np.ndarray, "pairs 2"]) -> Float64[np.ndarray, "pairs 2"]:
-    """(correct, counted) as (share, 1), or (0, 0): what a mean over pairs is made of."""
+    """Turn counts into what a mean over pairs is made of.
+
+    Args:
+        per_pair: (correct, counted) keypoints of each pair.
+
+    Returns:
+        (fraction of correct keypoints, 1) of each pair; (0, 0) where none counts.
+    """
     counted = per_pair[:, 1]
-    share = np.divide(per_pair[:, 0], counted, out=np.zeros(len(per_pair)), where=counted > 0)
-    return np.stack([share, (counted > 0).astype(np.float64)], axis=1)
+    fraction = np.divide(per_pair[:, 0], counted, out=np.zeros(len(per_pair)), where=counted > 0)
+    return np.stack([fraction, (counted > 0).astype(np.float64)], axis=1)

@@ -26,12 +26,21 @@ _SMALLEST = 1e-6
 def align_scale_and_shift(
     predicted: Float[np.ndarray, "points"], truth: Float[np.ndarray, "points"], weights: Float[np.ndarray, "points"]
 ) -> Float64[np.ndarray, "points"]:
-    """The affine function of the predictions that is nearest to the truth by weighted least squares."""
-    share = weights / weights.sum()
+    """Fit predictions to the truth by an affine function, by weighted least squares.
+
+    Args:
+        predicted: predictions in any unit.
+        truth: true values.
+        weights: how much each point counts, 0 or above, not all 0.
+
+    Returns:
+        The fitted predictions, in the unit of the truth.
+    """
+    normalised = weights / weights.sum()
     predicted, truth = predicted.astype(np.float64), truth.astype(np.float64)
-    centered, mean = predicted - share @ predicted, share @ truth
-    variance = share @ centered**2
-    slope = (share @ (centered * (truth - mean))) / variance if variance > 0 else 0.0
+    centered, mean = predicted - normalised @ predicted, normalised @ truth
+    variance = normalised @ centered**2
+    slope = (normalised @ (centered * (truth - mean))) / variance if variance > 0 else 0.0
     return np.asarray(mean + slope * centered)
 
 
@@ -43,6 +52,12 @@ def depth_measures(
     aligned: bool = False,
 ) -> dict[str, float]:
     """`DEPTH_MEASURES` of one image; points whose truth is not a number, or not above 0, do not count.
+
+    Args:
+        predicted: predicted values.
+        truth: true values, in the same unit.
+        weights: how much each point counts, 0 or above; None: 1 each.
+        aligned: fit the predictions to the truth first, by `align_scale_and_shift`.
 
     Returns:
         One value per measure; an empty mapping where no point counts.
@@ -78,5 +93,13 @@ def depth_measures(
 
 
 def per_image(measures: Sequence[dict[str, float]], name: str) -> Float64[np.ndarray, "images 2"]:
-    """One measure as (value, 1) of each image, (0, 0) where nothing counted: for a `RatioMetric`."""
-    return np.array([(found[name], 1.0) if found else (0.0, 0.0) for found in measures]).reshape(-1, 2)
+    """One measure of each image, as results for a `RatioMetric`.
+
+    Args:
+        measures: what `depth_measures` gives for each image.
+        name: one of `DEPTH_MEASURES`.
+
+    Returns:
+        (value, 1) of each image; (0, 0) where no point counted.
+    """
+    return np.array([(entry[name], 1.0) if entry else (0.0, 0.0) for entry in measures]).reshape(-1, 2)

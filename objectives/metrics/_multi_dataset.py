@@ -14,19 +14,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
+from numpy.typing import NDArray
 
-from ._base import Array, Metric
+from ._base import Metric
 
 
 class MeanOverDataSets(Metric):
-    """The mean of one metric over data sets; results per image are those of `pack_results`.
+    """The mean of one metric over data sets; results per image are made by `pack`.
 
     Blocks are padded with zeros to the widest: to the metric a column of zeros must mean nothing, as a class without
     a pixel does.
 
     Args:
-        metrics: of each data set; all of the same name and direction.
+        metrics: one per data set; all of the same name and direction.
+
+    Raises:
+        ValueError: the metrics differ.
     """
 
     def __init__(self, metrics: Sequence[Metric]) -> None:
@@ -37,58 +41,55 @@ class MeanOverDataSets(Metric):
         self.name = f"{first.name}, mean over {len(metrics)} data sets"
         self.higher_is_better = first.higher_is_better
 
-    def statistics(self, per_image: Array) -> Array:
-        parts = unpack_results(per_image, len(self._metrics))
-        found = [metric.statistics(part) for metric, part in zip(self._metrics, parts, strict=True)]
-        width = max(part.shape[-1] for part in found)
-        blocks = np.zeros((len(per_image), *found[0].shape[1:-1], len(found), width))
-        numbers = np.array([number for number, _ in per_image])
-        for number, part in enumerate(found):
-            blocks[numbers == number, ..., number, : part.shape[-1]] = part
+    def pack(self, results: Sequence[NDArray[np.float64]]) -> Float64[np.ndarray, "images *axes columns"]:
+        """Results of all data sets as one array: statistics of each image, in the columns of its data set.
+
+        Args:
+            results: results per image of each data set, in the order of the metrics; shapes may differ.
+
+        Returns:
+            Images of one data set after another; the other data sets' columns are zero.
+
+        Raises:
+            ValueError: a data set has no result.
+        """
+        counts = [len(part) for part in results]
+        if not all(counts) or len(counts) != len(self._metrics):
+            raise ValueError(f"there must be results of each of {len(self._metrics)} data sets, but got {counts}.")
+        statistics = [metric.statistics(part) for metric, part in zip(self._metrics, results, strict=True)]
+        width = max(part.shape[-1] for part in statistics)
+        blocks = np.zeros((sum(counts), *statistics[0].shape[1:-1], len(counts), width))
+        for number, part in enumerate(statistics):
+            start = sum(counts[:number])
+            blocks[start : start + len(part), ..., number, : part.shape[-1]] = part
         return blocks.reshape(*blocks.shape[:-2], -1)
 
-    def of_sums(self, sums: Array) -> Float64[np.ndarray, "resamples"]:
+    def statistics(self, per_image: NDArray[np.float64]) -> Float64[np.ndarray, "images *axes columns"]:
+        return per_image
+
+    def of_sums(self, sums: Float64[np.ndarray, "resamples *axes columns"]) -> Float64[np.ndarray, "resamples"]:
         scores = [metric.of_sums(block) for metric, block in zip(self._metrics, self._blocks(sums), strict=True)]
         return np.asarray(np.mean(scores, axis=0))
 
-    def scored(self, statistics: Array) -> Array:
-        return np.asarray(self._scored_in(statistics).any(0))
+    def counted(self, statistics: Float64[np.ndarray, "images *axes columns"]) -> Float64[np.ndarray, "images *kinds"]:
+        blocks = zip(self._metrics, self._blocks(statistics), strict=True)
+        return np.stack([metric.counted(block) for metric, block in blocks], axis=1)
 
-    def check_comparable(self, first: Array, second: Array) -> None:
-        super().check_comparable(first, second)
-        count = len(self._metrics)
-        pairs = zip(self._metrics, unpack_results(first, count), unpack_results(second, count), strict=True)
-        for metric, one, other in pairs:
-            metric.check_comparable(one, other)
+    def strata(
+        self, units: Float64[np.ndarray, "units *axes statistics"], columns: int
+    ) -> list[Float64[np.ndarray, "stratum *axes statistics"]]:
+        """The units of each data set: none is in two.
 
-    def strata(self, units: Array, columns: int) -> list[Array]:
-        return [units[chosen] for chosen in self._scored_in(units[..., :columns])]
+        Args:
+            units: statistics of images or groups; two scores may stand side by side in the last axis.
+            columns: how many entries of the last axis are statistics of one score.
 
-    def _scored_in(self, statistics: Array) -> Array:
-        """Per data set and unit, whether the unit is scored there: none is in two data sets."""
-        blocks = self._blocks(statistics)
-        return np.stack([metric.scored(block) for metric, block in zip(self._metrics, blocks, strict=True)])
+        Returns:
+            The units that are scored in each data set.
+        """
+        blocks = zip(self._metrics, self._blocks(units[..., :columns]), strict=True)
+        chosen: list[Bool[np.ndarray, "units"]] = [metric.scored(block) for metric, block in blocks]
+        return [units[entries] for entries in chosen]
 
-    def _blocks(self, statistics: Array) -> list[Array]:
+    def _blocks(self, statistics: Float64[np.ndarray, "..."]) -> list[Float64[np.ndarray, "..."]]:
         return np.split(statistics, len(self._metrics), axis=-1)
-
-
-def pack_results(parts: Sequence[Array]) -> Array:
-    """Results of several data sets, whose shapes may differ, as one array of (number of the data set, result)."""
-    entries = [(number, result) for number, part in enumerate(parts) for result in part]
-    packed = np.empty(len(entries), dtype=object)
-    for place, entry in enumerate(entries):  # at once, NumPy would make a matrix of them
-        packed[place] = entry
-    return packed
-
-
-def unpack_results(packed: Array, count: int) -> list[Array]:
-    """The results of each of `count` data sets; each must have at least one.
-
-    Raises:
-        ValueError: a data set has none.
-    """
-    parts = [[result for number, result in packed if number == wanted] for wanted in range(count)]
-    if not all(parts):
-        raise ValueError(f"there must be a result of each of {count} data sets, but {parts.index([])} has none.")
-    return [np.stack(part) for part in parts]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from diffsift.bank import BankView
 
+from ..registry import PROBES
 from ..specification import ProbeSpecification
 from ._base import Fitted, FoldedProbe, Head, HeadPerDataSet, Probe, RidgeHead, Score
 from ._elimination import Elimination
 from ._folds import FoldProbe
-from ._matching import MatchingProbe, nearest_places, pck_metric
+from ._matching import MatchingProbe, nearest_locations, pck_metric
 from ._multi_dataset import MultiDatasetProbe
 from ._readout import ClassReadout, DepthReadout, Readout
 from .knn import NeighbourHead, NeighbourProbe
@@ -20,6 +21,7 @@ __all__ = [
     "DepthReadout",
     "Elimination",
     "Fitted",
+    "FoldProbe",
     "FoldedProbe",
     "Head",
     "HeadPerDataSet",
@@ -33,12 +35,23 @@ __all__ = [
     "RidgeProbe",
     "Score",
     "fast_probe",
-    "nearest_places",
+    "nearest_locations",
     "pck_metric",
 ]
 
 
-def fast_probe(bank: BankView, specification: ProbeSpecification, readout: Readout | None = None) -> FoldProbe:
-    """The probe of ``probe.kind``."""
-    kinds: dict[str, type[FoldProbe]] = {"ridge": RidgeProbe, "knn": NeighbourProbe}
-    return kinds[specification.kind](bank, specification, readout)
+def fast_probe(bank: BankView, specification: ProbeSpecification, readout: Readout | None = None) -> Probe:
+    """The fast probe of ``probe.kind``.
+
+    Args:
+        bank: features of a development set.
+        specification: the probe's part of the specification.
+        readout: targets and metric; default: the classes of points, by mean IoU.
+
+    Returns:
+        The probe, with a cache of its own.
+
+    Raises:
+        SpecificationError: there is no such kind.
+    """
+    return PROBES[specification.kind](bank, specification, readout)

@@ -16,29 +16,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from diffsift.spaces import Candidate
 
-Array = np.ndarray[Any, Any]
-
 _WIDTH = 1024
-"""Channels of a fit, at most."""
+"""Most channels of a fit."""
 
 _CHANNELS = (4, 16)
-"""Of a sketched block: at least and at most."""
+"""Fewest and most channels of a sketched block."""
 
-_KEPT, _KEPT_IN_GROUPS = 0.8, 0.5
+_SURVIVING, _SURVIVING_IN_GROUPS = 0.8, 0.5
+"""Parts of the candidates that survive a fit."""
+
 _PENALTY = 1e-2
 
 
 @dataclass(frozen=True)
 class Elimination:
-    """What an elimination found.
+    """The order in which candidates survive a backward elimination.
 
     Attributes:
         survivors: candidates, the last one to go first.
@@ -60,8 +59,11 @@ def eliminate(
     Args:
         pool: at least one candidate.
         features: of a candidate, at the rows that may be fit on.
-        targets: there.
-        most: survivors.
+        targets: targets at these rows.
+        most: number of survivors.
+
+    Returns:
+        All candidates of the pool, survivors first.
     """
     width = max(_CHANNELS[0], min(_CHANNELS[1], _WIDTH // len(pool)))
     sketches = {candidate: _sketch(features(candidate), width) for candidate in pool}
@@ -71,16 +73,17 @@ def eliminate(
     while len(alive) > room:  # each candidate beside others from all over the pool
         groups = -(-len(alive) // room)
         split = [alive[start::groups] for start in range(groups)]
-        kept = [_Fit(sketches, group, centered).kept(max(most, int(len(group) * _KEPT_IN_GROUPS))) for group in split]
+        counts = [max(most, int(len(group) * _SURVIVING_IN_GROUPS)) for group in split]
+        fits = [_Fit(sketches, group, centered) for group in split]
         solves += groups
-        remaining = {candidate for group in kept for candidate in group}
+        remaining = {candidate for fit, count in zip(fits, counts, strict=True) for candidate in fit.best(count)}
         gone += [candidate for candidate in alive if candidate not in remaining]
         alive = [candidate for candidate in alive if candidate in remaining]
     fit = _Fit(sketches, alive, centered)
     while len(alive) > most:
-        ranked = fit.kept(len(alive), alive)
+        ranked = fit.best(len(alive), alive)
         solves += 1
-        count = min(len(alive) - 1, max(most, int(len(alive) * _KEPT)))
+        count = min(len(alive) - 1, max(most, int(len(alive) * _SURVIVING)))
         gone += reversed(ranked[count:])
         alive = ranked[:count]
     return Elimination((*alive, *reversed(gone)), solves)
@@ -90,8 +93,8 @@ def _sketch(features: Float32[np.ndarray, "rows channels"], width: int) -> Float
     """Centered, projected on random orthonormal directions where there are more channels, of unit total variance."""
     channels = features.shape[1]
     if channels > width:
-        draws = np.random.default_rng([channels, width]).standard_normal((channels, width))
-        features = features @ np.linalg.qr(draws)[0].astype(np.float32)
+        directions = np.random.default_rng([channels, width]).standard_normal((channels, width))
+        features = features @ np.linalg.qr(directions)[0].astype(np.float32)
     features = features - features.mean(0)
     return np.asarray(features / max(float(np.sqrt((features**2).mean(0).sum())), 1e-12), dtype=np.float32)
 
@@ -99,16 +102,21 @@ def _sketch(features: Float32[np.ndarray, "rows channels"], width: int) -> Float
 class _Fit:
     """Ridge regression on sketches of a group of candidates, and on those of any part of it."""
 
-    def __init__(self, sketches: dict[Candidate, Array], group: Sequence[Candidate], targets: Array) -> None:
+    def __init__(
+        self,
+        sketches: dict[Candidate, Float32[np.ndarray, "rows channels"]],
+        group: Sequence[Candidate],
+        targets: Float32[np.ndarray, "rows outputs"],
+    ) -> None:
         stacked = np.concatenate([sketches[candidate] for candidate in group], axis=1)
-        self._gram = (stacked.T @ stacked).astype(np.float64) / len(stacked)
+        self._gram: Float64[np.ndarray, "columns columns"] = (stacked.T @ stacked).astype(np.float64) / len(stacked)
         self._cross = (stacked.T @ targets).astype(np.float64) / len(stacked)
         ends = np.cumsum([0, *(sketches[candidate].shape[1] for candidate in group)])
         self._columns = {
             candidate: np.arange(start, end) for candidate, start, end in zip(group, ends, ends[1:], strict=False)
         }
 
-    def kept(self, count: int, among: Sequence[Candidate] | None = None) -> list[Candidate]:
+    def best(self, count: int, among: Sequence[Candidate] | None = None) -> list[Candidate]:
         """The candidates that contribute most to the outputs of a fit of all of them (`among`: of some), best first."""
         candidates = list(self._columns) if among is None else list(among)
         columns = np.concatenate([self._columns[candidate] for candidate in candidates])
@@ -123,4 +131,4 @@ class _Fit:
             contributions.append(float(np.einsum("co,cd,do->", weights, self._gram[np.ix_(own, own)], weights)))
             start += len(own)
         order = np.argsort(-np.array(contributions), kind="stable")
-        return [candidates[int(place)] for place in order[:count]]
+        return [candidates[int(position)] for position in order[:count]]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float64
-
-Array = np.ndarray[Any, Any]
+from jaxtyping import Float, Float64
 
 
 @dataclass(frozen=True)
@@ -33,28 +30,40 @@ class Moments:
     spread: float
 
     @classmethod
-    def centered(cls, totals: Array, first: Array, gram: Array, cross: Array) -> Moments:
-        """From sums that are not centered; `gram` is overwritten.
+    def centered(
+        cls,
+        totals: Float64[np.ndarray, "two_and_outputs"],
+        first: Float64[np.ndarray, "channels"],
+        gram: Float64[np.ndarray, "channels channels"],
+        cross: Float[np.ndarray, "channels outputs"],
+    ) -> Moments:
+        """Center sums about their weighted means; `gram` is overwritten.
 
         Args:
             totals: sums of v and of v |Y|^2, then v'Y.
             first: X'v.
             gram: X'VX, in Fortran's order; only the lower triangle is filled.
             cross: X'VY.
+
+        Returns:
+            The centered moments.
         """
         count, squares = float(totals[0]), float(totals[1])
         mean, target = first / count, totals[2:] / count
         gram.T[:] -= np.outer(count * mean, mean)
         return cls(count, mean, target, gram, cross - np.outer(first, target), squares - count * float(target @ target))
 
-    def solve(self, penalty: float, *, keep: bool = True) -> Float64[np.ndarray, "channels outputs"]:
+    def solve(self, penalty: float, *, overwrite: bool = False) -> Float64[np.ndarray, "channels outputs"]:
         """Weights of ridge regression, (gram + penalty count I)^-1 cross.
 
         Args:
             penalty: above 0.
-            keep: False overwrites `gram`, which saves a copy.
+            overwrite: use the memory of `gram`, which saves a copy; these moments are spent then.
+
+        Returns:
+            One column of weights per output.
         """
-        gram = self.gram.copy(order="F") if keep else self.gram
+        gram = self.gram if overwrite else self.gram.copy(order="F")
         np.einsum("ii->i", gram)[:] += penalty * self.count
         factor = scipy.linalg.cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
         return np.asarray(scipy.linalg.cho_solve(factor, self.cross, check_finite=False))
@@ -66,10 +75,19 @@ class Moments:
 
         Nothing is predicted: with W and an intercept from `fit`, and d the mean residual here,
         the sum is spread - 2 tr(W' cross) + tr(W' gram W) + count |d|^2.
+
+        Args:
+            fit: the moments that the solutions are fitted on.
+            weights: weights of each solution.
+
+        Returns:
+            The sum for each solution.
         """
         solutions, channels, outputs = weights.shape
         side_by_side = np.asfortranarray(weights.transpose(1, 0, 2).reshape(channels, -1))
-        product = scipy.linalg.blas.dsymm(1.0, self.gram, side_by_side, lower=1)
+        product = scipy.linalg.blas.dsymm(  # pyright: ignore[reportAttributeAccessIssue]
+            1.0, self.gram, side_by_side, lower=1
+        )
         product = product.reshape(channels, solutions, outputs).transpose(1, 0, 2)
         residual = (self.target - fit.target) - (self.mean - fit.mean) @ weights
         quadratic = np.einsum("sco,sco->s", weights, product - 2 * self.cross)

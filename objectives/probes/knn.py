@@ -25,7 +25,7 @@ from diffsift.extraction import block_scale
 from diffsift.spaces import Candidate, Selection
 
 from ._base import Head
-from ._folds import Array, FoldProbe
+from ._folds import FoldProbe
 
 _SUMS = 4_000_000
 """Sums in memory at once."""
@@ -36,9 +36,9 @@ class NeighbourHead(Head):
     """The mean target of the nearest exemplars; one sum for each exemplar.
 
     Attributes:
-        targets: of the exemplars.
+        targets: targets of the exemplars.
         emphasis: weights of the exemplars.
-        neighbours: how many of them answer.
+        neighbours: number of nearest exemplars whose targets are averaged.
     """
 
     targets: Float32[np.ndarray, "sums outputs"]
@@ -48,35 +48,42 @@ class NeighbourHead(Head):
     def outputs(self, sums: Float32[np.ndarray, "rows sums"]) -> Float32[np.ndarray, "rows outputs"]:
         count = min(self.neighbours, sums.shape[1])
         nearest = torch.from_numpy(sums).topk(count, dim=1, sorted=False).indices.numpy()
-        shares = self.emphasis[nearest]
-        shares = shares / shares.sum(1, keepdims=True)
-        return np.asarray(np.einsum("rk,rko->ro", shares, self.targets[nearest]))
+        emphasis = self.emphasis[nearest]
+        emphasis = emphasis / emphasis.sum(1, keepdims=True)
+        return np.asarray(np.einsum("rk,rko->ro", emphasis, self.targets[nearest]))
 
 
 class NeighbourProbe(FoldProbe):
-    """Scores selections by nearest neighbours; `FoldProbe` tells the arguments."""
+    """Scores selections by nearest neighbours among exemplars; see `FoldProbe` for the arguments."""
 
     def fit(self, selection: Selection) -> NeighbourHead:
-        """Exemplars drawn from all development images, for the test split."""
+        """Take exemplars from all development images, for the test split.
+
+        Args:
+            selection: candidates of the bank with their weights.
+
+        Returns:
+            The exemplars with their targets.
+        """
         return self._head(selection, list(self._images))
 
-    def _outputs(self, selection: Selection) -> Iterator[Float32[np.ndarray, "rows outputs"]]:
+    def fold_outputs(self, selection: Selection) -> Iterator[Float32[np.ndarray, "rows outputs"]]:
         for fold in self._bank.development.folds:
             head = self._head(selection, [part for part in self._images if part != fold])
             features = {candidate: self._features(self._bank[candidate], fold) for candidate in head.weights}
             rows, at_once = len(self._targets(fold)), max(1, _SUMS // len(head.intercept))
-            found = []
+            outputs = []
             for start in range(0, rows, at_once):
                 sums = head.intercept + sum(
                     features[candidate][start : start + at_once] @ weights
                     for candidate, weights in head.weights.items()
                 )
-                found.append(head.outputs(sums))
-            yield np.concatenate(found)
+                outputs.append(head.outputs(np.asarray(sums)))
+            yield np.concatenate(outputs)
 
     def _head(self, selection: Selection, parts: Sequence[int]) -> NeighbourHead:
         drawn = self._drawn(parts)
-        weights: dict[Candidate, Array] = {}
+        weights: dict[Candidate, Float32[np.ndarray, "channels sums"]] = {}
         norms = np.zeros(sum(map(len, drawn.values())), np.float32)
         for candidate, weight in selection.members:
             entry = self._bank[candidate]
@@ -88,7 +95,9 @@ class NeighbourProbe(FoldProbe):
         emphasis = np.concatenate([self._rows(part)[rows, 0] for part, rows in drawn.items()])
         return NeighbourHead(weights, -norms / 2, targets, emphasis, self._specification.neighbours)
 
-    def _exemplars(self, entry: Entry, drawn: dict[int, Array]) -> Float32[np.ndarray, "exemplars channels"]:
+    def _exemplars(
+        self, entry: Entry, drawn: dict[int, Int[np.ndarray, "rows"]]
+    ) -> Float32[np.ndarray, "exemplars channels"]:
         return np.concatenate([self._features(entry, part)[rows] for part, rows in drawn.items()])
 
     def _drawn(self, parts: Sequence[int]) -> dict[int, Int[np.ndarray, "rows"]]:

@@ -8,7 +8,7 @@ are one-hot classes or values:
 
 Per pair of candidates (a, b) and part of the images (a fold, or a third of what is always fit), the moments
 X_a' V X_b, X_a' V Y and X_a' v do not depend on the fusion weights or on the rest of a selection. They are computed
-when first needed and kept while memory lasts, so a trial is a small linear solve and one matrix product over the
+when first needed and cached while memory lasts, so a trial is a small linear solve and one matrix product over the
 held-out locations.
 
 Where lambda is to be chosen, the parts that are fit on are dealt into at most three sets. Each is held out once, and
@@ -31,41 +31,60 @@ from diffsift.errors import DataError
 from diffsift.extraction import block_scale
 from diffsift.spaces import Candidate, Selection
 
+from .._caching import cached
 from ._base import RidgeHead
 from ._elimination import Elimination, eliminate
-from ._folds import SMALL, Array, FoldProbe, dealt
+from ._folds import SMALL, FoldProbe, dealt
 from ._moments import Moments
 
 _ROWS = 8192
+"""Most rows that an elimination is fitted on."""
 
 PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """What ``auto`` chooses from."""
 
 
 class RidgeProbe(FoldProbe):
-    """Scores selections by ridge regression; `FoldProbe` tells the arguments."""
+    """Scores selections by ridge regression; see `FoldProbe` for the arguments."""
 
     def fit(self, selection: Selection) -> RidgeHead:
-        """The probe fit on all development images, for the test split."""
+        """Fit on all development images, for the test split.
+
+        Args:
+            selection: candidates of the bank with their weights.
+
+        Returns:
+            One column of weights per class or value.
+
+        Raises:
+            DataError: the penalty is to be chosen, but there is one group of images alone.
+        """
         with self._threads(selection):
             return self._fits(selection).head(list(self._images))
 
     def eliminate(self, pool: Sequence[Candidate], most: int) -> Elimination:
-        """Backward elimination on what is always fit on, or on all parts where there is no validation split.
+        """Backward elimination on the images that are always fitted on, or on all where there is no validation split.
 
-        At most `_ROWS` rows are fit on, weighing as they were sampled.
+        At most 8,192 rows are used, weighing as they were sampled.
+
+        Args:
+            pool: candidates of the bank.
+            most: how many are to survive; those that go before them are listed behind them.
+
+        Returns:
+            The order in which candidates survive.
         """
         always = [part for part in self._images if part < 0]
         images = np.concatenate([self._images[part] for part in always or self._images])
         images = images[:: max(1, len(images) * self._bank.development.rows // _ROWS)]
 
-        def features(candidate: Candidate) -> Array:
-            found = self._bank[candidate].features[images].astype(np.float32)
-            return np.asarray(found.reshape(-1, found.shape[-1]))
+        def features(candidate: Candidate) -> Float32[np.ndarray, "rows channels"]:
+            entry = self._bank[candidate].features[images].astype(np.float32)
+            return np.asarray(entry.reshape(-1, entry.shape[-1]))
 
         return eliminate(pool, features, self._readout.targets(self._bank.development, images), most)
 
-    def _outputs(self, selection: Selection) -> Iterator[Float32[np.ndarray, "rows outputs"]]:
+    def fold_outputs(self, selection: Selection) -> Iterator[Float32[np.ndarray, "rows outputs"]]:
         fits = self._fits(selection)
         for fold in self._bank.development.folds:
             head = fits.head([part for part in self._images if part != fold])
@@ -77,14 +96,33 @@ class RidgeProbe(FoldProbe):
     def _fits(self, selection: Selection) -> _Fits:
         return _Fits(self, selection, self._specification.regularisation)
 
-    def head(self, selection: Selection, solution: Array, moments: Moments) -> RidgeHead:
-        """The head of a solution, with the factors of fusion folded in."""
+    def head(
+        self, selection: Selection, solution: Float64[np.ndarray, "channels outputs"], moments: Moments
+    ) -> RidgeHead:
+        """Fold the factors of fusion into a solution.
+
+        Args:
+            selection: candidates of the bank with their weights.
+            solution: weights for the fused feature.
+            moments: the moments that they solve.
+
+        Returns:
+            The head for features of the bank.
+        """
         blocks = self._blocks(selection)
         weights = {entry.candidate: (scale * solution[span]).astype(np.float32) for entry, scale, span in blocks}
         return RidgeHead(weights, (moments.target - moments.mean @ solution).astype(np.float32))
 
     def moments(self, selection: Selection, parts: Sequence[int]) -> Moments:
-        """Of a selection over parts together."""
+        """Weighted moments of a selection's fused feature over some parts together.
+
+        Args:
+            selection: candidates of the bank with their weights.
+            parts: numbers of parts.
+
+        Returns:
+            The centered moments.
+        """
         blocks = self._blocks(selection)
         channels = blocks[-1][2].stop
         upper = np.zeros((channels, channels))
@@ -103,13 +141,13 @@ class RidgeProbe(FoldProbe):
     def _second_of_all(
         self, blocks: Sequence[tuple[Entry, float, slice]], part: int
     ) -> Float32[np.ndarray, "channels channels"]:
-        """X'VX of all blocks side by side, its upper triangle: one product, which is not kept.
+        """X'VX of all blocks side by side, its upper triangle: one product, which is not cached.
 
         A selection this wide is one of few, and its thousands of pairs would push all others out of memory.
         """
         rows = np.sqrt(self._rows(part))
         stacked = np.concatenate([scale * rows * self._features(entry, part) for entry, scale, _ in blocks], axis=1)
-        return np.asarray(scipy.linalg.blas.ssyrk(1.0, stacked.T))
+        return np.asarray(scipy.linalg.blas.ssyrk(1.0, stacked.T))  # pyright: ignore[reportAttributeAccessIssue]
 
     def _blocks(self, selection: Selection) -> list[tuple[Entry, float, slice]]:
         """Entry, factor in the fused feature, and channels there of each candidate."""
@@ -120,23 +158,25 @@ class RidgeProbe(FoldProbe):
             for entry, (_, weight), (start, end) in zip(entries, selection.members, pairwise(ends), strict=True)
         ]
 
-    def _totals(self, part: int) -> Float64[np.ndarray, "2_plus_outputs"]:
+    def _totals(self, part: int) -> Float64[np.ndarray, "two_and_outputs"]:
         """Sums of v, v |Y|^2 and v Y."""
 
-        def compute() -> Array:
+        def compute() -> Float64[np.ndarray, "two_and_outputs"]:
             rows, targets = self._rows(part).astype(np.float64), self._targets(part)
             return np.array([rows.sum(), (rows * targets**2).sum(), *(rows * targets).sum(0)])
 
-        return self._kept.get(("totals", part), compute)
+        return cached(self._cache, ("totals", part), compute)
 
     def _first(self, entry: Entry, part: int) -> Float64[np.ndarray, "channels"]:
-        return self._kept.get(
+        return cached(
+            self._cache,
             ("first", entry.candidate, part),
             lambda: (self._rows(part)[:, 0] @ self._features(entry, part)).astype(np.float64),
         )
 
     def _cross(self, entry: Entry, part: int) -> Float64[np.ndarray, "channels outputs"]:
-        return self._kept.get(
+        return cached(
+            self._cache,
             ("cross", entry.candidate, part),
             lambda: (self._features(entry, part).T @ (self._targets(part) * self._rows(part))).astype(np.float64),
         )
@@ -145,29 +185,30 @@ class RidgeProbe(FoldProbe):
         if b.candidate < a.candidate:
             return self._second(b, a, part).T
 
-        def compute() -> Array:
+        def compute() -> Float32[np.ndarray, "a b"]:
             features = self._features(a, part)
             weighted = features if self._even else features * self._rows(part)
             return np.asarray(weighted.T @ self._features(b, part))
 
-        return self._kept.get(("second", a.candidate, b.candidate, part), compute)
+        return cached(self._cache, ("second", a.candidate, b.candidate, part), compute)
 
 
 class _Fits:
     """Fits of one selection; what several folds share is computed once."""
 
     def __init__(self, probe: RidgeProbe, selection: Selection, regularisation: float | Literal["auto"]) -> None:
-        self._probe, self._selection, self._regularisation = probe, selection, regularisation
+        self._probe, self._selection = probe, selection
+        self._regularisation: float | Literal["auto"] = regularisation
         self._moments: dict[frozenset[int], Moments] = {}
-        self._solutions: dict[frozenset[int], Array] = {}
+        self._solutions: dict[frozenset[int], Float64[np.ndarray, "penalties channels outputs"]] = {}
 
     def head(self, parts: Sequence[int]) -> RidgeHead:
         """Fit on these parts."""
-        penalty = self._chosen(parts) if self._regularisation == "auto" else self._regularisation
+        penalty = self._chosen_penalty(parts) if self._regularisation == "auto" else self._regularisation
         moments = self._probe.moments(self._selection, parts)
-        return self._probe.head(self._selection, moments.solve(penalty, keep=False), moments)
+        return self._probe.head(self._selection, moments.solve(penalty, overwrite=True), moments)
 
-    def _chosen(self, parts: Sequence[int]) -> float:
+    def _chosen_penalty(self, parts: Sequence[int]) -> float:
         """The penalty with the least error on parts of these that are held out in turn."""
         sets = dealt(parts)
         if len(sets) < 2:
@@ -178,19 +219,19 @@ class _Fits:
         errors = np.zeros(len(PENALTIES))
         for held_out in sets:
             others = [part for part in parts if part not in held_out]
-            errors += self._known(held_out).errors(self._known(others), self._solved(others))
+            errors += self._moments_of(held_out).errors(self._moments_of(others), self._solved(others))
         return PENALTIES[int(errors.argmin())]
 
-    def _known(self, parts: Sequence[int]) -> Moments:
+    def _moments_of(self, parts: Sequence[int]) -> Moments:
         key = frozenset(parts)
         if key not in self._moments:
             self._moments[key] = self._probe.moments(self._selection, parts)
         return self._moments[key]
 
-    def _solved(self, parts: Sequence[int]) -> Array:
+    def _solved(self, parts: Sequence[int]) -> Float64[np.ndarray, "penalties channels outputs"]:
         """Weights for all of `PENALTIES`."""
         key = frozenset(parts)
         if key not in self._solutions:
-            moments = self._known(parts)
+            moments = self._moments_of(parts)
             self._solutions[key] = np.stack([moments.solve(penalty) for penalty in PENALTIES])
         return self._solutions[key]

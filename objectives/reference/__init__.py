@@ -1,11 +1,11 @@
 """Reference probes: the slow heads of papers on full-resolution, uncompressed features."""
 
-from ._building import reference_kinds, reference_probe
 from ._conv import ConvolutionalHead, ConvolutionalProbe, Windows
-from ._heads import LinearHead, LogisticHead, MlpEnsembleHead, Places, ReferenceHead
-from ._maps import FeatureMaps
+from ._factory import ReferenceProbeFactory, reference_kinds
+from ._heads import LinearHead, LogisticHead, MlpEnsembleHead, ReferenceHead, TrainingLocations
+from ._maps import FeatureMaps, SelectionFeatures
 from ._matching import ExactMatchingProbe
-from ._probe import Fold, PlacesProbe, ReferenceProbe
+from ._probe import Fold, LocationProbe, ReferenceProbe
 
 __all__ = [
     "ConvolutionalHead",
@@ -14,13 +14,14 @@ __all__ = [
     "FeatureMaps",
     "Fold",
     "LinearHead",
+    "LocationProbe",
     "LogisticHead",
     "MlpEnsembleHead",
-    "Places",
-    "PlacesProbe",
     "ReferenceHead",
     "ReferenceProbe",
+    "ReferenceProbeFactory",
+    "SelectionFeatures",
+    "TrainingLocations",
     "Windows",
     "reference_kinds",
-    "reference_probe",
 ]

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ._heads import descend, shift_and_spread
 from ._maps import SelectionFeatures
-from ._probe import Array, Fold, ReferenceProbe
+from ._probe import Fold, ReferenceProbe
 
 _FLOATS = 64_000_000
 """Features in memory at once, where a whole image is scored."""
@@ -21,15 +20,16 @@ _FLOATS = 64_000_000
 
 @dataclass(frozen=True)
 class Windows:
-    """Full-resolution maps that a head may be fit on.
+    """Full-resolution maps that a head may be fitted on.
 
     Attributes:
-        features: of an image by position, in a span of rows and a span of columns that may reach beyond its edge.
-        targets: of each image, by position: a map of class ids or values, not a number where a pixel does not count.
-        channels: of the features.
-        classes: how many; 0 where targets are values.
-        seed: of whatever is drawn.
-        device: that the network is trained on.
+        features: computes the features of an image, given by position, in a span of rows and a span of columns that
+            may reach beyond its edge.
+        targets: a map of class ids or values for each image, by position; not a number where a pixel does not count.
+        channels: channels of the features.
+        classes: number of classes; 0 where targets are values.
+        seed: seed of whatever is drawn.
+        device: where the network is trained.
     """
 
     features: Callable[[int, tuple[int, int], tuple[int, int]], Float[Tensor, "channels height width"]]
@@ -49,8 +49,9 @@ class ConvolutionalHead:
 
     Attributes:
         hidden: channels between the convolutions.
-        steps: of `batch` crops each, drawn anew for every step.
-        edge: of a crop in pixels; that of the smallest image where that is less.
+        steps: number of steps, each on `batch` crops that are drawn anew.
+        batch: crops per step.
+        edge: edge of a crop in pixels; that of the smallest image where that is less.
         learning_rate: falls to nothing along half a cosine.
         decay: AdamW's weight decay.
     """
@@ -63,6 +64,11 @@ class ConvolutionalHead:
     decay: float = 1e-2
 
     def fit(self, windows: Windows) -> None:
+        """Learn from crops of all maps.
+
+        Args:
+            windows: features and targets.
+        """
         generator = np.random.default_rng(windows.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(windows.seed)
@@ -75,7 +81,7 @@ class ConvolutionalHead:
             self._shift, self._spread = shift_and_spread(np.concatenate([found[np.isfinite(found)] for found in maps]))
 
         def loss() -> Tensor:
-            features, targets = self._drawn(windows, generator)
+            features, targets = self._crops(windows, generator)
             return self._loss(model(features.to(windows.device)), targets.to(windows.device), windows.classes)
 
         descend(model, loss, self.steps, self.learning_rate, self.decay)
@@ -88,27 +94,36 @@ class ConvolutionalHead:
         shape: tuple[int, int],
         channels: int,
     ) -> Float[np.ndarray, "height width outputs"]:
-        """The outputs at every pixel of an image, some rows at a time; features are those of the image's windows."""
+        """Predict every pixel of an image, some rows at a time.
+
+        Args:
+            features: computes the image's features in a span of rows and a span of columns.
+            shape: (height, width) of the image's label.
+            channels: channels of the features.
+
+        Returns:
+            Class scores, or one value per pixel.
+        """
         height, width = shape
         band = max(1, _FLOATS // (channels * (width + 2)))
-        found = []
+        bands = []
         for top in range(0, height, band):
             bottom = min(top + band, height)
             seen = features((top - 1, bottom + 1), (-1, width + 1))
-            found.append(self._model(seen[None].to(self._device))[0].cpu())
-        outputs = torch.cat(found, dim=1).permute(1, 2, 0) * self._spread + self._shift
+            bands.append(self._model(seen[None].to(self._device))[0].cpu())
+        outputs = torch.cat(bands, dim=1).permute(1, 2, 0) * self._spread + self._shift
         return np.asarray(outputs.numpy())
 
-    def _drawn(self, windows: Windows, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _crops(self, windows: Windows, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Features with a pixel more on every side, and targets, of crops of images drawn with replacement."""
         edge = min(self.edge, *(min(targets.shape) for targets in windows.targets.values()))
-        features, found = [], []
+        features, crops = [], []
         for image in generator.choice(list(windows.targets), size=self.batch):
             targets = windows.targets[int(image)]
             top, left = (int(generator.integers(size - edge + 1)) for size in targets.shape)
             features.append(windows.features(int(image), (top - 1, top + edge + 1), (left - 1, left + edge + 1)))
-            found.append(targets[top : top + edge, left : left + edge])
-        return torch.stack(features), torch.from_numpy(np.stack(found)).float()
+            crops.append(targets[top : top + edge, left : left + edge])
+        return torch.stack(features), torch.from_numpy(np.stack(crops)).float()
 
     def _loss(self, outputs: Tensor, targets: Tensor, classes: int) -> Tensor:
         """The mean over the pixels that count."""
@@ -123,9 +138,11 @@ class ConvolutionalHead:
 
 
 class ConvolutionalProbe(ReferenceProbe):
-    """Fits a `ConvolutionalHead` on maps of the images of a fold; `ReferenceProbe` tells the arguments."""
+    """Fits a `ConvolutionalHead` on maps of the images of a fold; see `ReferenceProbe` for the arguments."""
 
-    def _fitted(self, features: SelectionFeatures, fold: Fold) -> Callable[[int], Array]:
+    def fitted_head(
+        self, features: SelectionFeatures, fold: Fold
+    ) -> Callable[[int], Float[np.ndarray, "targets outputs"]]:
         targets = {int(image): self._map(int(image)) for image in fold.fit}
         head = ConvolutionalHead()
         head.fit(
@@ -139,27 +156,27 @@ class ConvolutionalProbe(ReferenceProbe):
             )
         )
 
-        def outputs(image: int) -> Array:
+        def outputs(image: int) -> Float[np.ndarray, "targets outputs"]:
             shape = self._shape(image)
-            found = head.outputs(
+            dense = head.outputs(
                 lambda rows, columns: features.window(image, shape, rows, columns), shape, features.channels
             )
-            return np.asarray(found[self._counted(image)])
+            return np.asarray(dense[self._counted(image)])
 
         return outputs
 
     def _map(self, image: int) -> Float[np.ndarray, "height width"]:
         counted = self._counted(image)
-        found = np.full(counted.shape, np.nan, np.float32)
-        found[counted] = self._answers[image].targets
-        return found
+        targets = np.full(counted.shape, np.nan, np.float32)
+        targets[counted] = self._targets[image].targets
+        return targets
 
     def _shape(self, image: int) -> tuple[int, int]:
         height, width = self._counted(image).shape
         return height, width
 
-    def _counted(self, image: int) -> np.ndarray[Any, Any]:
-        counted = self._answers[image].counted
+    def _counted(self, image: int) -> Bool[np.ndarray, "height width"]:
+        counted = self._targets[image].counted
         if counted is None:
-            raise ValueError("a convolutional head needs answers whose points are pixels of a map.")
+            raise ValueError("a convolutional head needs targets whose points are pixels of a map.")
         return counted

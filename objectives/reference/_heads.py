@@ -6,32 +6,29 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-Array = np.ndarray[Any, Any]
-
 
 @dataclass(frozen=True)
-class Places:
-    """Everything that a head may be fit on.
+class TrainingLocations:
+    """Everything that a head may be fitted on.
 
     Attributes:
-        features: of some places, by position: (places,) to (places, channels).
-        targets: of all places: class ids, or values.
-        channels: of the features.
-        classes: how many; 0 where targets are values.
-        seed: of whatever is drawn.
-        device: that networks are trained on.
+        features: computes the features of some locations, given by position.
+        targets: targets of all locations: class ids, or values.
+        channels: channels of the features.
+        classes: number of classes; 0 where targets are values.
+        seed: seed of whatever is drawn.
+        device: where networks are trained.
     """
 
-    features: Callable[[Array], Float[Tensor, "places channels"]]
-    targets: Array
+    features: Callable[[Int[np.ndarray, "chosen"]], Float[Tensor, "chosen channels"]]
+    targets: Shaped[np.ndarray, "locations"]
     channels: int
     classes: int
     seed: int
@@ -39,15 +36,30 @@ class Places:
 
 
 class ReferenceHead(ABC):
-    """Is fit on places, then gives outputs for features: class scores or votes, or one value."""
+    """A head on features of single locations.
+
+    A `LocationProbe` makes a new head for every selection and fold, calls `fit` once, and then `outputs` for each
+    held-out image.
+    """
 
     @abstractmethod
-    def fit(self, places: Places) -> None:
-        """Learn from all places, or as many of them as the head says."""
+    def fit(self, locations: TrainingLocations) -> None:
+        """Learn from all locations, or from as many as the head says.
+
+        Args:
+            locations: features and targets.
+        """
 
     @abstractmethod
-    def outputs(self, features: Float[Tensor, "places channels"]) -> Float[np.ndarray, "places outputs"]:
-        """The outputs for these features."""
+    def outputs(self, features: Float[Tensor, "locations channels"]) -> Float[np.ndarray, "locations outputs"]:
+        """Predict.
+
+        Args:
+            features: features of some locations.
+
+        Returns:
+            Class scores or votes, or one value per location.
+        """
 
 
 @dataclass
@@ -60,6 +72,14 @@ class MlpEnsembleHead(ReferenceHead):
     `epochs`. The class of a pixel is that of most votes; of equal ones the lowest.
 
     All networks take their steps together as one batched product; nothing is shared between them.
+
+    Attributes:
+        networks: number of networks.
+        batch: locations per step.
+        learning_rate: Adam's.
+        epochs: most passes over all locations.
+        sure_epochs: passes that every network makes.
+        patience: steps without a lower loss after which a network stops.
     """
 
     networks: int = 10
@@ -69,12 +89,14 @@ class MlpEnsembleHead(ReferenceHead):
     sure_epochs: int = 4
     patience: int = 50
 
-    def fit(self, places: Places) -> None:
-        generator = torch.Generator().manual_seed(places.seed)
-        hidden = (256, 128) if places.classes >= 30 else (128, 32)
-        model = _Networks(self.networks, (places.channels, *hidden, places.classes), generator).to(places.device)
+    def fit(self, locations: TrainingLocations) -> None:
+        generator = torch.Generator().manual_seed(locations.seed)
+        hidden = (256, 128) if locations.classes >= 30 else (128, 32)
+        model = _Networks(self.networks, (locations.channels, *hidden, locations.classes), generator).to(
+            locations.device
+        )
         optimiser = torch.optim.Adam(model.parameters(), lr=self.learning_rate, foreach=True)
-        targets = torch.from_numpy(places.targets.astype(np.int64))
+        targets = torch.from_numpy(locations.targets.astype(np.int64))
         count = len(targets)
         batch = min(self.batch, count)
         lowest = torch.full((self.networks,), torch.inf)
@@ -85,10 +107,10 @@ class MlpEnsembleHead(ReferenceHead):
             orders = torch.stack([torch.randperm(count, generator=generator) for _ in range(self.networks)])
             for start in range(0, count - batch + 1, batch):
                 chosen = orders[:, start : start + batch]
-                features = places.features(chosen.flatten().numpy()).to(places.device)
+                features = locations.features(chosen.flatten().numpy()).to(locations.device)
                 outputs = model(features.view(self.networks, batch, -1))
                 losses = nn.functional.cross_entropy(
-                    outputs.transpose(1, 2), targets[chosen].to(places.device), reduction="none"
+                    outputs.transpose(1, 2), targets[chosen].to(locations.device), reduction="none"
                 ).mean(1)
                 optimiser.zero_grad(set_to_none=True)
                 torch.autograd.backward(losses.sum())
@@ -99,18 +121,18 @@ class MlpEnsembleHead(ReferenceHead):
                     lowest = torch.minimum(lowest, known)
                     ended = running & (waited > self.patience)
                     if bool(ended.any()):
-                        _keep(final, model, ended)
+                        _store(final, model, ended)
                         running &= ~ended
                         if not bool(running.any()):
                             break
             if not bool(running.any()):
                 break
-        _keep(final, model, running)
+        _store(final, model, running)
         model.load_state_dict(final)
-        self._model, self._device, self._classes = model.eval(), places.device, places.classes
+        self._model, self._device, self._classes = model.eval(), locations.device, locations.classes
 
     @torch.inference_mode()
-    def outputs(self, features: Float[Tensor, "places channels"]) -> Float[np.ndarray, "places outputs"]:
+    def outputs(self, features: Float[Tensor, "locations channels"]) -> Float[np.ndarray, "locations outputs"]:
         votes = torch.zeros(len(features), self._classes)
         for start in range(0, len(features), 8192):
             part = features[start : start + 8192].to(self._device)
@@ -120,7 +142,7 @@ class MlpEnsembleHead(ReferenceHead):
 
 
 class _Networks(nn.Module):
-    """Perceptrons of one shape side by side: (networks, places, channels) to (networks, places, classes)."""
+    """Perceptrons of one shape side by side: (networks, locations, channels) to (networks, locations, classes)."""
 
     def __init__(self, networks: int, sizes: tuple[int, ...], generator: torch.Generator) -> None:
         super().__init__()
@@ -129,22 +151,22 @@ class _Networks(nn.Module):
         for before, after in pairwise(sizes):
             # As torch.nn.Linear starts; the protocol's own start (normal, 0.02) is made for unscaled features.
             bound = before**-0.5
-            draws = torch.rand(networks, before + 1, after, generator=generator) * 2 * bound - bound
-            self.weights.append(nn.Parameter(draws[:, :before].clone()))
-            self.biases.append(nn.Parameter(draws[:, before:].clone()))
+            start = torch.rand(networks, before + 1, after, generator=generator) * 2 * bound - bound
+            self.weights.append(nn.Parameter(start[:, :before].clone()))
+            self.biases.append(nn.Parameter(start[:, before:].clone()))
 
     def forward(self, features: Tensor) -> Tensor:
         hidden = features
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             hidden = torch.baddbmm(bias, hidden, weight)
             if layer < len(self.norms):
-                networks, places, width = hidden.shape
-                flat = hidden.relu().transpose(0, 1).reshape(places, networks * width)
-                hidden = self.norms[layer](flat).view(places, networks, width).transpose(0, 1)
+                networks, count, width = hidden.shape
+                flat = hidden.relu().transpose(0, 1).reshape(count, networks * width)
+                hidden = self.norms[layer](flat).view(count, networks, width).transpose(0, 1)
         return hidden
 
 
-def _keep(final: dict[str, Tensor], model: _Networks, which: Tensor) -> None:
+def _store(final: dict[str, Tensor], model: _Networks, which: Tensor) -> None:
     """Copy the state of some of the networks."""
     for name, value in model.state_dict().items():
         if value.ndim == 0:  # batches counted by batch normalisation: of no effect
@@ -159,27 +181,27 @@ class LogisticHead(ReferenceHead):
     """Multinomial logistic regression with an L2 penalty (scikit-learn, lbfgs).
 
     Attributes:
-        places: most places that are fit on, drawn without replacement; all of them where there are fewer.
+        most: most locations that are fitted on, drawn without replacement; all of them where there are fewer.
         inverse_penalty: scikit-learn's C.
         iterations: most steps of the solver; a warning says when they were not enough.
     """
 
-    places: int = 20_000
+    most: int = 20_000
     inverse_penalty: float = 1.0
     iterations: int = 1000
 
-    def fit(self, places: Places) -> None:
-        chosen = np.arange(len(places.targets))
-        if len(chosen) > self.places:
-            chosen = np.sort(np.random.default_rng(places.seed).choice(chosen, self.places, replace=False))
+    def fit(self, locations: TrainingLocations) -> None:
+        chosen = np.arange(len(locations.targets))
+        if len(chosen) > self.most:
+            chosen = np.sort(np.random.default_rng(locations.seed).choice(chosen, self.most, replace=False))
         self._model = LogisticRegression(C=self.inverse_penalty, max_iter=self.iterations)
-        self._model.fit(places.features(chosen).numpy(), places.targets[chosen])
-        self._classes = places.classes
+        self._model.fit(locations.features(chosen).numpy(), locations.targets[chosen])
+        self._classes = locations.classes
 
-    def outputs(self, features: Float[Tensor, "places channels"]) -> Float[np.ndarray, "places outputs"]:
-        found = np.zeros((len(features), self._classes))
-        found[:, self._model.classes_.astype(int)] = self._model.predict_proba(features.numpy())
-        return found
+    def outputs(self, features: Float[Tensor, "locations channels"]) -> Float[np.ndarray, "locations outputs"]:
+        outputs = np.zeros((len(features), self._classes))
+        outputs[:, self._model.classes_.astype(int)] = self._model.predict_proba(features.numpy())
+        return outputs
 
 
 @dataclass
@@ -189,7 +211,8 @@ class LinearHead(ReferenceHead):
     Cross-entropy for classes; squared error for values, which are standardised first.
 
     Attributes:
-        steps: of `batch` places each, drawn anew for every step.
+        steps: number of steps, each on `batch` locations that are drawn anew.
+        batch: locations per step.
         learning_rate: falls to nothing along half a cosine.
         decay: AdamW's weight decay.
     """
@@ -199,38 +222,53 @@ class LinearHead(ReferenceHead):
     learning_rate: float = 1e-2
     decay: float = 1e-2
 
-    def fit(self, places: Places) -> None:
-        generator = np.random.default_rng(places.seed)
-        layer = nn.Linear(places.channels, places.classes or 1).to(places.device)
+    def fit(self, locations: TrainingLocations) -> None:
+        generator = np.random.default_rng(locations.seed)
+        layer = nn.Linear(locations.channels, locations.classes or 1).to(locations.device)
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
-        self._shift, self._spread = (0.0, 1.0) if places.classes else shift_and_spread(places.targets)
+        self._shift, self._spread = (0.0, 1.0) if locations.classes else shift_and_spread(locations.targets)
 
         def loss() -> Tensor:
-            chosen = generator.integers(len(places.targets), size=min(self.batch, len(places.targets)))
-            outputs = layer(places.features(chosen).to(places.device))
-            truth = places.targets[chosen]
-            if places.classes:
+            chosen = generator.integers(len(locations.targets), size=min(self.batch, len(locations.targets)))
+            outputs = layer(locations.features(chosen).to(locations.device))
+            truth = locations.targets[chosen]
+            if locations.classes:
                 return nn.functional.cross_entropy(outputs, torch.from_numpy(truth.astype(np.int64)).to(outputs.device))
             wanted = torch.from_numpy((truth - self._shift) / self._spread).to(outputs)
             return nn.functional.mse_loss(outputs[:, 0], wanted)
 
         descend(layer, loss, self.steps, self.learning_rate, self.decay)
-        self._layer, self._device = layer, places.device
+        self._layer, self._device = layer, locations.device
 
     @torch.inference_mode()
-    def outputs(self, features: Float[Tensor, "places channels"]) -> Float[np.ndarray, "places outputs"]:
-        found = self._layer(features.to(self._device)).cpu() * self._spread + self._shift
-        return np.asarray(found.numpy())
+    def outputs(self, features: Float[Tensor, "locations channels"]) -> Float[np.ndarray, "locations outputs"]:
+        outputs = self._layer(features.to(self._device)).cpu() * self._spread + self._shift
+        return np.asarray(outputs.numpy())
 
 
-def shift_and_spread(values: Array) -> tuple[float, float]:
-    """Mean and standard deviation that values are standardised with; 1 where they are all equal."""
+def shift_and_spread(values: Float[np.ndarray, "values"]) -> tuple[float, float]:
+    """What values are standardised with.
+
+    Args:
+        values: targets of a regression.
+
+    Returns:
+        Mean and standard deviation; the latter 1 where all values are equal.
+    """
     return float(values.mean()), float(values.std()) or 1.0
 
 
 def descend(model: nn.Module, loss: Callable[[], Tensor], steps: int, learning_rate: float, decay: float) -> None:
-    """Train by AdamW, with a learning rate that falls to nothing along half a cosine; `loss` draws a batch."""
+    """Train by AdamW, with a learning rate that falls to nothing along half a cosine.
+
+    Args:
+        model: whose parameters are trained.
+        loss: draws a batch and computes its loss.
+        steps: number of batches.
+        learning_rate: that of the first step.
+        decay: AdamW's weight decay.
+    """
     optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):

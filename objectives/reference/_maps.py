@@ -1,80 +1,88 @@
-"""Uncompressed features of a selection at any pixel, from feature maps that are kept on their native grids."""
+"""Uncompressed features of a selection at any pixel, from feature maps that are held on their native grids."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
+from cachetools import LRUCache
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from diffsift.backbones import BackboneCache
-from diffsift.bank.development import LazySamples
+from diffsift.bank import LazySamples
 from diffsift.common.context import RunContext
-from diffsift.datasets import Sample
 from diffsift.extraction import Standardiser, block_scale, pool, sample_map
 from diffsift.spaces import Candidate, Selection
 
-from .._dense import captured
+from .._capturing import captured
 
-MapsOf = dict[Candidate, Float[Tensor, "images rows columns channels"]]
+MapsOf: TypeAlias = dict[Candidate, Float[Tensor, "images rows columns channels"]]
 
 
 class FeatureMaps:
     """Standardised feature maps of images, captured once per candidate; nothing is projected.
 
     Enlarged to 256 x 256 pixels, the maps of a selection take tens of gigabytes (45 GB for SDXL in the paper). They
-    are kept in float16 on their native grids and sampled where a head asks for them, which gives the same features.
+    are held in float16 on their native grids and sampled where a head reads them, which gives the same features.
 
     Args:
         samples: images, by position.
         backbones: backbones by name.
-        statistics: standardiser of each candidate that will be asked for; their projections are not used.
+        standardisers: standardiser of each candidate that selections will be made of; projections are not used.
         context: noise seed, batch size and reporter are used.
-        memory: bytes of maps that are kept for the next selection.
+        memory: bytes of maps that are cached for the next selection.
     """
 
     def __init__(
         self,
         samples: LazySamples,
         backbones: BackboneCache,
-        statistics: Mapping[Candidate, Standardiser],
+        standardisers: Mapping[Candidate, Standardiser],
         context: RunContext,
         *,
         memory: int = 2_000_000_000,
     ) -> None:
-        self._samples, self._backbones, self._statistics = samples, backbones, statistics
-        self._context, self._memory = context, memory
-        self._kept: MapsOf = {}
+        self.samples, self.context = samples, context
+        self._backbones, self._standardisers = backbones, standardisers
+        self._cache: LRUCache[Candidate, Float[Tensor, "images rows columns channels"]]
+        self._cache = LRUCache(memory, getsizeof=lambda maps: maps.nbytes)
 
     def of(self, selection: Selection) -> SelectionFeatures:
-        """The features of a selection, running the backbones for candidates that are not kept."""
-        missing = [candidate for candidate in selection.candidates if candidate not in self._kept]
-        if missing:
-            self._capture(missing)
-        for candidate in selection.candidates:  # the last used are the last to go
-            self._kept[candidate] = self._kept.pop(candidate)
-        found = SelectionFeatures(selection, {entry: self._kept[entry] for entry in selection.candidates})
-        while len(self._kept) > 1 and sum(maps.nbytes for maps in self._kept.values()) > self._memory:
-            del self._kept[next(iter(self._kept))]
-        return found
+        """The features of a selection; backbones run for the candidates that are not cached.
 
-    def _capture(self, missing: Sequence[Candidate]) -> None:
-        count = len(self._samples)
-        size = self._context.batch_size
-        with self._context.reporter.progress(count, "features", "image") as bar:
+        Args:
+            selection: candidates with their weights.
+
+        Returns:
+            Its fused feature, to be read at any pixel.
+        """
+        maps = {candidate: self._cache[candidate] for candidate in selection.candidates if candidate in self._cache}
+        missing = [candidate for candidate in selection.candidates if candidate not in maps]
+        if missing:
+            maps |= self._captured(missing)
+        for candidate in missing:
+            if maps[candidate].nbytes <= self._cache.maxsize:
+                self._cache[candidate] = maps[candidate]
+        return SelectionFeatures(selection, maps)
+
+    def _captured(self, missing: Sequence[Candidate]) -> MapsOf:
+        count, size = len(self.samples), self.context.batch_size
+        maps: MapsOf = {}
+        with self.context.reporter.progress(count, "features", "image") as bar:
             for start in range(0, count, size):
-                indices = range(start, min(start + size, count))
-                batch: list[Sample] = [self._samples[index] for index in indices]
-                for candidate, feature_map in captured(batch, missing, self._backbones, self._context.noise_seed):
-                    known = self._statistics[candidate]
-                    plain = Standardiser(known.mean, known.scale, None)
+                batch = [self.samples[index] for index in range(start, min(start + size, count))]
+                for candidate, feature_map in captured(batch, missing, self._backbones, self.context.noise_seed):
+                    plain = replace(self._standardisers[candidate], projection=None)
                     standardised = plain.apply(feature_map.permute(0, 2, 3, 1)).to(torch.float16)
-                    if candidate not in self._kept:
-                        self._kept[candidate] = standardised.new_empty(count, *standardised.shape[1:])
-                    self._kept[candidate][indices.start : indices.stop] = standardised
+                    if candidate not in maps:
+                        maps[candidate] = standardised.new_empty(count, *standardised.shape[1:])
+                    maps[candidate][start : start + len(batch)] = standardised
                 bar.update(len(batch))
+        return maps
 
 
 class SelectionFeatures:
@@ -83,8 +91,12 @@ class SelectionFeatures:
     The blocks of `diffsift.spaces` times the square root of all raw channels together: at equal weights every channel
     has unit variance, as the heads' learning rates expect.
 
+    Args:
+        selection: candidates with their weights.
+        maps: standardised feature maps of each of them.
+
     Attributes:
-        channels: of the fused feature.
+        channels: channels of the fused feature.
     """
 
     def __init__(self, selection: Selection, maps: MapsOf) -> None:
@@ -95,21 +107,45 @@ class SelectionFeatures:
         ]
 
     def at(
-        self, images: Int[np.ndarray, "places"], points: Float[np.ndarray, "places 2"]
-    ) -> Float[Tensor, "places channels"]:
-        """Features at places, each (x, y) in [0, 1] of an image of its own: the four cells around it, bilinearly."""
+        self, images: Int[np.ndarray, "locations"], points: Float[np.ndarray, "locations 2"]
+    ) -> Float[Tensor, "locations channels"]:
+        """Features at locations of many images: the four cells around each, bilinearly.
+
+        Args:
+            images: position of each location's image.
+            points: (x, y) in [0, 1] of each location in its image.
+
+        Returns:
+            One row per location.
+        """
         return torch.cat([factor * _gathered(maps, images, points) for _, maps, factor in self._blocks], dim=1)
 
-    def of_image(self, image: int, points: Float[np.ndarray, "places 2"]) -> Float[Tensor, "places channels"]:
-        """Features at places of one image; faster than `at` for many of them."""
+    def of_image(self, image: int, points: Float[np.ndarray, "locations 2"]) -> Float[Tensor, "locations channels"]:
+        """Features at locations of one image; faster than `at` for many of them.
+
+        Args:
+            image: position of the image.
+            points: (x, y) in [0, 1].
+
+        Returns:
+            One row per location.
+        """
         return torch.cat([block for _, block in self._blocks_of(image, points)], dim=1)
 
-    def pooled(self, image: int, points: Float[np.ndarray, "places 2"]) -> Float[Tensor, "1 channels"]:
-        """One feature of an image, pooled over places."""
+    def pooled(self, image: int, points: Float[np.ndarray, "locations 2"]) -> Float[Tensor, "1 channels"]:
+        """One feature of an image, pooled over locations.
+
+        Args:
+            image: position of the image.
+            points: (x, y) in [0, 1].
+
+        Returns:
+            One row.
+        """
         blocks = self._blocks_of(image, points)
         return torch.cat([pool(block[None], candidate.activation) for candidate, block in blocks], dim=1)
 
-    def _blocks_of(self, image: int, points: np.ndarray) -> Iterator[tuple[Candidate, Tensor]]:
+    def _blocks_of(self, image: int, points: Float[np.ndarray, "locations 2"]) -> Iterator[tuple[Candidate, Tensor]]:
         at = torch.from_numpy(points).float()[None]
         for candidate, maps, factor in self._blocks:
             yield candidate, factor * sample_map(maps[image : image + 1].float().permute(0, 3, 1, 2), at)[0]
@@ -120,10 +156,13 @@ class SelectionFeatures:
         """Features at the pixels of a window, from one row and column up to, without it, another.
 
         Args:
-            image: by position.
+            image: position of the image.
             shape: (height, width) of its label.
-            rows: may lie beyond the edge, where the features are those of the edge.
+            rows: first row and the one behind the last; beyond the edge, features are those of the edge.
             columns: likewise.
+
+        Returns:
+            Features at the window's pixels.
         """
         y, x = (
             (np.arange(*span) + 0.5).clip(0, edge) / edge for span, edge in zip((rows, columns), shape, strict=True)
@@ -132,8 +171,12 @@ class SelectionFeatures:
         return self.of_image(image, points).T.reshape(self.channels, len(y), len(x))
 
 
-def _gathered(maps: Tensor, images: np.ndarray, points: np.ndarray) -> Float[Tensor, "places channels"]:
-    """`sample_map` for places that each lie in an image of their own: only the cells that are needed are touched."""
+def _gathered(
+    maps: Float[Tensor, "images rows columns channels"],
+    images: Int[np.ndarray, "locations"],
+    points: Float[np.ndarray, "locations 2"],
+) -> Float[Tensor, "locations channels"]:
+    """`sample_map` for locations that each lie in an image of their own: only the cells that are needed are touched."""
     _, rows, columns, channels = maps.shape
     x = np.clip(points[:, 0].astype(np.float64) * columns - 0.5, 0, columns - 1)
     y = np.clip(points[:, 1].astype(np.float64) * rows - 0.5, 0, rows - 1)
@@ -141,7 +184,7 @@ def _gathered(maps: Tensor, images: np.ndarray, points: np.ndarray) -> Float[Ten
     right, bottom = np.minimum(left + 1, columns - 1), np.minimum(top + 1, rows - 1)
     across, down = x - left, y - top
     cells = np.stack([top * columns + left, top * columns + right, bottom * columns + left, bottom * columns + right])
-    shares = np.stack([(1 - down) * (1 - across), (1 - down) * across, down * (1 - across), down * across])
+    factors = np.stack([(1 - down) * (1 - across), (1 - down) * across, down * (1 - across), down * across])
     flat = maps.reshape(-1, channels)
     chosen = flat[torch.from_numpy((images * rows * columns + cells).ravel())].float().reshape(4, -1, channels)
-    return torch.einsum("kp,kpc->pc", torch.from_numpy(shares).float(), chosen)
+    return torch.einsum("kp,kpc->pc", torch.from_numpy(factors).float(), chosen)

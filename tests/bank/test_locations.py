@@ -132,6 +132,7 @@ def test_arguments_out_of_range_are_refused(arguments: dict[str, float], message
         sample_locations(LABEL, **{"count": 5, "seed": 0, "name": "a", **arguments})  # type: ignore[arg-type]
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("label", [np.zeros(4, np.uint8), np.zeros((2, 2), np.int64)])
 def test_labels_of_another_form_are_refused(label: np.ndarray) -> None:
     with pytest.raises(ValueError, match="must be a matrix of uint8"):

@@ -141,6 +141,7 @@ def test_a_document_that_is_no_selection_is_refused(saved: Path) -> None:
         FeatureExtractor.from_selection(saved.with_name("nowhere.json"))
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

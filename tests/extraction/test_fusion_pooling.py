@@ -61,8 +61,8 @@ def test_the_extractor_pools_as_the_bank_does(
 def test_the_test_split_is_pooled_alike(made: tuple[Any, Bank, BackboneCache], tiny_backbone: PipelineBackbone) -> None:
     objective, bank, backbones = made
     head = objective.probe(bank).fit(SELECTION)
-    contender = FittedSelection("found", SELECTION, head, statistics(bank))
-    result = objective.test([contender], backbones, RunContext(batch_size=5)).results["found"]
+    fitted = FittedSelection("found", SELECTION, head, statistics(bank))
+    result = objective.test([fitted], backbones, RunContext(batch_size=5)).results["found"]
     extractor = FeatureExtractor(SELECTION, [tiny_backbone], statistics(bank), noise_seed=0)
     samples = [objective.dataset.split("test")[index] for index in range(5)]
     features = extractor.pooled(torch.stack(image_tensors([sample.image for sample in samples])), side=4).numpy()
@@ -78,8 +78,8 @@ def test_the_test_split_is_pooled_alike(made: tuple[Any, Bank, BackboneCache], t
 def test_reference_probes_pool_alike(made: tuple[Any, Bank, BackboneCache]) -> None:
     objective, bank, backbones = made
     maps = FeatureMaps(bank.development.samples, backbones, statistics(bank), RunContext(batch_size=8))
-    answers = objective.answers(bank.development.samples[3])
-    found = maps.of(SELECTION).pooled(3, answers.points)[0].numpy() / maps.of(SELECTION).channels ** 0.5
+    targets = objective.targets(bank.development.samples[3])
+    found = maps.of(SELECTION).pooled(3, targets.points)[0].numpy() / maps.of(SELECTION).channels ** 0.5
     blocks = [
         np.asarray(bank[c].features[3], np.float32)[0] * block_scale(weight, bank[c].standardiser.raw_channels)
         for c, weight in SELECTION.members

@@ -11,9 +11,15 @@ import pytest
 import torch
 
 from diffsift.backbones import PipelineBackbone, activation_named
-from diffsift.bank import Bank, BankPart, BankSpecification, join_development_sets, measured_similarity
+from diffsift.bank import (
+    Bank,
+    BankPart,
+    BankSpecification,
+    join_development_sets,
+    measured_similarity,
+    pack_groups,
+)
 from diffsift.bank._similarity import _spread_rows
-from diffsift.bank.development import pack_groups
 from diffsift.common.context import RunContext
 from diffsift.datasets import DigitScenesSpecification, FolderSpecification, image_tensors
 from diffsift.errors import DataError, SpecificationError
@@ -26,7 +32,7 @@ from diffsift.objectives import (
     TaskSpecification,
     make_objective,
 )
-from diffsift.objectives.metrics import MeanIou, MeanOverDataSets, RatioMetric, correct_keypoints, pack_results
+from diffsift.objectives.metrics import MeanIou, MeanOverDataSets, RatioMetric, correct_keypoints
 from diffsift.spaces import Candidate, Selection
 from diffsift.specification import Specification
 
@@ -60,7 +66,7 @@ def test_the_score_is_the_mean_whatever_the_numbers_of_images_and_classes() -> N
     few, many = counts(3, 2, 0), counts(40, 5, 1)
     metric = MeanOverDataSets([MeanIou(), MeanIou()])
     expected = (MeanIou().value(few) + MeanIou().value(many)) / 2
-    assert metric.value(pack_results([few, many])) == pytest.approx(expected, abs=1e-12)
+    assert metric.value(metric.pack([few, many])) == pytest.approx(expected, abs=1e-12)
     assert metric.name == "mean IoU, mean over 2 data sets"
 
 
@@ -68,14 +74,14 @@ def test_each_data_set_is_resampled_within_itself() -> None:
     """A data set of one image is in every resample: what varies is half of what the other one does."""
     many, one = counts(30, 4, 0), counts(1, 2, 1)
     metric, alone, fixed = MeanOverDataSets([MeanIou(), MeanIou()]), MeanIou(), MeanIou().value(one)
-    assert metric.interval(pack_results([many, one])) == pytest.approx(
+    assert metric.interval(metric.pack([many, one])) == pytest.approx(
         [(bound + fixed) / 2 for bound in alone.interval(many)], abs=1e-12
     )
     other = many.copy()
     other[:, 0, 0] += 2 * np.arange(30)
     other[:, 0, 1:] = (other[:, 0, 1:].T * (many[:, 0].sum(1) - other[:, 0, 0]) / many[:, 0, 1:].sum(1)).T.clip(0)
     other[:, 0, 0] = many[:, 0].sum(1) - other[:, 0, 1:].sum(1)  # the same pixels, predicted in another way
-    gain = metric.gain(pack_results([other, one]), pack_results([many, one]))
+    gain = metric.gain(metric.pack([other, one]), metric.pack([many, one]))
     assert gain == pytest.approx(tuple(value / 2 for value in alone.gain(other, many)), abs=1e-12)
 
 
@@ -83,7 +89,7 @@ def test_groups_of_two_data_sets_are_apart_and_resampled_whole() -> None:
     values = np.stack([np.repeat([0.0, 1.0], 20), np.ones(40)], axis=1)
     groups = ["a"] * 20 + ["b"] * 20
     metric = MeanOverDataSets([RatioMetric("share"), RatioMetric("share")])
-    packed, names = pack_results([values, values]), pack_groups([groups, groups])
+    packed, names = metric.pack([values, values]), pack_groups([groups, groups])
     assert len(set(names)) == 4
     assert metric.interval(packed, groups=names) == (0.0, 1.0)  # of two groups each, a resample may have one alone
     low, high = metric.interval(packed)
@@ -95,12 +101,12 @@ def test_errors_keep_their_direction_and_strange_mixtures_are_refused() -> None:
     assert MeanOverDataSets([error, error]).sign == -1
     with pytest.raises(ValueError, match="must be the same, but got error, mean IoU"):
         MeanOverDataSets([error, MeanIou()])
-    with pytest.raises(ValueError, match="of each of 2 data sets, but 1 has none"):
-        MeanOverDataSets([MeanIou(), MeanIou()]).value(pack_results([counts(2, 2, 0)]))
-    first, second = counts(4, 2, 0), counts(4, 2, 1)
     metric = MeanOverDataSets([MeanIou(), MeanIou()])
+    with pytest.raises(ValueError, match=r"of each of 2 data sets, but got \[2, 0\]"):
+        metric.pack([counts(2, 2, 0), counts(0, 2, 0)])
+    first, second = counts(4, 2, 0), counts(4, 2, 1)
     with pytest.raises(ValueError, match="must be scored on the same points"):
-        metric.gain(pack_results([first, first]), pack_results([first, second]))
+        metric.gain(metric.pack([first, first]), metric.pack([first, second]))
 
 
 def test_one_standardiser_is_fit_on_equally_many_images_of_each(
@@ -116,7 +122,7 @@ def test_one_standardiser_is_fit_on_equally_many_images_of_each(
     assert np.bincount(development.member[fit]).tolist() == [3, 3]
     assert development.training[fit].all()
     raw = []
-    for image in sorted(fit):
+    for image in sorted(int(index) for index in fit):
         batch = image_tensors([development.samples[image].image])
         activation = activation_named(A.activation, tiny_backbone.activations())
         for _, maps in tiny_backbone.capture(batch, {50: [activation]}, seed=0):

@@ -120,8 +120,8 @@ def test_every_entry_that_is_held_out_has_its_group(tmp_path: Path, tiny_backbon
     else:
         assert groups == tuple(f"group{source}" for source, _ in development.matching.pairs)
     metric = objective.metric
-    drawn = metric.resampled(entries, draws=200, groups=groups)
-    low, high = metric.interval(entries, draws=200, groups=groups)
+    drawn = metric.resampled(entries, resamples=200, groups=groups)
+    low, high = metric.interval(entries, resamples=200, groups=groups)
     assert (low, high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
 
 
@@ -220,7 +220,7 @@ class _Points(DigitScenes):
             return [replace(sample, box=None) for sample in samples]
         return [replace(sample, label=sample.label + 0.5) for sample in samples]
 
-    def check(self, reporter: object = None) -> None:
+    def check(self, *_: object) -> None:
         pass
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffsift.objectives import Score
+from diffsift.objectives import Probe, Score
 from diffsift.objectives.metrics import RatioMetric
 from diffsift.search import rerank, shortlist
 from diffsift.spaces import Candidate, Selection
@@ -22,7 +22,7 @@ def record(number: int, score: float, *members: Candidate) -> TrialRecord:
 
 
 @dataclass
-class Table:
+class Table(Probe):
     """A probe that knows results (error, 1) of each image by selection."""
 
     results: dict[Selection, Any]
@@ -56,6 +56,6 @@ def test_the_slow_probe_decides_and_errors_are_minimised() -> None:
     probe = Table(
         {first.selection: [0.5, 0.7], second.selection: [0.2, 0.4]}, RatioMetric("error", higher_is_better=False)
     )
-    found = rerank([first, second], probe)  # type: ignore[arg-type]
+    found = rerank([first, second], probe)
     assert [entry.taken for entry in found] == [False, True]
     assert [entry.slow_score for entry in found] == pytest.approx([-0.6, -0.3])

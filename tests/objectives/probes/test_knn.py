@@ -81,7 +81,7 @@ def test_outputs_are_the_means_over_the_nearest_rows(made: tuple[Any, Bank]) -> 
     held_out = development.fold == 0
     expected = dense_fit(bank, ~held_out).predict(features[held_out].reshape(-1, features.shape[-1]))
     probe = objective.probe(bank)
-    (outputs,) = probe._outputs(SELECTION)
+    (outputs,) = probe.fold_outputs(SELECTION)
     agree = np.isclose(outputs, expected, atol=1e-5).all(1)
     assert agree.mean() > 0.99  # of two rows equally near, either may count
     results = probe._readout.results(development, np.flatnonzero(held_out), expected)
@@ -93,26 +93,26 @@ def test_the_test_split_is_scored_at_full_resolution(made: tuple[Any, Bank], tin
     objective, bank = made
     known = {entry.name: entry for entry in tiny_backbone.activations()}
     samples = list(objective.dataset.split("test"))
-    answers = [objective.answers(sample) for sample in samples]
+    targets = [objective.targets(sample) for sample in samples]
     images = torch.stack(image_tensors([sample.image for sample in samples]))
     wanted = {50: [known[candidate.activation] for candidate in (A, B)]}
     maps = dict(next(iter(tiny_backbone.capture(images, wanted, seed=0)))[1])
     model, results = dense_fit(bank, np.ones(20, bool)), []
-    for index, answer in enumerate(answers):
+    for index, entry in enumerate(targets):
         blocks = []
         for candidate, weight in SELECTION.members:
             statistics = bank[candidate].standardiser
-            sampled = sample_map(maps[candidate.activation][index : index + 1], torch.from_numpy(answer.points)[None])
+            sampled = sample_map(maps[candidate.activation][index : index + 1], torch.from_numpy(entry.points)[None])
             blocks.append(statistics.apply(sampled[0]) * block_scale(weight, statistics.raw_channels))
         features = torch.cat(blocks, dim=1).numpy()
-        outputs = model.predict(features.mean(0, keepdims=True) if answer.pooled else features)
-        results.append(objective.result(answer, outputs))
+        outputs = model.predict(features.mean(0, keepdims=True) if entry.pooled else features)
+        results.append(objective.result(entry, outputs))
     standardisers = {candidate: bank[candidate].standardiser for candidate in (A, B)}
-    contender = FittedSelection("knn", SELECTION, objective.probe(bank).fit(SELECTION), standardisers)
+    fitted = FittedSelection("knn", SELECTION, objective.probe(bank).fit(SELECTION), standardisers)
     backbones = BackboneCache()
     backbones.add("main", lambda: tiny_backbone)
     for batch_size in (2, 5):
-        found = objective.test([contender], backbones, RunContext(batch_size=batch_size))
+        found = objective.test([fitted], backbones, RunContext(batch_size=batch_size))
         expected = objective.metric.value(np.stack(results))
         assert objective.metric.value(found.results["knn"]) == pytest.approx(expected, abs=0.02 * max(1, expected))
 

@@ -13,7 +13,14 @@ from diffsift.backbones import BackboneCache, PipelineBackbone
 from diffsift.common.context import RunContext
 from diffsift.datasets import DigitScenes, image_tensors
 from diffsift.extraction import Standardiser
-from diffsift.objectives.reference import ConvolutionalHead, FeatureMaps, LinearHead, Places, Windows, reference_kinds
+from diffsift.objectives.reference import (
+    ConvolutionalHead,
+    FeatureMaps,
+    LinearHead,
+    TrainingLocations,
+    Windows,
+    reference_kinds,
+)
 from diffsift.objectives.reference._maps import SelectionFeatures
 from diffsift.spaces import Candidate, Selection
 
@@ -51,7 +58,7 @@ def test_it_learns_what_depends_on_the_pixel_beside() -> None:
     assert (found == truth).mean() > 0.95
     linear = LinearHead(steps=100)
     flat, labels = features.flatten().reshape(-1, 1), targets.ravel().astype(int)
-    linear.fit(Places(lambda chosen: flat[torch.from_numpy(chosen)], labels, 1, 2, 0, CPU))
+    linear.fit(TrainingLocations(lambda chosen: flat[torch.from_numpy(chosen)], labels, 1, 2, 0, CPU))
     assert (linear.outputs(fresh.flatten().reshape(-1, 1)).argmax(1) == truth.ravel()).mean() < 0.7
 
 

@@ -12,7 +12,14 @@ from diffsift.backbones import BackboneCache, PipelineBackbone
 from diffsift.common.context import RunContext
 from diffsift.datasets import DigitScenes, image_tensors
 from diffsift.extraction import Standardiser, sample_map
-from diffsift.objectives.reference import FeatureMaps, LinearHead, LogisticHead, MlpEnsembleHead, Places, ReferenceHead
+from diffsift.objectives.reference import (
+    FeatureMaps,
+    LinearHead,
+    LogisticHead,
+    MlpEnsembleHead,
+    ReferenceHead,
+    TrainingLocations,
+)
 from diffsift.objectives.reference._heads import _Networks
 from diffsift.spaces import Candidate, Selection
 
@@ -24,8 +31,8 @@ def clusters(seed: int = 0, count: int = 600, classes: int = 3) -> tuple[torch.T
     return torch.from_numpy(centers[labels] + generator.normal(size=(count, 8))).float(), labels
 
 
-def places(features: torch.Tensor, targets: np.ndarray, classes: int) -> Places:
-    return Places(
+def locations(features: torch.Tensor, targets: np.ndarray, classes: int) -> TrainingLocations:
+    return TrainingLocations(
         lambda chosen: features[torch.from_numpy(chosen)], targets, features.shape[1], classes, 0, torch.device("cpu")
     )
 
@@ -33,18 +40,18 @@ def places(features: torch.Tensor, targets: np.ndarray, classes: int) -> Places:
 @pytest.mark.parametrize("head", [MlpEnsembleHead(epochs=8), LogisticHead(), LinearHead(steps=300)])
 def test_heads_learn_what_can_be_learnt(head: ReferenceHead) -> None:
     features, labels = clusters()
-    head.fit(places(features, labels, 3))
+    head.fit(locations(features, labels, 3))
     fresh, truth = clusters(seed=1)
     assert (head.outputs(fresh).argmax(1) == truth).mean() > 0.95
     again = type(head)(**{name: getattr(head, name) for name in head.__dataclass_fields__})
-    again.fit(places(features, labels, 3))
+    again.fit(locations(features, labels, 3))
     np.testing.assert_array_equal(again.outputs(fresh), head.outputs(fresh))
 
 
 def test_heads_learn_nothing_from_noise() -> None:
     features, labels = clusters()
     head = MlpEnsembleHead(epochs=5)
-    head.fit(places(torch.from_numpy(np.random.default_rng(2).normal(size=features.shape)).float(), labels, 3))
+    head.fit(locations(torch.from_numpy(np.random.default_rng(2).normal(size=features.shape)).float(), labels, 3))
     fresh, truth = clusters(seed=1)
     assert (head.outputs(fresh).argmax(1) == truth).mean() < 0.6
 
@@ -52,7 +59,7 @@ def test_heads_learn_nothing_from_noise() -> None:
 def test_votes_are_those_of_ten_networks() -> None:
     features, labels = clusters(count=128)
     head = MlpEnsembleHead(epochs=1)
-    head.fit(places(features, labels, 3))
+    head.fit(locations(features, labels, 3))
     votes = head.outputs(features)
     np.testing.assert_array_equal(votes.sum(1), 10)
     assert np.all(votes == np.round(votes))
@@ -85,7 +92,7 @@ def test_training_ends_early_once_the_loss_no_longer_falls() -> None:
         return features[torch.from_numpy(chosen)]
 
     head = MlpEnsembleHead()
-    head.fit(Places(counted, labels, 8, 3, 0, torch.device("cpu")))
+    head.fit(TrainingLocations(counted, labels, 8, 3, 0, torch.device("cpu")))
     per_epoch = 640 // head.batch
     assert len(steps) >= head.sure_epochs * per_epoch + head.patience
     assert len(steps) < head.epochs * per_epoch
@@ -94,7 +101,7 @@ def test_training_ends_early_once_the_loss_no_longer_falls() -> None:
 def test_the_logistic_head_is_scikit_learns() -> None:
     features, labels = clusters()
     head = LogisticHead()
-    head.fit(places(features, labels, 4))  # the fourth class is not met
+    head.fit(locations(features, labels, 4))  # the fourth class is not met
     expected = LogisticRegression(C=1.0, max_iter=1000).fit(features.numpy(), labels).predict_proba(features.numpy())
     outputs = head.outputs(features)
     np.testing.assert_allclose(outputs[:, :3], expected, atol=1e-6)
@@ -105,7 +112,7 @@ def test_the_linear_head_finds_a_linear_function() -> None:
     features = torch.randn(2000, 5, generator=torch.Generator().manual_seed(0))
     truth = (features @ torch.tensor([1.0, -2.0, 0.0, 3.0, 0.5])).numpy() + 40
     head = LinearHead()
-    head.fit(places(features, truth, 0))
+    head.fit(locations(features, truth, 0))
     np.testing.assert_allclose(head.outputs(features)[:, 0], truth, atol=0.1)
 
 
