@@ -56,6 +56,6 @@ def test_the_slow_probe_decides_and_errors_are_minimised() -> None:
     probe = Table(
         {first.selection: [0.5, 0.7], second.selection: [0.2, 0.4]}, RatioMetric("error", higher_is_better=False)
     )
-    found = rerank([first, second], probe)  # type: ignore[arg-type]
+    found = rerank([first, second], probe)
     assert [entry.taken for entry in found] == [False, True]
     assert [entry.slow_score for entry in found] == pytest.approx([-0.6, -0.3])
