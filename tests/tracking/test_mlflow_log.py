@@ -82,6 +82,7 @@ def test_a_study_and_its_trials(uri: str, tmp_path: Path) -> None:
     assert stored(uri) == wanted(records)
     parent, children = runs(uri)
     assert parent.data.params == {"model.id": "demo", "timesteps": "[50, 100]"}
+    assert parent.inputs is not None
     assert parent.inputs.dataset_inputs[0].dataset.name == "digit scenes"
     child = next(run for run in children if run.data.tags["diffsift.trial_uid"] == "uid-2")
     assert child.data.params["weights"] == "1, 1"
@@ -170,7 +171,10 @@ def test_studies_with_quotes_in_their_names_are_kept_apart(uri: str, tmp_path: P
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("diffsift")
     assert experiment is not None
-    assert sorted(run.info.run_name for run in client.search_runs([experiment.experiment_id])) == ["it's", 'say "a"']
+    assert sorted(str(run.info.run_name) for run in client.search_runs([experiment.experiment_id])) == [
+        "it's",
+        'say "a"',
+    ]
 
 
 def test_finish_logs_the_table_and_files(uri: str, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_a_registered_sampler_is_a_value_of_the_specification() -> None:
-    with pytest.raises(ValueError, match="must be 'sift', 'tpe', 'nsga2', 'cmaes' or 'random'"):
+    with pytest.raises(ValueError, match="must be 'sift', 'tpe', 'nsga2', 'cmaes'"):
         StudySpecification(name="s", sampler="registered")
     register_sampler("registered", SAMPLERS["random"].make, encoding="keys")
     assert StudySpecification(name="s", sampler="registered").sampler == "registered"
