@@ -24,12 +24,12 @@ from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel  # 
 from mlflow import MlflowClient
 from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
-import diffsift.job  # noqa: F401
+import diffsift.runs.select  # noqa: F401
 from diffsift.cli.app import app
-from diffsift.search import SearchStudy
+from diffsift.search import SearchLoop
 from diffsift.tracking import mlflow_log
 
-POINTS = ("mlflow", "scored", "told", "logged")
+POINTS = ("mlflow", "scored", "recorded", "logged")
 MOMENT = "moment"
 _MLFLOW_WRITES = ("create_run", "log_batch", "set_terminated", "log_text")
 
@@ -39,13 +39,13 @@ class Plan:
     """Where to be killed.
 
     Attributes:
-        place: `MOMENT`, or one of `POINTS`: a score is in the ledger but not in the study; it is in the study but was
+        point: `MOMENT`, or one of `POINTS`: a score is in the ledger but not in the study; it is in the study but was
             not handed to MLflow's log; it was handed there; a call that writes to MLflow has returned.
-        trials: of this process that are told before the place counts.
-        writes: of MLflow that return before the place "mlflow" counts, from the process's start.
+        trials: of this process that are recorded before the point counts.
+        writes: of MLflow that return before the point "mlflow" counts, from the process's start.
     """
 
-    place: str
+    point: str
     trials: int
     writes: int
 
@@ -53,35 +53,35 @@ class Plan:
 class Marks:
     """Counts on the way and tells the parent, by pairs of a word and a value.
 
-    ``("told", n)`` after n trials of this process were committed to the study; ``("at", MOMENT)`` when the planned
-    place of a kill at a random moment is reached, and the process goes on; ``("at", point)`` when a planned point is
+    ``("recorded", n)`` after n trials of this process were committed to the study; ``("at", MOMENT)`` when the planned
+    point of a kill at a random moment is reached, and the process goes on; ``("at", point)`` when a planned point is
     reached, and the process waits there for the kill.
     """
 
     def __init__(self, plan: Plan, pipe: Connection) -> None:
         self._plan, self._pipe = plan, pipe
-        self._told = self._writes = 0
+        self._recorded = self._writes = 0
         self._moment_sent = False
 
     def run_begins(self) -> None:
         self._moment()
 
     def step(self, step: str) -> None:
-        """What `SearchStudy.run` calls as a trial passes its points."""
-        if step == "told":
-            self._told += 1
-            self._pipe.send(("told", self._told))
+        """What `SearchLoop.after_step` calls as a trial passes its points."""
+        if step == "recorded":
+            self._recorded += 1
+            self._pipe.send(("recorded", self._recorded))
             self._moment()
-        if step == self._plan.place and self._told >= self._plan.trials:
+        if step == self._plan.point and self._recorded >= self._plan.trials:
             self._stop_at(step)
 
     def mlflow_wrote(self) -> None:
         self._writes += 1
-        if self._plan.place == "mlflow" and self._writes >= self._plan.writes:
+        if self._plan.point == "mlflow" and self._writes >= self._plan.writes:
             self._stop_at("mlflow")
 
     def _moment(self) -> None:
-        if self._plan.place == MOMENT and not self._moment_sent and self._told >= self._plan.trials:
+        if self._plan.point == MOMENT and not self._moment_sent and self._recorded >= self._plan.trials:
             self._moment_sent = True
             self._pipe.send(("at", MOMENT))
 
@@ -93,13 +93,14 @@ class Marks:
 
 def install(marks: Marks) -> None:
     """Put the marks into this process."""
-    run = SearchStudy.run
+    run = SearchLoop.run
 
-    def marked_run(study: SearchStudy, probe: Any, **options: Any) -> None:
+    def marked_run(loop: SearchLoop, trials: int, **options: Any) -> None:
         marks.run_begins()
-        run(study, probe, after_step=marks.step, **options)
+        run(loop, trials, **options)
 
-    SearchStudy.run = marked_run
+    SearchLoop.run = marked_run
+    SearchLoop.after_step = lambda loop, step: marks.step(step)
     mlflow_log.FLUSH_TRIALS = 25  # smaller batches than a search writes, so that more kills fall between their writes
     for name in _MLFLOW_WRITES:
         setattr(MlflowClient, name, _marked(getattr(MlflowClient, name), marks))

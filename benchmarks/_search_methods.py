@@ -17,8 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.feature_selection import SequentialFeatureSelector
 from sklearn.utils import Tags
 
-from diffsift.search import ENCODINGS, SearchSpace
-from diffsift.search.samplers import make_sampler
+from diffsift.search import SAMPLERS, SamplerSetup, SearchSpace
 from diffsift.spaces import Candidate, Selection
 
 Array = np.ndarray[Any, Any]
@@ -86,13 +85,14 @@ def by_sampler(kind: str, *, start: bool = True) -> Callable[[Cell, Meter, int],
     """
 
     def run(cell: Cell, meter: Meter, seed: int) -> None:
-        space = SearchSpace(cell.pool, cell.channels, cell.limits, encoding=ENCODINGS[kind])
+        space = SearchSpace(cell.pool, cell.channels, cell.limits).encoded(SAMPLERS[kind].encoding)
         warm_starts = list(cell.rules) if start else []
         if kind == OURS and start:
             left, solves = cell.eliminate()
             meter.look(solves)
             warm_starts = [*([left] if left else []), *warm_starts]
-        sampler = make_sampler(kind, space, seed=seed, finished=0, similarity=cell.similarity, warm_starts=warm_starts)
+        setup = SamplerSetup(space, seed=seed, similarity=cell.similarity, warm_starts=warm_starts)
+        sampler = SAMPLERS[kind].make(setup)
         study = optuna.create_study(direction="maximize", sampler=sampler)
         repeated = 0
         while repeated < _REPEATS:

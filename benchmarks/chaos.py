@@ -5,7 +5,7 @@ phase; then each ``diffsift resume`` is killed too, until all kills are done. Th
 process is a new one and runs the real command line (those to be killed are forked from a server that has only imported
 the modules; the last one starts from nothing); the parent sends the signal. Half of the kills come at a random moment
 (a random number of trials, then a random delay), the others at a point of a trial, reached after a random number of
-trials: "scored" (in the ledger, not in the study), "told" (in the study, not handed to MLflow's log), "logged"
+trials: "scored" (in the ledger, not in the study), "recorded" (in the study, not handed to MLflow's log), "logged"
 (handed to the log) and "mlflow" (after a random number of single writes to the MLflow store, so also between the writes
 of one child run; batches are of 25 trials instead of 100 here, so that more kills meet them).
 
@@ -50,9 +50,12 @@ from _common import RESULTS, environment, load, write_csv
 
 from diffsift.common.workspace import Workspace
 from diffsift.demo import PIPELINE
-from diffsift.search import SearchSpace, SearchStudy, open_storage
+from diffsift.search import SearchSpace, TrialStore, open_storage
 from diffsift.specification import Specification
-from diffsift.tracking import Ledger, MlflowLogger, TrialRecord, open_database
+from diffsift.tracking import Ledger, TrialRecord, open_database
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from support.mlflow_store import stored_scores
 
 STUDY, REFERENCE = "chaos", "chaos-reference"
 LEADS, JOINS = "leads", "joins"
@@ -63,25 +66,25 @@ FORKS = multiprocessing.get_context("forkserver")
 
 @dataclass(frozen=True)
 class Kill:
-    """A kill as it came about; `told` counts the trials that the killed process had committed for sure."""
+    """A kill as it came about; `recorded` counts the trials that the killed process had committed for sure."""
 
-    place: str
-    told: int
+    point: str
+    recorded: int
     seconds: float
 
 
 class Tried:
     """A workspace with a study to be killed, and what its databases say."""
 
-    def __init__(self, place: Workspace, trials: int, workers: int) -> None:
-        self.place, self.trials, self.workers = place, trials, workers
-        self.output = place.folder / "output.log"
+    def __init__(self, workspace: Workspace, trials: int, workers: int) -> None:
+        self.workspace, self.trials, self.workers = workspace, trials, workers
+        self.output = workspace.folder / "output.log"
         # A copy: all processes must see the same weights, whatever happens to the installed ones meanwhile.
-        self.pipeline = Path(shutil.copytree(PIPELINE, place.folder / "pipeline"))
+        self.pipeline = Path(shutil.copytree(PIPELINE, workspace.folder / "pipeline"))
 
     def write_specification(self, name: str) -> Path:
         """Two of three trials get a child run, so that both ways into MLflow are taken."""
-        file = self.place.folder / f"{name}.yaml"
+        file = self.workspace.folder / f"{name}.yaml"
         values = {
             "model": {"id": str(self.pipeline), "device": "cpu", "batch_size": 40},
             "data": {"kind": "digit-scenes", "train": 40, "validation": 40, "test": 20},
@@ -97,7 +100,7 @@ class Tried:
         """Trials by state, as Optuna holds them."""
         import optuna
 
-        if STUDY not in optuna.get_all_study_names(storage := open_storage(self.place.study_url)):
+        if STUDY not in optuna.get_all_study_names(storage := open_storage(self.workspace.study_url)):
             return Counter()
         trials = optuna.load_study(study_name=STUDY, storage=storage).get_trials(deepcopy=False)
         return Counter(trial.state.name for trial in trials)
@@ -109,10 +112,10 @@ class Tried:
         specification = Specification.parse(row.runtime)
         pool = row.candidates
         space = SearchSpace(pool, dict.fromkeys(pool, 1), specification.limits)
-        return SearchStudy(self.place.study_url, specification.study, space, ledger).records()
+        return TrialStore(self.workspace.study_url, specification.study, space, ledger).records()
 
     def ledger(self) -> Ledger:
-        return Ledger(open_database(self.place.study_url))
+        return Ledger(open_database(self.workspace.study_url))
 
 
 def main() -> None:
@@ -126,7 +129,7 @@ def main() -> None:
         kills, problems = _kill_all(options, tried)
         _finish(tried, "resume", STUDY, "--workers", str(options.workers))
         problems += _violations(tried)
-    between = sum(kill.place != MOMENT for kill in kills)
+    between = sum(kill.point != MOMENT for kill in kills)
     print(f"\n{len(kills)} kills of {options.workers} at a time, {between} of them at a point between two writes")
     for problem in problems:
         print(f"VIOLATED    {problem}")
@@ -138,8 +141,8 @@ def main() -> None:
         {
             "kill": number,
             "workers": options.workers,
-            "place": kill.place,
-            "told": kill.told,
+            "point": kill.point,
+            "recorded": kill.recorded,
             "seconds": kill.seconds,
             **verdict,
             **columns,
@@ -160,32 +163,32 @@ def _kill_all(options: argparse.Namespace, tried: Tried) -> tuple[list[Kill], li
     kills: list[Kill] = []
     problems: list[str] = []
     finished = 0
-    places = {
-        LEADS: _places_to_kill(POINTS, options.kills, rng),
-        JOINS: _places_to_kill(("scored", "told"), options.kills, rng),
+    points = {
+        LEADS: _points_to_kill(POINTS, options.kills, rng),
+        JOINS: _points_to_kill(("scored", "recorded"), options.kills, rng),
     }
     while len(kills) < options.kills:
         # The first process makes the study: until then there is nothing to join.
         joining = min(options.workers - 1, options.kills - len(kills) - 1) if kills else 0
         tasks = []
         for role, words in [(LEADS, command), *[(JOINS, ["worker", STUDY])] * joining]:
-            plan = Plan(places[role].pop(), rng.randrange(max(1, most - 1)), rng.randint(1, 30))
+            plan = Plan(points[role].pop(), rng.randrange(max(1, most - 1)), rng.randint(1, 30))
             tasks.append((words, plan, rng.uniform(0, LONGEST_DELAY), tried))
         with ThreadPoolExecutor(len(tasks)) as pool:
             found = list(pool.map(_kill_one, *zip(*tasks, strict=True)))
-        ended = [task[1].place for task, kill in zip(tasks, found, strict=True) if kill is None]
+        ended = [task[1].point for task, kill in zip(tasks, found, strict=True) if kill is None]
         killed = [kill for kill in found if kill is not None]
         states = tried.states()
         for kill in killed:
             kills.append(kill)
             print(
-                f"kill {len(kills):3d}   {kill.place:7s} after {kill.told:3d} trials and {kill.seconds:5.1f} s; "
+                f"kill {len(kills):3d}   {kill.point:7s} after {kill.recorded:3d} trials and {kill.seconds:5.1f} s; "
                 f"left: {_listed(states)}",
                 flush=True,
             )
-        told = sum(kill.told for kill in killed)
-        if states["COMPLETE"] < finished + told:
-            lost = finished + told - states["COMPLETE"]
+        recorded = sum(kill.recorded for kill in killed)
+        if states["COMPLETE"] < finished + recorded:
+            lost = finished + recorded - states["COMPLETE"]
             problems.append(f"kills up to {len(kills)} lost {lost} committed trials")
         if ended:
             problems.append(
@@ -197,7 +200,7 @@ def _kill_all(options: argparse.Namespace, tried: Tried) -> tuple[list[Kill], li
     return kills, problems
 
 
-def _places_to_kill(points: Sequence[str], count: int, rng: random.Random) -> list[str]:
+def _points_to_kill(points: Sequence[str], count: int, rng: random.Random) -> list[str]:
     """Half of them at random moments, the others at each point in turn; shuffled."""
     places = [MOMENT if number % 2 else points[number // 2 % len(points)] for number in range(count)]
     rng.shuffle(places)
@@ -208,15 +211,15 @@ def _kill_one(command: list[str], plan: Plan, delay: float, tried: Tried) -> Kil
     """Run the driver until its mark, kill it, and read what it said; None if it ended by itself."""
     marks, their_end = FORKS.Pipe(duplex=False)
     started = time.perf_counter()
-    process = FORKS.Process(target=drive, args=(plan, their_end, [*command, *_places(command, tried)], tried.output))
+    process = FORKS.Process(target=drive, args=(plan, their_end, [*command, *_arguments(command, tried)], tried.output))
     process.start()
     their_end.close()
-    told, place = 0, ""
+    recorded, place = 0, ""
     with contextlib.suppress(EOFError):  # how a dead process says so
         while True:
             word, value = marks.recv()
-            if word == "told":
-                told = value
+            if word == "recorded":
+                recorded = value
             else:
                 place = value
                 time.sleep(delay if place == MOMENT else 0)
@@ -226,19 +229,19 @@ def _kill_one(command: list[str], plan: Plan, delay: float, tried: Tried) -> Kil
         if process.exitcode != 0:
             raise SystemExit(f"diffsift {' '.join(command)} ended with {process.exitcode}:\n{_tail(tried)}")
         return None
-    return Kill(place, told, time.perf_counter() - started)
+    return Kill(place, recorded, time.perf_counter() - started)
 
 
 def _search_reference(tried: Tried) -> None:
     """The same search under another name, undisturbed; stopped when it is over, since nothing else of it is needed."""
     command = ["search", str(tried.write_specification(REFERENCE))]
-    if _kill_one(command, Plan("told", tried.trials, 0), 0, tried) is None:
+    if _kill_one(command, Plan("recorded", tried.trials, 0), 0, tried) is None:
         raise SystemExit(f"the reference must evaluate {tried.trials} selections, but ended before:\n{_tail(tried)}")
 
 
 def _finish(tried: Tried, *command: str) -> None:
     """Run the command line, undisturbed, to its end."""
-    program = [sys.executable, "-m", "diffsift", *command, *_places(command, tried)]
+    program = [sys.executable, "-m", "diffsift", *command, *_arguments(command, tried)]
     with tried.output.open("ab") as output:
         ended = subprocess.run(program, stdout=output, stderr=subprocess.STDOUT, timeout=PATIENCE, check=False)
     if ended.returncode:
@@ -276,7 +279,7 @@ def _mlflow_violations(tried: Tried, study: dict[str, float]) -> list[str]:
     from mlflow import MlflowClient
 
     problems = []
-    client = MlflowClient(tracking_uri=tried.place.mlflow_url)
+    client = MlflowClient(tracking_uri=tried.workspace.mlflow_url)
     experiments = [entry.experiment_id for entry in client.search_experiments()]
     runs = client.search_runs(experiments, f"tags.`diffsift.study` = '{STUDY}'", max_results=5000)
     parents = [run for run in runs if run.data.tags["diffsift.role"] == "study"]
@@ -295,9 +298,7 @@ def _mlflow_violations(tried: Tried, study: dict[str, float]) -> list[str]:
             f"the curve in MLflow has {len(steps)} steps ({len(set(steps))} distinct) for {len(study)} trials"
         )
 
-    log = MlflowLogger(tried.place.mlflow_url, tried.place.artifacts, STUDY)
-    log.start({}, None)
-    tracked = log.scores()
+    tracked = stored_scores(tried.workspace.mlflow_url, STUDY)
     if missing := study.keys() - tracked.keys():
         problems.append(f"{len(missing)} trials are missing in MLflow, first {min(missing)}")
     if extra := tracked.keys() - study.keys():
@@ -312,9 +313,9 @@ def _first_difference(got: list[Any], wanted: list[Any]) -> str:
     return next((f"finished trial {index}" for index, (a, b) in pairs if a != b), "the number of trials")
 
 
-def _places(command: Sequence[str], tried: Tried) -> list[str]:
-    out = [] if command[0] == "worker" else ["--out", str(tried.place.folder / "selection.json")]
-    return ["--workspace", str(tried.place.folder), *out]
+def _arguments(command: Sequence[str], tried: Tried) -> list[str]:
+    out = [] if command[0] == "worker" else ["--out", str(tried.workspace.folder / "selection.json")]
+    return ["--workspace", str(tried.workspace.folder), *out]
 
 
 def _listed(counts: Counter[str]) -> str:

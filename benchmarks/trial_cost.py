@@ -1,12 +1,12 @@
 """What a trial of the demo's search costs, and which part of it takes how long.
 
 Measures a real search: ``diffsift.select`` on the demo's specification with timing wrappers around the objects it uses,
-stopped right after the search (the test split stays sealed). The total is the wall time of ``SearchStudy.run`` and the
+stopped right after the search (the test split stays sealed). The total is the wall time of ``SearchLoop.run`` and the
 last MLflow flush, over the trials. Each moment counts for one part only, the innermost:
 
 - proposal: `SubsetGPSampler.sample_relative`, without the storage reads in it;
 - probe: `RidgeProbe.score`;
-- ledger: `Ledger.evaluation`, `Ledger.record_evaluation` and the questions to `Claims`;
+- ledger: `Ledger.evaluation` and the methods of `Claims`;
 - optuna storage: every call on the study's storage (SQLite, with Optuna's cache in memory before it);
 - mlflow: `MlflowLogger.add` and `MlflowLogger.flush`; it writes in batches: most trials pay nothing, some for many;
 - rest: what is left: Optuna's study in memory, the search space, the progress of the loop, the timing itself.
@@ -47,9 +47,9 @@ from _common import RESULTS, environment, load, print_table, write_csv
 import diffsift
 from diffsift.demo import TRIALS, demo_specification
 from diffsift.objectives import RidgeProbe
-from diffsift.search import SearchStudy, SubsetGPSampler, open_storage
+from diffsift.search import SearchLoop, SubsetGPSampler, open_storage
 from diffsift.spaces import Selection
-from diffsift.tracking import Claims, Ledger, MlflowLogger
+from diffsift.tracking import Claims, Ledger, Logger, MlflowLogger
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from support import planted
@@ -145,16 +145,15 @@ def install(clock: Clock) -> None:
 
     score = RidgeProbe.score
 
-    def score_noting(probe: RidgeProbe, selection: Selection) -> Any:
+    def score_and_meet(probe: RidgeProbe, selection: Selection) -> Any:
         clock.meet(selection)
         return score(probe, selection)
 
-    RidgeProbe.score = clock.timed("probe", score_noting)
+    RidgeProbe.score = clock.timed("probe", score_and_meet)
     planted.SyntheticProbe.score = clock.timed("probe", planted.SyntheticProbe.score)
     SubsetGPSampler.sample_relative = clock.timed("proposal", SubsetGPSampler.sample_relative)
-    for name in ("evaluation", "record_evaluation"):
-        setattr(Ledger, name, clock.timed("ledger", getattr(Ledger, name)))
-    for name in ("ask", "settle", "others"):
+    Ledger.evaluation = clock.timed("ledger", Ledger.evaluation)
+    for name in ("claim", "complete", "others"):
         setattr(Claims, name, clock.timed("ledger", getattr(Claims, name)))
     for name in ("add", "flush"):
         setattr(MlflowLogger, name, clock.timed("mlflow", getattr(MlflowLogger, name)))
@@ -164,18 +163,19 @@ def install(clock: Clock) -> None:
         if callable(method) and not name.startswith("_"):
             setattr(storage, name, clock.timed("optuna storage", getattr(storage, name)))
 
-    run = SearchStudy.run
+    run = SearchLoop.run
 
-    def run_and_stop(study: SearchStudy, probe: RidgeProbe, *, log: MlflowLogger | None = None, **options: Any) -> None:
-        last = "told" if log is None else "logged"
+    def run_and_stop(loop: SearchLoop, trials: int, *, logger: Logger | None = None, **options: Any) -> None:
+        last = "recorded" if logger is None else "logged"
+        SearchLoop.after_step = lambda loop, step: clock.end_trial() if step == last else None
         clock.start()
-        run(study, probe, log=log, after_step=lambda step: clock.end_trial() if step == last else None, **options)
-        if log is not None:
-            log.flush()
+        run(loop, trials, logger=logger, **options)
+        if logger is not None:
+            logger.flush()
         clock.stop()
         raise _SearchOverError
 
-    SearchStudy.run = run_and_stop
+    SearchLoop.run = run_and_stop
 
 
 def main() -> None:
@@ -205,8 +205,8 @@ def _search_demo(options: argparse.Namespace, folder: str) -> None:
 
 
 def _search_planted(options: argparse.Namespace, folder: str) -> None:
-    study, log = planted.logged_study(folder)
-    study.run(planted.SyntheticProbe(), trials=options.trials, log=log)
+    store, logger = planted.logged_store(folder)
+    SearchLoop(store, planted.SyntheticProbe()).run(options.trials, logger=logger)
 
 
 def _yardstick() -> np.ndarray:

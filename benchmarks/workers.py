@@ -31,7 +31,7 @@ import diffsift
 from diffsift.common.workspace import Workspace
 from diffsift.demo import demo_specification
 from diffsift.runs.workers import join
-from diffsift.search import SearchStudy
+from diffsift.search import SearchLoop
 from diffsift.specification import Specification
 from diffsift.tracking import Ledger, open_database
 
@@ -99,32 +99,33 @@ def _prepared(place: Workspace, repeat: int, workers: int, trials: int) -> Speci
             "tracking": specification.tracking.model_copy(update={"mlflow": False}),
         }
     )
-    run = SearchStudy.run
+    run = SearchLoop.run
 
     def stop(*arguments: Any, **keywords: Any) -> None:
         raise _PreparedError
 
-    SearchStudy.run = stop  # type: ignore[method-assign]
+    SearchLoop.run = stop  # type: ignore[method-assign]
     try:
         diffsift.select(specification, workspace=place.folder)
     except _PreparedError:
         return specification
     finally:
-        SearchStudy.run = run  # type: ignore[method-assign]
+        SearchLoop.run = run  # type: ignore[method-assign]
     raise SystemExit("the study must be prepared and no further")
 
 
 def _work(study: str, folder: Path, barrier: Barrier, times: Any) -> None:
     """Join the study as a worker does; the search begins when all have come so far."""
-    run, scored = SearchStudy.run, Counter[str]()
+    run, scored = SearchLoop.run, Counter[str]()
 
-    def timed(search: SearchStudy, *arguments: Any, **keywords: Any) -> None:
+    def timed(loop: SearchLoop, *arguments: Any, **keywords: Any) -> None:
         barrier.wait()
         started = time.time()
-        run(search, *arguments, after_step=lambda step: scored.update([step]), **keywords)
+        run(loop, *arguments, **keywords)
         times.put((started, time.time(), scored["scored"]))
 
-    SearchStudy.run = timed  # type: ignore[method-assign,assignment]
+    SearchLoop.run = timed  # type: ignore[method-assign,assignment]
+    SearchLoop.after_step = lambda loop, step: scored.update([step])  # type: ignore[method-assign,assignment]
     join(study, workspace=folder)
 
 

@@ -17,11 +17,11 @@ from .space import SearchSpace
 
 
 class LocalStudy:
-    """The finished trials of a study, and what other processes evaluate as trials that run.
+    """The finished trials of a study; what other processes evaluate appears as running trials.
 
-    Optuna's SQL storage takes milliseconds for each parameter of a trial, and its trials that run outlive the process
-    they run in. So a trial is proposed and told here, and goes to the database whole, in one transaction, when it is
-    finished. Numbers here are those of this process's proposals, not the database's.
+    Optuna's SQL storage takes milliseconds for each parameter of a trial, and its running trials outlive the process
+    that runs them. So a trial is asked for and told in this study, and is written to the database whole, in one
+    transaction, when it is finished. Trial numbers here are those of this process's proposals, not the database's.
 
     Args:
         space: of the study.
@@ -61,7 +61,7 @@ class LocalStudy:
         self._count(selection, float(trial.values[0]))
 
     def set_pending(self, selections: Iterable[Selection]) -> None:
-        """What other processes evaluate now: samplers see them as trials that run."""
+        """Set what other processes evaluate now: samplers see it as running trials."""
         wanted = set(selections)
         for selection in self._pending.keys() - wanted:
             self._study.tell(self._pending.pop(selection), state=TrialState.FAIL)

@@ -1,4 +1,4 @@
-"""The Pareto front of a study: selections that no other beats in score and costs at once."""
+"""The Pareto front of a study: the trials that no other equals or beats in score and costs at once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,26 @@ from .specification import StudySpecification
 
 
 def front_costs(specification: StudySpecification) -> tuple[Cost, ...]:
-    """What score is set against: the study's further objectives, or channels where score is the only one."""
+    """The costs that the score is set against.
+
+    Args:
+        specification: of the study.
+
+    Returns:
+        The objective values beside the score, or channels where the score is the only one.
+    """
     return tuple(cost for cost in specification.objectives if cost != "score") or ("channels",)
 
 
 def pareto_front(records: Sequence[TrialRecord], costs: Sequence[Cost]) -> tuple[TrialRecord, ...]:
-    """The records that none equals or beats in score and in all `costs`, cheapest first; of equals the first trial.
+    """The Pareto front of finished trials.
+
+    Args:
+        records: finished trials.
+        costs: each is to be small, as the score is to be large.
+
+    Returns:
+        The trials that no other equals or beats in score and in all costs, cheapest first; of equals the first trial.
 
     Raises:
         StudyError: a cost of a record is not known.

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diffsift.objectives import Probe
 from diffsift.tracking import Reranked, TrialRecord
+
+from .loop import SelectionScorer
 
 
 def shortlist(records: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
-    """The best by the fast probe that differ: none shares more than half of its candidates with a better one taken."""
+    """The best selections by the fast probe that differ from one another.
+
+    Args:
+        records: finished trials.
+        most: how many to choose, 1 or more.
+
+    Returns:
+        The best first. None shares more than half of its candidates with a better one of the list.
+    """
     taken: list[TrialRecord] = []
     for record in sorted(records, key=lambda entry: (-entry.score, entry.number)):
         own = set(record.selection.candidates)
@@ -20,8 +29,16 @@ def shortlist(records: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
     return taken
 
 
-def rerank(records: Sequence[TrialRecord], probe: Probe) -> tuple[Reranked, ...]:
-    """The records with their score by `probe` on held-out images, in the given order; of equals the first is taken."""
+def rerank(records: Sequence[TrialRecord], probe: SelectionScorer) -> tuple[Reranked, ...]:
+    """Score a shortlist by a slow probe on the held-out validation images.
+
+    Args:
+        records: the shortlist, not empty.
+        probe: decides; higher scores are better.
+
+    Returns:
+        The records in the given order with their scores; the best one is marked as taken, of equals the first.
+    """
     scores = [float(probe.score(record.selection).value) for record in records]
     best = scores.index(max(scores))
     return tuple(

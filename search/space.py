@@ -10,7 +10,8 @@ at equal weights (random keys: Bean, 1994). Every parameter means the same in ev
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, cast
+from copy import copy
+from typing import Any, Self, cast
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial
@@ -27,7 +28,8 @@ from diffsift.spaces import (
     passes_per_image,
 )
 
-Encoding = Literal["slots", "keys"]
+from .sampler_registry import Encoding
+
 _ROUNDING = 1e-9  # sums of shares
 
 
@@ -39,9 +41,13 @@ class SearchSpace:
         channels: fused channels of each candidate.
         limits: most activations, channels, passes and operations of a selection.
         operations: share of a whole pass that each candidate needs, where it is known.
-        draws: noise draws that a backbone's features are averaged over, each of them a pass; 1 for one not named.
-        variants: backbones that are another one run in another way, with the name of that one.
-        encoding: of selections as parameters.
+        noise_draws: by backbone, the noise draws that its features are averaged over, each of them a pass; default: 1.
+        variants: by the name of a backbone that runs another one in another way, the name of that other one.
+
+    Attributes:
+        pool: the candidates.
+        limits: of a selection.
+        encoding: how selections are written as parameters; see `encoded`.
 
     Raises:
         SpecificationError: a limit cannot be met by this pool, or operations are limited but not known.
@@ -54,9 +60,8 @@ class SearchSpace:
         limits: LimitsSpecification,
         operations: Mapping[Candidate, float] | None = None,
         *,
-        draws: Mapping[str, int] | None = None,
+        noise_draws: Mapping[str, int] | None = None,
         variants: Mapping[str, str] | None = None,
-        encoding: Encoding = "slots",
     ) -> None:
         if limits.activations > len(pool):
             raise SpecificationError(
@@ -64,9 +69,10 @@ class SearchSpace:
                 f"but got {limits.activations}."
             )
         self.channels_of, self.operations_of = dict(channels), dict(operations or {})
-        self.draws, self.variants = dict(draws or {}), dict(variants or {})
-        self.costs = SelectionCosts(self.channels_of, self.operations_of, self.draws)
-        self.limits, self.encoding = limits, encoding
+        self.noise_draws, self.variants = dict(noise_draws or {}), dict(variants or {})
+        self.costs = SelectionCosts(self.channels_of, self.operations_of, self.noise_draws)
+        self.limits = limits
+        self.encoding: Encoding = "slots"
         self.pool = tuple(pool)
         self._index = {candidate: index for index, candidate in enumerate(self.pool)}
         if limits.operations is not None:
@@ -76,13 +82,23 @@ class SearchSpace:
             raise SpecificationError(self._nothing_fits())
         self._narrowest = min(alone, key=self.channels_of.__getitem__)
 
+    def encoded(self, encoding: Encoding) -> Self:
+        """The same space with selections written in another way.
+
+        Args:
+            encoding: "slots", as new spaces have it, or "keys"; see the top of the module.
+        """
+        other = copy(self)
+        other.encoding = encoding
+        return other
+
     def _nothing_fits(self) -> str:
         """Which limits leave no room for a single activation."""
         limits, said = self.limits, []
         if limits.channels is not None:
             narrowest = min(self.channels_of[candidate] for candidate in self.pool)
             said.append(f"limits.channels {limits.channels} (the narrowest has {narrowest} channels)")
-        fewest = min(self.draws.get(candidate.backbone, 1) for candidate in self.pool)
+        fewest = min(self.noise_draws.get(candidate.backbone, 1) for candidate in self.pool)
         if limits.passes is not None and limits.passes < fewest:
             said.append(f"limits.passes {limits.passes} (noise draws make it at least {fewest})")
         if limits.operations is not None:
@@ -103,7 +119,11 @@ class SearchSpace:
         return found
 
     def suggest(self, trial: Trial) -> Selection:
-        """The selection that a trial's sampler proposes, repaired to meet the limits."""
+        """The selection that a trial's sampler proposes, repaired to meet the limits.
+
+        Args:
+            trial: a running trial of Optuna; all parameters of the selection are asked of its sampler.
+        """
         count = trial.suggest_int("count", 1, self.limits.activations)
         if self.encoding == "keys":
             keys = [trial.suggest_float(f"key{position}", 0.0, 1.0) for position in range(len(self.pool))]
@@ -117,7 +137,11 @@ class SearchSpace:
         return self.repaired(members)
 
     def read(self, trial: FrozenTrial) -> Selection:
-        """The selection of a trial that has all its parameters."""
+        """The selection of a trial.
+
+        Args:
+            trial: has all parameters of a selection; see `is_complete`.
+        """
         count = int(trial.params["count"])
         if self.encoding == "keys":
             return self._highest([float(trial.params[f"key{position}"]) for position in range(len(self.pool))], count)
@@ -138,7 +162,11 @@ class SearchSpace:
         return Selection.of(kept)
 
     def is_complete(self, parameters: Mapping[str, Any]) -> bool:
-        """Whether these parameters of a running trial say all that `read` needs."""
+        """Whether these parameters of a trial are all that `read` needs.
+
+        Args:
+            parameters: by name.
+        """
         if "count" not in parameters:
             return False
         if self.encoding == "keys":
@@ -147,7 +175,11 @@ class SearchSpace:
         return all(f"{name}{slot}" in parameters for name in named for slot in range(int(parameters["count"])))
 
     def parameters(self, selection: Selection) -> dict[str, Any]:
-        """A selection as parameters: the inverse of `read`; in keys, weights are lost."""
+        """A selection as parameters: the inverse of `read`; in keys, weights are lost.
+
+        Args:
+            selection: of candidates of the pool.
+        """
         found: dict[str, Any] = {"count": len(selection.members)}
         if self.encoding == "keys":
             members = {self._index[candidate] for candidate in selection.candidates}
@@ -163,32 +195,50 @@ class SearchSpace:
 
     def passes(self, selection: Selection) -> int:
         """How often a model runs per image."""
-        return passes_per_image(selection.candidates, self.draws)
+        return passes_per_image(selection.candidates, self.noise_draws)
 
     def operations(self, selection: Selection) -> float | None:
         """Operations per image as a share of a whole pass's; None where a candidate's are not known."""
-        return operations_per_image(selection.candidates, self.operations_of, self.draws)
+        return operations_per_image(selection.candidates, self.operations_of, self.noise_draws)
 
     def cost(self, name: str, members: Iterable[Candidate]) -> float:
-        """Channels, passes or operations of a selection of these; infinite where operations are not known."""
+        """What a selection costs per image.
+
+        Args:
+            name: "channels", "passes" or "operations".
+            members: its candidates.
+
+        Returns:
+            Channels of the fused feature, passes of backbones, or operations as a share of a whole pass's; infinite
+            where operations are not known.
+        """
         return self.costs.of(cast("Cost", name), members)
 
     def allows(self, members: Mapping[Candidate, float]) -> bool:
-        """Whether a selection of these is within all limits; weights do not matter."""
+        """Whether a selection is within all limits.
+
+        Args:
+            members: its candidates; weights do not matter.
+        """
         limits = self.limits
         if not 1 <= len(members) <= limits.activations or not all(key in self._index for key in members):
             return False
         if limits.channels is not None and sum(map(self.channels_of.__getitem__, members)) > limits.channels:
             return False
-        if limits.passes is not None and passes_per_image(members, self.draws) > limits.passes:
+        if limits.passes is not None and passes_per_image(members, self.noise_draws) > limits.passes:
             return False
         if limits.operations is None:
             return True
-        operations = operations_per_image(members, self.operations_of, self.draws)
+        operations = operations_per_image(members, self.operations_of, self.noise_draws)
         return operations is not None and operations <= limits.operations + _ROUNDING
 
     def repaired(self, members: Mapping[Candidate, float]) -> Selection:
-        """The selection without its last members, or at worst the narrowest candidate, until the limits are met."""
+        """The largest selection within the limits that keeps the first members.
+
+        Args:
+            members: weights by candidate. Each is kept if the limits allow it beside those kept before it; if none is,
+                the selection is the candidate with the fewest channels.
+        """
         kept: dict[Candidate, float] = {}
         for candidate, weight in members.items():
             if self.allows({**kept, candidate: weight}):
@@ -197,7 +247,15 @@ class SearchSpace:
 
 
 def require_operations(field: str, shares: Mapping[str, float | None]) -> None:
-    """Raise `SpecificationError` where what `field` asks for needs operations that are not known of all, by name."""
+    """Check that the operations that a field of the specification needs are known.
+
+    Args:
+        field: that needs them, by its dotted path.
+        shares: operations of each candidate by its name; None: not known.
+
+    Raises:
+        SpecificationError: some are not known.
+    """
     unknown = [name for name, share in shares.items() if share is None]
     if unknown:
         raise SpecificationError(

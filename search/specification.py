@@ -6,7 +6,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-Objective = Literal["score", "channels", "passes", "operations"]
+from .sampler_registry import SAMPLERS
+
+ObjectiveValue = Literal["score", "channels", "passes", "operations"]
+"""What a trial is judged by: its score, or what the selection costs per image."""
 
 Stage = Literal[
     "elimination",
@@ -22,17 +25,27 @@ Stage = Literal[
     "single",
     "restart",
 ]
-"""What the sampler sift does, as ``proposed_by`` names it in trials; elimination comes before them."""
+"""Stages of the sampler ``sift``, as ``proposed_by`` names them in trials; elimination comes before them."""
 
 
-def _score_first(objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+def _score_first(objectives: tuple[ObjectiveValue, ...]) -> tuple[ObjectiveValue, ...]:
     if not objectives or objectives[0] != "score" or len(set(objectives)) < len(objectives):
         raise ValueError("must begin with score and name each objective once")
     return objectives
 
 
+def _known_sampler(name: str) -> str:
+    if name not in SAMPLERS:
+        *names, last = map(repr, SAMPLERS.names())
+        raise ValueError(f"must be {', '.join(names)} or {last}")
+    return name
+
+
 class StudySpecification(BaseModel):
-    """How the search goes. `storage`, `trials`, `timeout`, `workers` and `rerank` may change on resume."""
+    """How the search goes.
+
+    `storage`, `trials`, `timeout`, `workers`, `rerank` and `rerank_probe` may change when a study is resumed.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,13 +59,14 @@ class StudySpecification(BaseModel):
     timeout: float | None = Field(default=None, gt=0, description="seconds after which no new trial starts")
     workers: int = Field(default=1, ge=1, le=1024, description="processes that evaluate selections, on this machine")
     seed: int = Field(default=0, ge=0, lt=2**31, description="seed of the search")
-    sampler: Literal["sift", "tpe", "nsga2", "cmaes", "random"] = Field(
-        default="sift", description="sift: ours; tpe, nsga2, cmaes, random: Optuna's own"
+    sampler: Annotated[str, AfterValidator(_known_sampler)] = Field(
+        default="sift",
+        description="sift: ours; tpe, nsga2, cmaes, random: Optuna's own; or a sampler of another package",
     )
-    objectives: Annotated[tuple[Objective, ...], AfterValidator(_score_first)] = Field(
+    objectives: Annotated[tuple[ObjectiveValue, ...], AfterValidator(_score_first)] = Field(
         default=("score",),
-        description="what the search is for: score, which is maximised and decides which selection is the best; then, "
-        "minimised, any of channels, passes, operations",
+        description="what is optimised: score, which is maximised and decides which selection is best; then any of "
+        "channels, passes and operations, which are minimised",
     )
     warm_start: tuple[str, ...] = Field(
         default=(),
@@ -63,15 +77,15 @@ class StudySpecification(BaseModel):
         default=1,
         ge=1,
         le=1000,
-        description="how many of the best that differ are scored by the slow probe, which then decides; 1: none, the "
-        "best by the fast probe is the one found",
+        description="how many of the best selections are reranked by a slow probe; 1: none, the best by the fast probe "
+        "is taken",
     )
     rerank_probe: str = Field(
         default="reference", description="the slow probe: reference (the task's first), mlp, logistic, linear, exact"
     )
 
     @model_validator(mode="after")
-    def _warm_starts_are_used(self) -> Self:
+    def _fields_agree(self) -> Self:
         if self.warm_start and self.sampler != "sift":
             raise ValueError(f"warm_start needs the sampler sift, but it is {self.sampler}")
         if self.skip and self.sampler != "sift":

@@ -10,7 +10,7 @@ from diffsift.tracking import ActivationDecision, Ledger
 
 from .space import SearchSpace
 
-Spot = tuple[str, str]
+ActivationId = tuple[str, str]
 """A backbone and one of its activations."""
 
 MOST = 5
@@ -25,7 +25,7 @@ class Role:
     depth: float
 
 
-def roles(decisions: Iterable[ActivationDecision]) -> dict[Spot, Role]:
+def roles(decisions: Iterable[ActivationDecision]) -> dict[ActivationId, Role]:
     """The role of every activation of a study's models."""
     entries = list(decisions)
     deepest: dict[str, int] = {}
@@ -35,7 +35,10 @@ def roles(decisions: Iterable[ActivationDecision]) -> dict[Spot, Role]:
 
 
 def translated(
-    selection: Selection, there: Mapping[Spot, Role], pool: Sequence[Candidate], here: Mapping[Spot, Role]
+    selection: Selection,
+    there: Mapping[ActivationId, Role],
+    pool: Sequence[Candidate],
+    here: Mapping[ActivationId, Role],
 ) -> tuple[dict[Candidate, float], list[Candidate]]:
     """An earlier study's selection in the candidates of this pool.
 
@@ -74,7 +77,11 @@ def translated(
 
 
 def require_warm_starts(ledger: Ledger, studies: Iterable[str]) -> None:
-    """Refuse names of studies that are none, before anything is done.
+    """Check, before anything is done, that the studies of warm starts exist.
+
+    Args:
+        ledger: of the database that holds them.
+        studies: names.
 
     Raises:
         StudyError: there is no study of a name in the database.
@@ -86,13 +93,16 @@ def require_warm_starts(ledger: Ledger, studies: Iterable[str]) -> None:
 def earlier_bests(
     ledger: Ledger, studies: Sequence[str], space: SearchSpace, decisions: Iterable[ActivationDecision]
 ) -> tuple[list[Selection], list[str]]:
-    """The best selections of earlier studies, as this study can try them, and what has to be said of that.
+    """The best selections of earlier studies, as this study can try them.
 
     Args:
         ledger: of the database that holds all of them.
         studies: names, in the order in which their selections are tried.
         space: pool and limits of this study.
-        decisions: about the activations of its models.
+        decisions: about the activations of this study's models.
+
+    Returns:
+        At most `MOST` selections of each study, and notes on what could not be taken over.
 
     Raises:
         StudyError: there is no such study.

@@ -1,9 +1,18 @@
 from ._sqlite import tune_sqlite
-from .claims import Claim, Claims
-from .ledger import Eliminated, Evaluation, Ledger, Opening, StudyRow, open_database
+from .claims import Claim, ClaimResult, Claims, ClaimStatus
+from .ledger import Eliminated, Ledger, Opening, StudyRow, open_database
 from .logger import LOGGERS, Logger, Loggers, make_loggers, register_logger
 from .mlflow_log import MlflowLogger, serve
-from .records import ActivationDecision, FinalRow, Outcome, Reranked, SelectionFrequency, TrialRecord, Verdict
+from .records import (
+    ActivationDecision,
+    Evaluation,
+    FinalRow,
+    Outcome,
+    Reranked,
+    SelectionFrequency,
+    TrialRecord,
+    Verdict,
+)
 from .report import ActivationPicture, PredictionPicture, ReportPictures, write_report
 
 __all__ = [
@@ -11,6 +20,8 @@ __all__ = [
     "ActivationDecision",
     "ActivationPicture",
     "Claim",
+    "ClaimResult",
+    "ClaimStatus",
     "Claims",
     "Eliminated",
     "Evaluation",

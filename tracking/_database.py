@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Engine, create_engine, delete, inspect, select, update
+from sqlalchemy import Engine, create_engine, inspect, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from diffsift.errors import StudyError
 
+from ._migration import migrate
 from ._sqlite import problem, sqlite_file, tune_sqlite
 from ._tables import SCHEMA, Base, VersionTable
 
@@ -58,28 +59,14 @@ def _prepare(engine: Engine) -> None:
         _refuse_newer(engine)
         _create_tables(engine)
         with transaction(engine) as session:
-            _migrate(session)
-            # Opened for writing on purpose: a read-only database shall be refused now, not after the bank is built.
-            session.query(VersionTable).filter_by(schema=SCHEMA).update({"schema": SCHEMA})
+            # A write that changes nothing: a read-only database is refused now, not after the bank is built, and of
+            # several processes that open an older database one migrates it while the others wait.
+            session.execute(update(VersionTable).values(schema=VersionTable.schema))
+            migrate(session)
     except IntegrityError:
         return  # another process wrote the same version row in this moment
     except SQLAlchemyError as error:
         raise StudyError(f"study database {problem(error, engine.url)}") from error
-
-
-def _migrate(session: Session) -> None:
-    """Bring an older schema up to ours, one version after the other.
-
-    From 1 to 2: the tables of claims and eliminations were added, which are there by now (`_create_tables`). All else
-    reads as it was written, so the number is what changes; an older diffsift refuses the database from then on.
-    """
-    found = session.scalars(select(VersionTable.schema)).all()
-    if not found:
-        session.add(VersionTable(schema=SCHEMA))
-    elif max(found) < SCHEMA:
-        session.execute(delete(VersionTable).where(VersionTable.schema < max(found)))
-        session.execute(update(VersionTable).values(schema=SCHEMA))
-    session.flush()
 
 
 def _refuse_newer(engine: Engine) -> None:

@@ -48,15 +48,15 @@ class FigurePair:
 
 
 def score_figure(rows: Sequence[FinalRow], metric: str) -> FigurePair:
-    """Every row of the final table as a point with its 95 % interval; the found selection stands out."""
+    """Every row of the final table as a point with its 95 % interval; the selection found is highlighted."""
 
     def draw(axes: Axes, theme: Theme) -> None:
-        places = np.arange(len(rows))[::-1]
-        for place, row in zip(places, rows, strict=True):
+        heights = np.arange(len(rows))[::-1]
+        for height, row in zip(heights, rows, strict=True):
             colour = theme.accent if row.gain is None else theme.muted
-            axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2.5, solid_capstyle="round")
-            axes.plot([row.score], [place], "o", color=colour, markersize=8 if row.gain is None else 6)
-        axes.set_yticks(places, [_plain(row.name) for row in rows])
+            axes.plot([row.low, row.high], [height, height], color=colour, linewidth=2.5, solid_capstyle="round")
+            axes.plot([row.score], [height], "o", color=colour, markersize=8 if row.gain is None else 6)
+        axes.set_yticks(heights, [_plain(row.name) for row in rows])
         for label, row in zip(axes.get_yticklabels(), rows, strict=True):
             if row.gain is None:
                 label.set_fontweight("bold")
@@ -69,7 +69,7 @@ def score_figure(rows: Sequence[FinalRow], metric: str) -> FigurePair:
 
 
 def curve_figure(trials: Sequence[TrialRecord], metric: str) -> FigurePair:
-    """Every trial's score by number, coloured by who proposed it, with the best so far as a line."""
+    """Every trial's score by number, coloured by what proposed it, with the best score so far as a line."""
 
     def draw(axes: Axes, theme: Theme) -> None:
         ordered = sorted(trials, key=lambda trial: trial.number)
@@ -101,7 +101,7 @@ _COST_WORDS = {
 
 
 def front_figure(trials: Sequence[TrialRecord], front: Sequence[TrialRecord], cost: Cost, metric: str) -> FigurePair:
-    """Every trial's score against what it costs, the front's points, and the best score at no higher cost."""
+    """Every trial's score against its cost, the Pareto front, and the best score at no higher cost."""
 
     def draw(axes: Axes, theme: Theme) -> None:
         ordered = sorted(trials, key=lambda trial: trial.cost(cost))
@@ -110,7 +110,7 @@ def front_figure(trials: Sequence[TrialRecord], front: Sequence[TrialRecord], co
         best = np.maximum.accumulate(scores)
         axes.plot(costs, best, drawstyle="steps-post", color=theme.accent, linewidth=1.5, label="best at this cost")
         points = [(trial.cost(cost), trial.score) for trial in front]
-        axes.plot(*zip(*points, strict=True), "D", color=theme.accent, markersize=6, label="on the front")
+        axes.plot(*zip(*points, strict=True), "D", color=theme.accent, markersize=6, label="Pareto front")
         axes.legend(loc="lower right", frameon=False, labelcolor=theme.text, fontsize=9).set_zorder(5)
         axes.set_xlabel(_COST_WORDS[cost])
         axes.set_ylabel(_plain(f"{metric} on the validation folds"))

@@ -7,8 +7,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .records import Outcome, TrialRecord
@@ -20,19 +19,6 @@ MOST_CHARACTERS = 6000
 """MLflow's limit on a parameter's value; tags may be a little longer."""
 
 _NOT_IN_NAMES = re.compile(r"[^\w./ -]")  # what a metric or parameter may be called on every system
-TABLE_COLUMNS = (
-    "uid",
-    "number",
-    "score",
-    "fold_scores",
-    "channels",
-    "passes",
-    "operations",
-    "seconds",
-    "proposed_by",
-    "selection",
-    "child_run",
-)
 
 
 def clip(text: str) -> str:
@@ -93,20 +79,29 @@ def dataset_input(dataset: Mapping[str, Any]) -> DatasetInput:
     return DatasetInput(entity, [InputTag("mlflow.data.context", "selection")])
 
 
-def table_row(record: TrialRecord, *, has_child: bool) -> dict[str, str]:
-    return {
-        "uid": record.uid,
-        "number": str(record.number),
-        "score": repr(float(record.score)),  # the shortest text that reads back as the same number
-        "fold_scores": json.dumps([float(score) for score in record.fold_scores]),
-        "channels": str(record.channels),
-        "passes": str(record.passes),
-        "operations": "" if record.operations is None else repr(record.operations),
-        "seconds": f"{record.seconds:.4f}",
-        "proposed_by": record.proposed_by,
-        "selection": json.dumps(record.selection.to_json()),
-        "child_run": "yes" if has_child else "no",
-    }
+def trials_table(records: Iterable[TrialRecord], children: Container[str]) -> str:
+    """The trials as CSV, by number; `children` are the uids of those that have a child run."""
+    rows = [
+        {
+            "uid": record.uid,
+            "number": record.number,
+            "score": float(record.score),
+            "fold_scores": json.dumps([float(score) for score in record.fold_scores]),
+            "channels": record.channels,
+            "passes": record.passes,
+            "operations": record.operations,
+            "seconds": f"{record.seconds:.4f}",
+            "proposed_by": record.proposed_by,
+            "selection": json.dumps(record.selection.to_json()),
+            "child_run": "yes" if record.uid in children else "no",
+        }
+        for record in sorted(records, key=lambda record: record.number)
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def front_document(outcome: Outcome) -> dict[str, Any]:
@@ -123,18 +118,3 @@ def front_document(outcome: Outcome) -> dict[str, Any]:
         for record in outcome.front
     ]
     return {"score_against": list(outcome.front_costs), "points": points}
-
-
-def write_table(rows: Iterable[dict[str, str]]) -> str:
-    """The trials table as CSV text, ordered by trial number."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, TABLE_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(sorted(rows, key=lambda row: int(row["number"])))
-    return text.getvalue()
-
-
-def read_table(path: Path) -> dict[str, dict[str, str]]:
-    """The rows of a trials table by uid."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["uid"]: row for row in csv.DictReader(file)}

@@ -29,6 +29,9 @@ def tune_sqlite(engine: Engine) -> None:
 
     With the write-ahead log, normal sync saves one fsync a commit; a power cut may then lose the last commits but
     never damages the file. Connections the pool already holds are closed, so that none stays untuned.
+
+    Args:
+        engine: of any database.
     """
     if engine.dialect.name != "sqlite" or event.contains(engine, "connect", _tune_connection):
         return

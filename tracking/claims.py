@@ -8,9 +8,9 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Self
+from typing import Any, Self
 
-from sqlalchemy import ColumnElement, Engine, and_, bindparam, delete, func, insert, select
+from sqlalchemy import CursorResult, Engine, RowMapping, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -19,83 +19,82 @@ from diffsift.errors import StudyError
 from diffsift.spaces import Selection
 
 from ._database import transaction
-from ._tables import ClaimTable, EvaluationTable, StudyTable, table_of
+from ._tables import EvaluationTable, StudyTable, table_of, utc
+from .records import Evaluation
 
-_CLAIMS, _EVALUATIONS = table_of(ClaimTable), table_of(EvaluationTable)
+_ROWS = table_of(EvaluationTable)
+_IN_STUDY = _ROWS.c.study_id == bindparam("study")
+_OURS = _ROWS.c.token == bindparam("holder")
+_UNSCORED = _ROWS.c.score.is_(None)
 
-# What every trial asks for, written once: making a statement anew takes longer than the database does to answer it.
-_CLAIM = insert(_CLAIMS)
-_WITHDRAW = delete(_CLAIMS).where(
-    _CLAIMS.c.study_id == bindparam("study"),
-    _CLAIMS.c.token == bindparam("holder"),
-    _CLAIMS.c.selection_key == bindparam("key"),
-)
-_HELD = (
-    select(
-        _CLAIMS.c.selection_key,
-        _CLAIMS.c.token,
-        _EVALUATIONS.c.selection_key.is_not(None),
-        select(func.count()).where(_EVALUATIONS.c.study_id == bindparam("study")).scalar_subquery(),
-    )
-    .outerjoin(
-        _EVALUATIONS,
-        and_(_EVALUATIONS.c.study_id == _CLAIMS.c.study_id, _EVALUATIONS.c.selection_key == _CLAIMS.c.selection_key),
-    )
-    .where(_CLAIMS.c.study_id == bindparam("study"))
-)
-"""Of every claim in a study: selection, holder, whether it is scored, and how many scores the study has."""
+# What every trial asks for, built once: to build a statement takes longer than the database does to answer it.
+_CLAIM = insert(_ROWS)
+_COMPLETE = update(_ROWS).where(_IN_STUDY, _ROWS.c.selection_key == bindparam("key"), _OURS, _UNSCORED)
+_COUNT = select(func.count()).where(_IN_STUDY)
+_PENDING = select(_ROWS.c.token).where(_IN_STUDY, _UNSCORED)
 
 _TRIES = 5
 _open_here: set[str] = set()
-"""Tokens of this process's claims: what an earlier search in this process left behind is nobody's."""
+"""Tokens of this process's open claims: rows with another token of this process have no holder any more."""
 
 
-class Answer(Enum):
-    """What came of asking for a selection."""
+class ClaimStatus(Enum):
+    """What became of an attempt to claim a selection."""
 
-    OURS = "ours"
-    """This process may evaluate it, or finish it where its score is known."""
+    GRANTED = "granted"
+    """This process may evaluate the selection or, where it is scored, write its trial."""
     TAKEN = "taken"
-    """Another process evaluates it now."""
+    """Another process evaluates the selection or is about to write its trial."""
     FULL = "full"
-    """As many as asked are evaluated or being evaluated."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What came of asking for a selection, and what was seen meanwhile.
-
-    Attributes:
-        answer: whether it may be evaluated.
-        scored: whether the ledger holds its score.
-        evaluations: of the study so far.
-        company: whether others hold claims in the study.
-    """
-
-    answer: Answer
-    scored: bool = False
-    evaluations: int = 0
-    company: bool = True
+    """As many selections as the study asks for are evaluated or being evaluated."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What another process evaluates, and since when (UTC)."""
+    """A selection that another process holds, and since when (UTC)."""
 
     selection: Selection
     process: Process
     since: datetime
 
 
+@dataclass(frozen=True)
+class ClaimResult:
+    """What became of an attempt to claim a selection, and what was seen meanwhile.
+
+    Attributes:
+        status: whether the selection may be evaluated.
+        is_scored: whether the ledger holds its score already.
+        scored: number of scores in the study.
+        has_peers: whether other processes evaluate selections of the study.
+        holder: who holds the selection, where it is taken and the holder is known.
+    """
+
+    status: ClaimStatus
+    is_scored: bool = False
+    scored: int = 0
+    has_peers: bool = True
+    holder: Claim | None = None
+
+
+class _FullError(Exception):
+    """Rolls a claim back that would lead beyond the number of selections asked for."""
+
+
 class Claims:
-    """What this process evaluates in a study; all else is the other processes'.
+    """The selections of a study that this process evaluates; all others belong to the other processes.
 
-    A claim is a row with host, process number and start time. While that process lives, nobody else gets its
-    selection; after it has ended, whoever comes across the row removes it. A score is written while its claim is held,
-    and `told` gives the claim back once the trial is in the study, so a score without a trial or a claim is one that
-    its process did not live to tell: whoever finds it finishes it.
+    A selection goes through three states, all of them in one row of the ledger, which is unique by selection:
 
-    Use as a context manager: claims are only valid inside, and on leaving those that are left are given back.
+    1. `claim` inserts the row without a score. While the process lives, nobody else gets the selection; once it has
+       ended, whoever comes across the row removes it.
+    2. `complete` puts the score into the row.
+    3. The process writes the trial. A score whose holder has ended and that has no trial was left by a process that was
+       killed between 2 and 3: whoever finds it may `claim` it and writes the trial.
+
+    All rows count towards the limit, so never more selections are evaluated than asked for.
+
+    Use it as a context manager: claims are only valid inside, and those that are left are given back at the end.
 
     Args:
         engine: of the study database.
@@ -105,7 +104,7 @@ class Claims:
     def __init__(self, engine: Engine, study_id: int) -> None:
         self._engine, self._study_id = engine, study_id
         self._token, self._process = uuid.uuid4().hex, Process.this()
-        self._told: list[str] = []
+        self._us = {"study": study_id, "holder": self._token}
 
     def __enter__(self) -> Self:
         _open_here.add(self._token)
@@ -113,98 +112,122 @@ class Claims:
 
     def __exit__(self, *exception: object) -> None:
         _open_here.discard(self._token)
-        with contextlib.suppress(StudyError), transaction(self._engine) as session:  # what stays is nobody's from now
-            session.execute(delete(ClaimTable).where(self._in_study, ClaimTable.token == self._token))
+        with contextlib.suppress(StudyError), transaction(self._engine) as session:  # what stays has no holder from now
+            session.execute(delete(_ROWS).where(_IN_STUDY, _OURS, _UNSCORED), self._us)
+            session.execute(update(_ROWS).where(_IN_STUDY, _OURS).values(token=None), self._us)
 
-    def ask(self, selection: Selection, limit: int) -> Asked:
-        """Claim a selection, if it is free and evaluating it does not lead beyond `limit` evaluations in all.
+    def claim(self, selection: Selection, limit: int) -> ClaimResult:
+        """Claim a selection, if nobody holds it and at most `limit` selections of the study are held or scored then.
 
-        One that has been scored needs no room below the limit.
+        Args:
+            selection: what is to be evaluated.
+            limit: how many selections the study is to have; one that is scored already needs no room.
+
+        Returns:
+            Whether the claim was granted. Where `is_scored` is set, its trial may be missing, or was written a moment
+            ago.
+
+        Raises:
+            StudyError: the database cannot be written.
         """
-        for _ in range(_TRIES):  # its holder may give it back between two of our steps
+        for _ in range(_TRIES):  # the holder may leave between two of our steps
             try:
                 with transaction(self._engine) as session:
-                    found = self._insert(session, selection, limit)
+                    return self._insert(session, selection, limit)
+            except _FullError:
+                return ClaimResult(ClaimStatus.FULL)
             except IntegrityError:
-                if not self._dropped_dead(selection):
-                    return Asked(Answer.TAKEN)
-                continue
-            self._told.clear()
-            return found
-        return Asked(Answer.TAKEN)
+                result = self._take_over(selection)
+            if result is not None:
+                return result
+        return ClaimResult(ClaimStatus.TAKEN)
 
-    def told(self, selection: Selection) -> None:
-        """Give a claim back: its trial is in the study. Written with the next `ask` or `settle`, to save a commit."""
-        self._told.append(selection.key)
+    def complete(self, evaluation: Evaluation) -> bool:
+        """Put the score of a claimed selection into the ledger.
 
-    def settle(self) -> None:
-        """Write down at once what was given back."""
-        if self._told:
-            with transaction(self._engine) as session:
-                self._delete_told(session)
-            self._told.clear()
+        Args:
+            evaluation: of a selection that this process claimed.
+
+        Returns:
+            False where the claim was broken meanwhile (`Ledger.break_lock`): the score is not recorded then, and the
+            selection belongs to whoever claims it next.
+
+        Raises:
+            StudyError: a score is not finite, or the database cannot be written.
+        """
+        values = {**self._us, "key": evaluation.selection.key, **evaluation.columns()}
+        with transaction(self._engine) as session:
+            return _changed(session.execute(_COMPLETE, values))
 
     def others(self) -> list[Claim]:
-        """What other living processes evaluate, the longest first; the claims of those that ended are removed."""
+        """What other living processes evaluate, the longest first; rows of processes that ended are removed.
+
+        Raises:
+            StudyError: the database cannot be read or written.
+        """
+        query = select(_ROWS).where(_IN_STUDY, _UNSCORED, _ROWS.c.token != bindparam("holder"))
         with transaction(self._engine) as session:
-            query = select(ClaimTable).where(self._in_study, ClaimTable.token != self._token)
-            rows = list(session.scalars(query.order_by(ClaimTable.since)))
-            # Told from the table by their token: a row of the same selection may be another's by now.
-            dead = [row.token for row in rows if not _lives(row)]
+            rows = session.execute(query.order_by(_ROWS.c.created), self._us).mappings().all()
+            # By token: a row of the same selection may be another process's by now.
+            dead = [row["token"] for row in rows if not _lives(row)]
             if dead:
-                session.execute(delete(ClaimTable).where(self._in_study, ClaimTable.token.in_(dead)))
-        return [
-            Claim(Selection.from_json(row.selection), _process(row), row.since) for row in rows if row.token not in dead
-        ]
+                session.execute(delete(_ROWS).where(_IN_STUDY, _UNSCORED, _ROWS.c.token.in_(dead)), self._us)
+        return [_claim_of(row) for row in rows if row["token"] not in dead]
 
-    def _insert(self, session: Session, selection: Selection, limit: int) -> Asked:
-        """Row first, questions afterwards: from then on no other process's answer can change.
+    def _insert(self, session: Session, selection: Selection, limit: int) -> ClaimResult:
+        """Insert first and count afterwards: from then on no other process can change what is counted.
 
-        The insert holds SQLite's write lock; databases that let several write at once are held up by the study's row.
+        The insert holds SQLite's write lock; where several processes can write at once, the study's row is locked.
         """
         if session.get_bind().dialect.name != "sqlite":
             session.execute(select(StudyTable.id).where(StudyTable.id == self._study_id).with_for_update())
-        self._delete_told(session)
-        row = {"selection_key": selection.key, "selection": selection.to_json(), "token": self._token}
-        session.execute(_CLAIM, {"study_id": self._study_id, **row, **vars(self._process)})
-        claimed = session.execute(_HELD, {"study": self._study_id}).all()  # this one at least
-        evaluations = claimed[0][-1]
-        done = {key for key, _, is_scored, _ in claimed if is_scored}
-        company = any(token != self._token for _, token, _, _ in claimed)
-        if selection.key not in done and evaluations + len(claimed) - len(done) > limit:
-            self._withdraw(session, selection.key)
-            return Asked(Answer.FULL, False, evaluations, company)
-        return Asked(Answer.OURS, selection.key in done, evaluations, company)
+        row = {"study_id": self._study_id, "selection_key": selection.key, "selection": selection.to_json()}
+        session.execute(_CLAIM, {**row, "token": self._token, **vars(self._process)})
+        rows = session.scalar(_COUNT, self._us) or 0
+        if rows > limit:
+            raise _FullError
+        return self._granted(session, rows)
 
-    def _dropped_dead(self, selection: Selection) -> bool:
-        """Whether the way is free: nobody holds the selection, or who held it has ended and the row was removed."""
+    def _granted(self, session: Session, rows: int, *, is_scored: bool = False) -> ClaimResult:
+        pending = session.scalars(_PENDING, self._us).all()
+        has_peers = any(token != self._token for token in pending)
+        return ClaimResult(ClaimStatus.GRANTED, is_scored, rows - len(pending), has_peers)
+
+    def _take_over(self, selection: Selection) -> ClaimResult | None:
+        """What becomes of a claim on a selection that has a row; None: the row is gone, so try again."""
         with transaction(self._engine) as session:
-            row = session.get(ClaimTable, (self._study_id, selection.key))
+            query = select(_ROWS).where(_IN_STUDY, _ROWS.c.selection_key == selection.key)
+            row = session.execute(query, self._us).mappings().one_or_none()
             if row is None:
-                return True
-            if _lives(row):
-                return False
-            session.execute(delete(ClaimTable).where(self._in_study, ClaimTable.token == row.token))
-            return True
-
-    def _delete_told(self, session: Session) -> None:
-        for key in self._told:
-            self._withdraw(session, key)
-
-    def _withdraw(self, session: Session, key: str) -> None:
-        session.execute(_WITHDRAW, {"study": self._study_id, "holder": self._token, "key": key})
-
-    @property
-    def _in_study(self) -> ColumnElement[bool]:
-        return ClaimTable.study_id == self._study_id
+                return None
+            if row["token"] is not None and _lives(row):
+                return ClaimResult(ClaimStatus.TAKEN, row["score"] is not None, holder=_claim_of(row))
+            # Compare and swap: of several processes that saw the same row, one finds its holder unchanged.
+            seen = (_ROWS.c.id == row["id"], _ROWS.c.token.is_not_distinct_from(row["token"]))
+            if row["score"] is None:
+                session.execute(delete(_ROWS).where(*seen, _UNSCORED))
+                return None
+            if not _changed(
+                session.execute(update(_ROWS).where(*seen).values(token=self._token, **vars(self._process)))
+            ):
+                return None
+            return self._granted(session, session.scalar(_COUNT, self._us) or 0, is_scored=True)
 
 
-def _process(row: ClaimTable) -> Process:
-    return Process(row.host, row.pid, row.process_started)
+def _changed(result: Any) -> bool:
+    return isinstance(result, CursorResult) and result.rowcount == 1
 
 
-def _lives(row: ClaimTable) -> bool:
+def _process(row: RowMapping) -> Process:
+    return Process(row["host"], row["pid"], row["process_started"])
+
+
+def _claim_of(row: RowMapping) -> Claim:
+    return Claim(Selection.from_json(row["selection"]), _process(row), utc(row["created"]))
+
+
+def _lives(row: RowMapping) -> bool:
     process = _process(row)
     if process.is_here and process.pid == os.getpid():
-        return row.token in _open_here
+        return row["token"] in _open_here
     return process.lives()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Self
 
-from sqlalchemy import Engine, delete, func, insert, select
+from sqlalchemy import Engine, Select, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -21,7 +21,6 @@ from diffsift.spaces import Candidate, Selection
 from ._database import open_database, transaction
 from ._lock import exclusive
 from ._tables import (
-    ClaimTable,
     DecisionTable,
     EliminationTable,
     EvaluationTable,
@@ -29,21 +28,25 @@ from ._tables import (
     OpeningTable,
     OutcomeTable,
     StudyTable,
-    table_of,
+    utc,
 )
 from .claims import Claims
-from .records import ActivationDecision
+from .records import ActivationDecision, Evaluation
 
-__all__ = ["Eliminated", "Evaluation", "Ledger", "Opening", "StudyRow", "open_database"]
-
-_EVALUATE = insert(table_of(EvaluationTable))  # made once: every trial needs it
+__all__ = ["Eliminated", "Ledger", "Opening", "StudyRow", "open_database"]
 
 
 @dataclass(frozen=True)
 class StudyRow:
-    """A study as it was made. `pool` is the frozen, ordered list of its candidates.
+    """A study as it was made.
 
-    Each is ``[backbone, activation, timestep, share of a whole pass's operations or None]``.
+    Attributes:
+        name: unique in the database.
+        identity: the fields of the specification that never change, as JSON.
+        runtime: the specification of the last run, as JSON.
+        pool: the frozen, ordered candidates, each as ``[backbone, activation, timestep, operations]`` with the
+            operations as a share of a whole pass's, or None.
+        created: when (UTC).
     """
 
     name: str
@@ -64,19 +67,13 @@ class StudyRow:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """A selection's score on the bank: over all folds and in each of them."""
-
-    selection: Selection
-    score: float
-    fold_scores: tuple[float, ...]
-    channels: int
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Eliminated:
-    """What backward elimination left of a study's pool, and how many sets were solved on labels for that."""
+    """What backward elimination left of a study's pool.
+
+    Attributes:
+        selection: what is left, at equal weights.
+        solves: candidate sets that were solved on labels for it.
+    """
 
     selection: Selection
     solves: int
@@ -84,7 +81,12 @@ class Eliminated:
 
 @dataclass(frozen=True)
 class Opening:
-    """One opening of the sealed test split: when (UTC), and for which rows of the final table."""
+    """One opening of the sealed test split.
+
+    Attributes:
+        opened: when (UTC).
+        rows: names of the rows of the final table that it was opened for.
+    """
 
     opened: datetime
     rows: tuple[str, ...]
@@ -114,7 +116,13 @@ class Ledger:
     def create_study(
         self, name: str, identity: Mapping[str, Any], runtime: Mapping[str, Any], pool: Sequence[Any]
     ) -> None:
-        """Make a study. `identity`, `runtime` and `pool` must be JSON-able; identity and pool never change again.
+        """Make a study.
+
+        Args:
+            name: at most 250 characters; none that there is already.
+            identity: fields that never change again, as JSON.
+            runtime: fields of this run, as JSON.
+            pool: see `StudyRow`; never changes again.
 
         Raises:
             StudyError: there is a study of that name already.
@@ -142,12 +150,21 @@ class Ledger:
             return [_study_row(row) for row in session.scalars(select(StudyTable).order_by(StudyTable.id))]
 
     def set_runtime(self, name: str, runtime: Mapping[str, Any]) -> None:
-        """Replace the fields that may change between runs."""
+        """Replace the fields that may change between runs.
+
+        Args:
+            name: of the study.
+            runtime: the specification of this run, as JSON.
+        """
         with transaction(self._engine) as session:
             self._study(session, name).runtime = _plain(runtime)
 
     def check_identity(self, name: str, identity: Mapping[str, Any]) -> None:
         """Make sure that `identity` is the one the study was made with.
+
+        Args:
+            name: of the study.
+            identity: as the present specification has it, as JSON.
 
         Raises:
             StudyError: fields differ; all are named by their dotted path, with both values.
@@ -166,64 +183,51 @@ class Ledger:
 
     # Evaluations
 
-    def record_evaluation(
-        self,
-        study: str,
-        selection: Selection,
-        score: float,
-        fold_scores: Sequence[float],
-        channels: int,
-        seconds: float,
-    ) -> None:
-        """Remember a selection's score. A selection scored before keeps its first score: nothing is written.
+    def record_evaluation(self, study: str, evaluation: Evaluation) -> None:
+        """Record a selection's score without a claim, as `Claims` does for what this process evaluates.
+
+        Args:
+            study: name.
+            evaluation: nothing is written where the selection has a score or is being evaluated.
 
         Raises:
-            StudyError: a score is not finite.
+            StudyError: a score is not finite, or there is no such study.
         """
-        if not all(math.isfinite(value) for value in (score, *fold_scores)):
-            raise StudyError(f"scores must be finite, but {selection} got {score} with folds {list(fold_scores)}.")
-        try:
-            with transaction(self._engine) as session:
-                row = {
-                    "study_id": self._study_id(session, study),
-                    "selection_key": selection.key,
-                    "selection": selection.to_json(),
-                    "score": float(score),
-                    "fold_scores": [float(value) for value in fold_scores],
-                    "channels": int(channels),
-                    "seconds": float(seconds),
-                }
-                session.execute(_EVALUATE, row)
-        except IntegrityError:
-            return  # scored before, perhaps by another worker a moment ago
+        with contextlib.suppress(IntegrityError), transaction(self._engine) as session:
+            selection = {"selection_key": evaluation.selection.key, "selection": evaluation.selection.to_json()}
+            row = {"study_id": self._study_id(session, study), **selection, **evaluation.columns()}
+            session.execute(insert(EvaluationTable).values(row))
 
     def evaluation(self, study: str, selection: Selection) -> Evaluation | None:
         """The score of exactly this selection, or None if it was never scored."""
         with transaction(self._engine) as session:
-            row = session.scalar(
-                select(EvaluationTable)
-                .join(StudyTable, StudyTable.id == EvaluationTable.study_id)
-                .where(StudyTable.name == study, EvaluationTable.selection_key == selection.key)
-            )
+            row = session.scalar(self._scored(session, study).where(EvaluationTable.selection_key == selection.key))
         return None if row is None else _evaluation(row)
 
     def evaluations(self, study: str) -> list[Evaluation]:
-        """All scores of a study, in the order they were recorded."""
+        """All scores of a study, in the order in which their selections were claimed."""
         with transaction(self._engine) as session:
-            identifier = self._study_id(session, study)
-            rows = session.scalars(
-                select(EvaluationTable).where(EvaluationTable.study_id == identifier).order_by(EvaluationTable.id)
-            )
+            rows = session.scalars(self._scored(session, study).order_by(EvaluationTable.id))
             return [_evaluation(row) for row in rows]
 
     def evaluated(self, study: str) -> int:
         """How many selections of a study have a score."""
         with transaction(self._engine) as session:
-            counted = select(func.count()).select_from(EvaluationTable)
+            counted = select(func.count(EvaluationTable.score))
             return session.scalar(counted.where(EvaluationTable.study_id == self._study_id(session, study))) or 0
 
+    def _scored(self, session: Session, study: str) -> Select[EvaluationTable]:
+        in_study = EvaluationTable.study_id == self._study_id(session, study)
+        return select(EvaluationTable).where(in_study, EvaluationTable.score.is_not(None))
+
     def record_elimination(self, study: str, left: Selection, solves: int) -> None:
-        """Remember what backward elimination left and what it cost: it is done once in a study."""
+        """Remember what backward elimination left and what it cost; it is done once in a study.
+
+        Args:
+            study: name.
+            left: the candidates that are left.
+            solves: candidate sets that were solved on labels.
+        """
         with transaction(self._engine) as session:
             identifier = self._study_id(session, study)
             session.merge(EliminationTable(study_id=identifier, selection=left.to_json(), solves=solves))
@@ -237,7 +241,12 @@ class Ledger:
     # Decisions, openings, outcome
 
     def record_decisions(self, study: str, decisions: Sequence[ActivationDecision]) -> None:
-        """Remember what the filters decided, in the given order; earlier decisions of the study are replaced."""
+        """Remember what the filters decided; earlier decisions of the study are replaced.
+
+        Args:
+            study: name.
+            decisions: about every activation, in the order in which they are given back.
+        """
         with transaction(self._engine) as session:
             identifier = self._study(session, study).id
             session.execute(delete(DecisionTable).where(DecisionTable.study_id == identifier))
@@ -257,7 +266,12 @@ class Ledger:
             ]
 
     def open_test_split(self, study: str, rows: Sequence[str]) -> None:
-        """Record that the sealed test split is opened now, for the rows frozen beforehand. Call it before scoring."""
+        """Record that the sealed test split is opened now. Call it before anything is scored on it.
+
+        Args:
+            study: name.
+            rows: names of the rows of the final table, which were frozen beforehand.
+        """
         with transaction(self._engine) as session:
             session.add(OpeningTable(study_id=self._study(session, study).id, rows=list(rows)))
 
@@ -266,10 +280,15 @@ class Ledger:
         with transaction(self._engine) as session:
             identifier = self._study(session, study).id
             query = select(OpeningTable).where(OpeningTable.study_id == identifier).order_by(OpeningTable.id)
-            return [Opening(_utc(row.opened), tuple(row.rows)) for row in session.scalars(query)]
+            return [Opening(utc(row.opened), tuple(row.rows)) for row in session.scalars(query)]
 
     def record_outcome(self, study: str, outcome_json: Mapping[str, Any]) -> None:
-        """Remember the outcome of a finished search; an earlier one is replaced."""
+        """Remember the outcome of a finished search; an earlier one is replaced.
+
+        Args:
+            study: name.
+            outcome_json: from `Outcome.to_json`.
+        """
         with transaction(self._engine) as session:
             session.merge(OutcomeTable(study_id=self._study(session, study).id, outcome=_plain(outcome_json)))
 
@@ -287,24 +306,31 @@ class Ledger:
         The leader prepares a study, and opens its test split; other processes may join it to evaluate selections
         (`claims`). A lock left by a process of this host that no longer runs is taken over.
 
+        Args:
+            study: name.
+
         Raises:
             StudyError: a living process, this one included, or one of another host leads the study.
         """
         return exclusive(self._engine, study)
 
     def break_lock(self, study: str) -> None:
-        """Free a study whose leader ran on a host that is gone, and drop the claims of all other hosts' processes.
+        """Free a study whose leader ran on a host that is gone, and break the claims of all other hosts' processes.
 
-        None of them may run any more.
+        None of those processes may run any more.
+
+        Args:
+            study: name.
         """
         with transaction(self._engine) as session:
             session.execute(delete(LockTable).where(LockTable.study == study))
-            identifiers = select(StudyTable.id).where(StudyTable.name == study).scalar_subquery()
-            elsewhere = ClaimTable.host != Process.this().host
-            session.execute(delete(ClaimTable).where(ClaimTable.study_id == identifiers, elsewhere))
+            number = select(StudyTable.id).where(StudyTable.name == study).scalar_subquery()
+            elsewhere = (EvaluationTable.study_id == number, EvaluationTable.host != Process.this().host)
+            session.execute(delete(EvaluationTable).where(*elsewhere, EvaluationTable.score.is_(None)))
+            session.execute(update(EvaluationTable).where(*elsewhere).values(token=None))
 
     def claims(self, study: str) -> Claims:
-        """What this process is about to evaluate in a study, for a ``with`` block; see `Claims`."""
+        """The selections of a study that this process evaluates, for a ``with`` block; see `Claims`."""
         with transaction(self._engine) as session:
             return Claims(self._engine, self._study_id(session, study))
 
@@ -325,16 +351,13 @@ class Ledger:
 
 
 def _study_row(row: StudyTable) -> StudyRow:
-    return StudyRow(row.name, row.identity, row.runtime, row.pool, _utc(row.created))
+    return StudyRow(row.name, row.identity, row.runtime, row.pool, utc(row.created))
 
 
 def _evaluation(row: EvaluationTable) -> Evaluation:
+    if row.score is None or row.fold_scores is None or row.channels is None or row.seconds is None:
+        raise StudyError(f"the ledger's row of selection {row.selection_key} must hold a score, but is incomplete.")
     return Evaluation(Selection.from_json(row.selection), row.score, tuple(row.fold_scores), row.channels, row.seconds)
-
-
-def _utc(moment: datetime) -> datetime:
-    """SQLite gives times back without their zone; all of ours are UTC."""
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _plain(value: Any) -> Any:

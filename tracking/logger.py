@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ class Logger(ABC):
 
     The life of a logger in a run: `start` once, then `repair` with the trials that there are, `add` for each further
     trial (also those that other processes finish), and in the end either `flush` and `finish`, or `interrupt`. A run
-    that resumes a study begins with `start` and `repair` again, so every step must be idempotent by trial uid.
+    that resumes a study begins with `start` and `repair` again, so every step must be idempotent by trial uid. All are
+    called from the leading process alone. `diffsift.testing.logger.LoggerContract` tests what a logger must do.
 
     `start` and `repair` may refuse with a `StudyError`, before long work; the other steps must not stop a search: they
     report a failure and go on.
@@ -32,7 +33,8 @@ class Logger(ABC):
 
         Args:
             parameters: the specification, as nested JSON.
-            dataset: name, digest, source, context and number of images of the development set.
+            dataset: of the development set: "name", "digest", "source", "context" and the number of "images"; None:
+                unknown.
 
         Raises:
             StudyError: the store cannot be opened or written.
@@ -40,7 +42,10 @@ class Logger(ABC):
 
     @abstractmethod
     def repair(self, records: Sequence[TrialRecord]) -> None:
-        """Make the store hold exactly these trials.
+        """Make the store hold exactly these trials, whatever an earlier process left in it.
+
+        Args:
+            records: all finished trials of the study, by number.
 
         Raises:
             StudyError: the store cannot be read or written.
@@ -48,7 +53,11 @@ class Logger(ABC):
 
     @abstractmethod
     def add(self, record: TrialRecord) -> None:
-        """Take a finished trial; it may be written later."""
+        """Take a finished trial; it may be written later.
+
+        Args:
+            record: of the trial; trials come in the order in which this process sees them finish.
+        """
 
     @abstractmethod
     def flush(self) -> None:
@@ -56,7 +65,12 @@ class Logger(ABC):
 
     @abstractmethod
     def finish(self, outcome: Outcome, files: Sequence[Path]) -> None:
-        """Write the outcome of the search and the files it wrote, and end."""
+        """Write the outcome of the search, and end.
+
+        Args:
+            outcome: everything that the search found, with all trials.
+            files: what it wrote: the selection with its tensors, the report.
+        """
 
     @abstractmethod
     def interrupt(self) -> None:
@@ -67,7 +81,7 @@ class Loggers(Logger):
     """Several loggers as one.
 
     Args:
-        loggers: told of everything, in order.
+        loggers: each gets every call, in this order.
     """
 
     def __init__(self, loggers: Sequence[Logger]) -> None:
@@ -98,18 +112,21 @@ class Loggers(Logger):
             logger.interrupt()
 
 
-LOGGERS: Registry[Any] = Registry("logger", "diffsift.loggers", {})
-"""Loggers beside MLflow, by their name in ``tracking.loggers``; each is called as ``logger(study, workspace)``."""
+MakeLogger = Callable[[str, Workspace], Logger]
+"""A logger's class or a function: makes the logger of a study, given its name and the workspace."""
+
+LOGGERS: Registry[MakeLogger] = Registry("logger", "diffsift.loggers", {})
+"""Loggers beside MLflow, by their name in ``tracking.loggers``."""
 
 
-def register_logger(name: str, logger: Any) -> None:
-    """Make a `Logger` known as an entry of ``tracking.loggers``.
+def register_logger(name: str, logger: MakeLogger) -> None:
+    """Add a logger for this process, as an entry of ``tracking.loggers``.
 
-    A package does the same with an entry point of the group ``diffsift.loggers``.
+    A package adds one for all with an entry point of the group ``diffsift.loggers``, which names the class or function.
 
     Args:
-        name: its name.
-        logger: the class, called as ``logger(study, workspace)`` with the study's name and the `Workspace`.
+        name: none that there is already.
+        logger: makes the logger of a study, given its name and the workspace.
 
     Raises:
         SpecificationError: the name is taken.
@@ -124,7 +141,10 @@ def make_loggers(tracking: TrackingSpecification, study: str, workspace: Workspa
         tracking: part of the specification.
         study: name.
         workspace: holds the default MLflow store.
-        reporter: told of failures of the MLflow store.
+        reporter: gets a warning when the MLflow store fails.
+
+    Returns:
+        MLflow first, where it is wanted, then the others in the specification's order.
 
     Raises:
         SpecificationError: there is no logger of a name.

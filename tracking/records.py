@@ -1,7 +1,8 @@
-"""Plain records that pass between the search, the ledger, MLflow and the report."""
+"""Plain records that the search, the ledger, the loggers and the report exchange."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,11 +12,56 @@ from diffsift.spaces import Cost, Selection, passes_per_image
 
 
 @dataclass(frozen=True)
-class TrialRecord:
-    """A finished trial. `uid` is unique over all studies: it names the trial in MLflow.
+class Evaluation:
+    """A selection's score on the bank.
 
-    `operations` are those per image as a share of a whole pass's; None where they are not known. `draws` are the noise
-    draws of backbones that run several times; all others run once.
+    Attributes:
+        selection: what was scored.
+        score: over all folds; higher is better.
+        fold_scores: in each fold.
+        channels: of the fused feature.
+        seconds: that scoring took.
+    """
+
+    selection: Selection
+    score: float
+    fold_scores: tuple[float, ...]
+    channels: int
+    seconds: float
+
+    def columns(self) -> dict[str, Any]:
+        """As columns of the ledger.
+
+        Raises:
+            StudyError: a score is not finite.
+        """
+        if not all(math.isfinite(value) for value in (self.score, *self.fold_scores)):
+            raise StudyError(
+                f"scores must be finite, but {self.selection} got {self.score} with folds {list(self.fold_scores)}."
+            )
+        return {
+            "score": float(self.score),
+            "fold_scores": [float(value) for value in self.fold_scores],
+            "channels": int(self.channels),
+            "seconds": float(self.seconds),
+        }
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A finished trial.
+
+    Attributes:
+        uid: unique over all studies; names the trial in loggers.
+        number: in the study, from 0.
+        selection: what was proposed.
+        score: on the validation folds; higher is better.
+        fold_scores: in each fold.
+        channels: of the fused feature.
+        seconds: that scoring took.
+        proposed_by: the sampler's stage, or the sampler.
+        operations: per image, as a share of a whole pass's; None where they are not known.
+        noise_draws: noise draws of the backbones that run several times per image; all others run once.
     """
 
     uid: str
@@ -27,15 +73,18 @@ class TrialRecord:
     seconds: float
     proposed_by: str
     operations: float | None = None
-    draws: Mapping[str, int] = field(default_factory=dict, hash=False)
+    noise_draws: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     @property
     def passes(self) -> int:
         """How often a backbone runs per image."""
-        return passes_per_image(self.selection.candidates, self.draws)
+        return passes_per_image(self.selection.candidates, self.noise_draws)
 
     def cost(self, name: Cost) -> float:
         """What the selection costs per image.
+
+        Args:
+            name: of the cost.
 
         Raises:
             StudyError: its operations are not known.
@@ -51,7 +100,20 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class ActivationDecision:
-    """What the filters decided about one activation, and why."""
+    """What the filters decided about one activation, and why.
+
+    Attributes:
+        name: of the activation.
+        kind: such as ``cross-q``.
+        stage: of the network: in, down, mid or up.
+        level: of resolution within the stage; None where there are no levels.
+        depth: position in the order of execution.
+        channels: of the activation.
+        stride: image pixels per position of the activation.
+        kept: the decision.
+        reason: of the decision.
+        backbone: that the activation belongs to.
+    """
 
     name: str
     kind: str
@@ -69,8 +131,18 @@ class ActivationDecision:
 class FinalRow:
     """One row of the final table, scored on the sealed test split.
 
-    `low` and `high` bound the score's 95 % bootstrap interval over images; `gain`, `gain_low`, `gain_high` are how much
-    better found is than this row, above 0 for errors too, with its paired interval (None in the row of found itself).
+    Attributes:
+        name: of the row.
+        selection: that was scored.
+        score: by the task's metric.
+        low: lower end of the score's 95 % bootstrap interval over images.
+        high: upper end.
+        channels: of the fused feature.
+        passes: of backbones per image.
+        gain: by how much the selection found is better than this row, positive for errors too; None in its own row.
+        gain_low: lower end of the gain's paired 95 % interval.
+        gain_high: upper end.
+        note: what else there is to say.
     """
 
     name: str
@@ -107,7 +179,13 @@ class Reranked:
 
 @dataclass(frozen=True)
 class SelectionFrequency:
-    """The share of bootstrap resamples of the held-out images whose best selection holds an activation."""
+    """How often an activation is chosen when the held-out images are resampled.
+
+    Attributes:
+        backbone: that the activation belongs to.
+        activation: its name.
+        share: of the bootstrap resamples whose best selection contains it, 0 to 1.
+    """
 
     backbone: str
     activation: str

@@ -27,7 +27,14 @@ _STAGES = {"in": "Input", "down": "Down", "mid": "Middle", "up": "Up"}
 
 @dataclass(frozen=True)
 class ActivationPicture:
-    """The first three principal components of an activation on one image, as colours: uint8 (height, width, 3)."""
+    """An activation on one image, as colours.
+
+    Attributes:
+        name: of the activation.
+        timestep: at which it was taken.
+        kept: whether the filters kept it.
+        rgb: its first three principal components: uint8 (height, width, 3).
+    """
 
     name: str
     timestep: int
@@ -37,10 +44,13 @@ class ActivationPicture:
 
 @dataclass(frozen=True)
 class PredictionPicture:
-    """A test scene: `image` (height, width, 3), uint8 or 0 to 1; `label` and `prediction` (height, width).
+    """A test image with its label and what was predicted for it.
 
-    Both are class ids or, as floats, values. Places with the label 255 are ignored, and places without a value unknown:
-    they are drawn grey.
+    Attributes:
+        image: (height, width, 3), uint8 or 0 to 1.
+        label: (height, width); class ids, of which 255 is ignored, or, as floats, values, of which NaN is unknown. Both
+            are drawn grey.
+        prediction: like `label`.
     """
 
     image: Pixels
@@ -52,7 +62,10 @@ class PredictionPicture:
 class ReportPictures:
     """What the report shows besides tables; parts that are empty are left out.
 
-    `image` is the one that all `activations` were taken from: (height, width, 3), uint8 or 0 to 1.
+    Attributes:
+        image: that all `activations` were taken from: (height, width, 3), uint8 or 0 to 1.
+        activations: pictures of kept and dropped activations.
+        predictions: test images.
     """
 
     image: Pixels | None = None
@@ -61,7 +74,12 @@ class ReportPictures:
 
 
 def write_report(outcome: Outcome, pictures: ReportPictures, path: Path) -> None:
-    """Write the report as one self-contained HTML file, replacing an older one at once.
+    """Write the report as one self-contained HTML file, replacing an older one in one step.
+
+    Args:
+        outcome: of the search.
+        pictures: shown besides the tables.
+        path: of the file; its folder is made.
 
     Raises:
         StudyError: the file cannot be written.

@@ -49,7 +49,7 @@ class Registry(Generic[Kind]):
         return [*self._ours, *sorted(added - set(self._ours))]
 
     def __contains__(self, name: object) -> bool:
-        return name in self.names()
+        return name in self._ours or name in self._registered or name in self.names()
 
     def __getitem__(self, name: str) -> Kind:
         """The kind of a name.

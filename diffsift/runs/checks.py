@@ -93,7 +93,7 @@ def check_limits(specification: Specification, models: Mapping[str, ModelSpace],
     # How wide an attention map is, only its bank knows.
     widths = {c: min(entry.channels, specification.bank.max_channels) for c, entry in candidates.items()}
     shares = {c: entry.operations for c, entry in candidates.items() if entry.operations is not None}
-    SearchSpace(sorted(candidates), widths, specification.limits, shares, draws=specification.noise_draws)
+    SearchSpace(sorted(candidates), widths, specification.limits, shares, noise_draws=specification.noise_draws)
 
 
 def check_rerank(specification: Specification) -> None:

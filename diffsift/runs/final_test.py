@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from diffsift.evaluation import FinalTest, best_alternatives, decide_weights, verdict_on
 from diffsift.objectives import SplitResults
 from diffsift.objectives.reference import ReferenceProbeFactory, reference_kinds
-from diffsift.search import SearchStudy, rerank, shortlist
+from diffsift.search import TrialStore, rerank, shortlist
 from diffsift.spaces import Selection
 from diffsift.study_store import StudyStore
 from diffsift.tracking import FinalRow, Reranked, Verdict
@@ -38,7 +38,7 @@ class FinalEvaluation:
     rerank_probe: str = ""
 
 
-def evaluate(prepared: Prepared, study: SearchStudy, store: StudyStore) -> FinalEvaluation:
+def evaluate(prepared: Prepared, study: TrialStore, store: StudyStore) -> FinalEvaluation:
     """Decide the rows on validation data, extract what they need, and open the test split.
 
     Args:
@@ -68,7 +68,7 @@ def evaluate(prepared: Prepared, study: SearchStudy, store: StudyStore) -> Final
     return FinalEvaluation(table, test, found, weights_note, verdict_on(table, reranked, slow), reranked, slow)
 
 
-def _reranked(prepared: Prepared, study: SearchStudy) -> tuple[tuple[Reranked, ...], str]:
+def _reranked(prepared: Prepared, study: TrialStore) -> tuple[tuple[Reranked, ...], str]:
     """The shortlist with its scores by the slow probe, and that probe's name; empty where none is asked for."""
     specification, context = prepared.specification, prepared.context
     if specification.study.rerank == 1:

@@ -60,7 +60,7 @@ def finished_selections(study: str, store: StudyStore) -> tuple[TrialRecord, ...
             seconds=entry.seconds,
             proposed_by="",
             operations=operations_per_image(entry.selection.candidates, row.operations, draws),
-            draws=draws,
+            noise_draws=draws,
         )
         for number, entry in enumerate(evaluations)
     )

@@ -28,7 +28,7 @@ from diffsift.evaluation import Baselines, RowName
 from diffsift.extraction import save_selection
 from diffsift.objectives import Objective, Probe, make_objective
 from diffsift.protocols import departures
-from diffsift.search import ENCODINGS, SearchSpace
+from diffsift.search import SAMPLERS, SearchSpace
 from diffsift.spaces import (
     Candidate,
     MeasuredFilter,
@@ -221,15 +221,15 @@ def search_space(
         pool: candidates in their frozen order.
         operations: that each needs, where they are known.
     """
-    return SearchSpace(
+    space = SearchSpace(
         pool,
         {candidate: standardiser.channels for candidate, standardiser in bank.standardisers(pool).items()},
         specification.limits,
         operations,
-        draws=specification.noise_draws,
+        noise_draws=specification.noise_draws,
         variants=specification.variant_of,
-        encoding=ENCODINGS[specification.study.sampler],
     )
+    return space.encoded(SAMPLERS[specification.study.sampler].encoding)
 
 
 def _check_budget(prepared: Prepared) -> None:

@@ -15,7 +15,15 @@ from diffsift.common.reporting import LoggingReporter, Reporter
 from diffsift.datasets import Dataset
 from diffsift.errors import SpecificationError
 from diffsift.evaluation import RowName, selection_stability
-from diffsift.search import SearchSpace, SearchStudy, earlier_bests, front_costs, pareto_front, require_warm_starts
+from diffsift.search import (
+    SearchLoop,
+    SearchSpace,
+    TrialStore,
+    earlier_bests,
+    front_costs,
+    pareto_front,
+    require_warm_starts,
+)
 from diffsift.spaces import Candidate, Selection
 from diffsift.specification import Specification
 from diffsift.specification_file import load_specification
@@ -152,7 +160,7 @@ class _Search:
     def __init__(self, prepared: Prepared, store: StudyStore) -> None:
         self.prepared, self.store, self.context = prepared, store, prepared.context
         self.specification = prepared.specification
-        self.study = self._opened()
+        self.study, self.loop = self._opened()
         self.loggers = self._loggers()
 
     def __enter__(self) -> _Search:
@@ -171,14 +179,7 @@ class _Search:
         """Evaluate selections until the study has as many as it asks for."""
         study = self.specification.study
         with spawned_workers(self.specification, self.store, self.context.reporter):
-            self.study.run(
-                self.prepared.probe,
-                trials=study.trials,
-                timeout=study.timeout,
-                log=self.loggers,
-                reporter=self.context.reporter,
-                has_peers=study.workers > 1,
-            )
+            self.loop.run(study.trials, timeout=study.timeout, logger=self.loggers, has_peers=study.workers > 1)
         self.loggers.flush()
         best, distinct = self.study.best(), len({record.selection for record in self.records})
         error = self.prepared.probe.sampling_error(best.selection)
@@ -188,8 +189,8 @@ class _Search:
             f"{distinct} distinct selections, best on validation {best.score:.4f}{sampled}: {best.selection}",
         )
 
-    def _opened(self) -> SearchStudy:
-        """Fill the bank, record the study, and open it."""
+    def _opened(self) -> tuple[TrialStore, SearchLoop]:
+        """Fill the bank, record the study, and open its trials and its loop."""
         prepared, specification, ledger = self.prepared, self.specification, self.store.ledger
         pool = self._filled()
         space = prepared.space()
@@ -199,20 +200,20 @@ class _Search:
         frozen = [[entry.backbone, entry.activation, entry.timestep, shares.get(entry)] for entry in pool]
         if self.store.create_or_update(specification, prepared.content, frozen):
             ledger.record_decisions(name, prepared.decisions)
-        study = SearchStudy(
-            self.store.url,
-            specification.study,
-            space,
-            ledger,
+        study = TrialStore(self.store.url, specification.study, space, ledger)
+        loop = SearchLoop(
+            study,
+            prepared.probe,
             warm_starts=self._warm_starts(space, pool),
             similarity=measured_similarity(prepared.bank, pool),
+            reporter=self.context.reporter,
         )
         failed = study.reclaim()
         if failed:
             self.context.reporter.info(
                 "resumed", f"{failed} trial that a stopped process left running was marked as failed"
             )
-        return study
+        return study, loop
 
     def _filled(self) -> list[Candidate]:
         """Extract what the bank lacks; returns the pool."""

@@ -20,7 +20,7 @@ from diffsift.bank import Bank, measured_similarity
 from diffsift.common.reporting import LoggingReporter, Reporter
 from diffsift.errors import SpecificationError, StudyError
 from diffsift.objectives import make_objective
-from diffsift.search import SearchSpace, SearchStudy
+from diffsift.search import SearchLoop, SearchSpace, TrialStore
 from diffsift.specification import Specification
 from diffsift.study_store import StudyStore
 
@@ -69,22 +69,19 @@ def join(
         objective = make_objective(specification.data_sets, specification.task, specification.bank, specification.probe)
         bank = store.shared_bank(specification, context)
         space = _space(store, specification, bank)
-        search = SearchStudy(
-            store.url,
-            specification.study,
-            space,
-            store.ledger,
-            similarity=measured_similarity(bank, space.pool),
-            seed_stream=uuid.uuid4().int % 2**31,
-        )
         context.reporter.info(
             "worker", f"process {os.getpid()} evaluates selections of {len(space.pool)} candidates in study {study}"
         )
-        search.run(
+        loop = SearchLoop(
+            TrialStore(store.url, specification.study, space, store.ledger),
             objective.probe(bank),
-            trials=specification.study.trials,
-            timeout=specification.study.timeout,
+            similarity=measured_similarity(bank, space.pool),
+            seed_stream=uuid.uuid4().int % 2**31,
             reporter=context.reporter,
+        )
+        loop.run(
+            specification.study.trials,
+            timeout=specification.study.timeout,
             has_peers=True,
             stop=lambda: leader is not None and os.getppid() != leader,
         )

@@ -1,53 +1,52 @@
-"""What proposes selections: our sampler and, one word away, Optuna's own."""
+"""The samplers: ours and, one word away, Optuna's own."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-
-from jaxtyping import Float
-from numpy import ndarray
 from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
 
-from diffsift.spaces import Selection
-
-from ..space import Encoding, SearchSpace
+from ..sampler_registry import SamplerKind, SamplerSetup
+from ._history import SubsetGPOptions
 from ._subset_gp import SubsetGPSampler
 
-__all__ = ["ENCODINGS", "SubsetGPSampler", "make_sampler"]
-
-ENCODINGS: dict[str, Encoding] = {
-    "sift": "slots",
-    "tpe": "slots",
-    "random": "slots",
-    "nsga2": "keys",
-    "cmaes": "keys",
-}
-"""How each sampler writes a selection: crossover and CMA-ES need parameters that mean the same in every trial."""
+__all__ = ["CMAES", "NSGA2", "RANDOM", "SIFT", "TPE", "SubsetGPOptions", "SubsetGPSampler"]
 
 
-def make_sampler(
-    kind: str,
-    space: SearchSpace,
-    *,
-    seed: int,
-    finished: int,
-    warm_starts: Sequence[Selection] = (),
-    costs: Sequence[str] = (),
-    similarity: Float[ndarray, "pool pool"] | None = None,
-    skip: Collection[str] = (),
-) -> BaseSampler:
-    """The sampler for the trial after `finished` ones.
+def _seed(setup: SamplerSetup) -> int:
+    """A seed for the next trial: Optuna's samplers start their random stream anew when they are made."""
+    return (setup.seed * 1_000_003 + setup.finished) % 2**32
 
-    Optuna's own samplers start their random stream anew when a study is resumed and would repeat their first proposals,
-    so they are made for each trial, seeded by (seed, finished).
-    """
-    if kind == "sift":
-        return SubsetGPSampler(space, seed=seed, warm_starts=warm_starts, costs=costs, similarity=similarity, skip=skip)
-    seed_here = (seed * 1_000_003 + finished) % 2**32
-    if kind == "tpe":
-        return TPESampler(seed=seed_here, multivariate=True, group=True)
-    if kind == "nsga2":
-        return NSGAIISampler(seed=seed_here)
-    if kind == "cmaes":  # separable: a full covariance of hundreds of candidates would be stored with every trial
-        return CmaEsSampler(seed=seed_here, use_separable_cma=True, warn_independent_sampling=False)
-    return RandomSampler(seed=seed_here)
+
+def _sift(setup: SamplerSetup) -> BaseSampler:
+    return SubsetGPSampler(
+        setup.space,
+        seed=setup.seed,
+        warm_starts=setup.warm_starts,
+        costs=setup.costs,
+        similarity=setup.similarity,
+        options=SubsetGPOptions(skip=tuple(setup.skip)),
+    )
+
+
+def _tpe(setup: SamplerSetup) -> BaseSampler:
+    return TPESampler(seed=_seed(setup), multivariate=True, group=True)
+
+
+def _nsga2(setup: SamplerSetup) -> BaseSampler:
+    return NSGAIISampler(seed=_seed(setup))
+
+
+def _cmaes(setup: SamplerSetup) -> BaseSampler:
+    # Separable: a full covariance of hundreds of candidates would be stored with every trial.
+    return CmaEsSampler(seed=_seed(setup), use_separable_cma=True, warn_independent_sampling=False)
+
+
+def _random(setup: SamplerSetup) -> BaseSampler:
+    return RandomSampler(seed=_seed(setup))
+
+
+SIFT = SamplerKind(_sift, keeps_state=True)
+TPE = SamplerKind(_tpe)
+RANDOM = SamplerKind(_random)
+# Crossover and CMA-ES need parameters that mean the same in every trial.
+NSGA2 = SamplerKind(_nsga2, encoding="keys")
+CMAES = SamplerKind(_cmaes, encoding="keys")

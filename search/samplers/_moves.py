@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from diffsift.spaces import Candidate
 
-Array = np.ndarray[Any, Any]
 Members = Mapping[int, float]
 """Positions in the pool with weights."""
 
@@ -68,7 +66,7 @@ def rated(
     inner: Float[np.ndarray, "pool observed"],
     similarity: Float[np.ndarray, "pool pool"],
     most: int,
-) -> tuple[Array, Array, Array]:
+) -> tuple[Float[np.ndarray, "selections observed"], Float[np.ndarray, "selections"], Float[np.ndarray, "selections"]]:
     """What `Surrogate.predict` takes, of the selections of all families: products with the observed ones, norms, sizes.
 
     Args:

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.linalg
 from jaxtyping import Float, Float32, Int
 
-Array = np.ndarray[Any, Any]
+Array = npt.NDArray[np.floating]
 
 _DISTINCTNESS = (0.0, 0.3, 0.9)
 _BREADTHS = (0.3, 0.5, 0.8, 1.2)
@@ -31,7 +31,7 @@ _GRID = tuple(product(_BREADTHS, (0.5, 2.0), (2e-3, 5e-2)))
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedSelections:
     """Selections by where they lie.
 
     Attributes:
@@ -49,7 +49,12 @@ class Placed:
     size: Float[np.ndarray, "selections"]
 
     @classmethod
-    def at(cls, positions: Array, squares: Array, similarity: Float[np.ndarray, "pool pool"]) -> Placed:
+    def at(
+        cls,
+        positions: Int[np.ndarray, "selections members"],
+        squares: Float[np.ndarray, "selections members"],
+        similarity: Float[np.ndarray, "pool pool"],
+    ) -> PlacedSelections:
         """From members; the similarity is symmetric, with 1 on its diagonal."""
         inner = np.zeros((len(positions), len(similarity)))
         for member in range(positions.shape[1]):
@@ -57,12 +62,12 @@ class Placed:
         norm = np.sqrt(np.einsum("sm,sm->s", squares, np.take_along_axis(inner, positions, 1)))
         return cls(positions, squares, inner, norm, (squares > 0).sum(1) / positions.shape[1])
 
-    def joined(self, other: Placed) -> Placed:
+    def joined(self, other: PlacedSelections) -> PlacedSelections:
         """These, then the others."""
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Placed(*(np.concatenate(pair) for pair in pairs))
+        return PlacedSelections(*(np.concatenate(pair) for pair in pairs))
 
-    def products(self, other: Placed) -> Float[np.ndarray, "selections others"]:
+    def products(self, other: PlacedSelections) -> Float[np.ndarray, "selections others"]:
         """<P_S, P_T> with every one of the others."""
         found = np.zeros((len(self.norm), len(other.norm)))
         for member in range(self.positions.shape[1]):
@@ -99,13 +104,16 @@ class Similarities:
 
 
 def most_likely(
-    positions: Array, squares: Array, scores: Float[np.ndarray, "selections"], similarities: Similarities
+    positions: Int[np.ndarray, "selections members"],
+    squares: Float[np.ndarray, "selections members"],
+    scores: Float[np.ndarray, "selections"],
+    similarities: Similarities,
 ) -> Settings:
     """The grid's settings of highest marginal likelihood, with the overall variance at its best."""
     scores = _standardised(scores)[0]
     best, found = -np.inf, Settings(0.0, *_GRID[0])
     for distinctness in _DISTINCTNESS:
-        places = Placed.at(positions, squares, similarities.at(distinctness))
+        places = PlacedSelections.at(positions, squares, similarities.at(distinctness))
         cosines, sizes = _cosines(places, places), np.minimum.outer(places.size, places.size)
         bells = {breadth: _bell(cosines, breadth) for breadth in _BREADTHS}
         for settings in (Settings(distinctness, *values) for values in _GRID):
@@ -125,7 +133,7 @@ class Surrogate:
         settings: of the kernel.
     """
 
-    def __init__(self, places: Placed, scores: Float[np.ndarray, "selections"], settings: Settings) -> None:
+    def __init__(self, places: PlacedSelections, scores: Float[np.ndarray, "selections"], settings: Settings) -> None:
         self._places, self._settings = places, settings
         standardised, self._mean, self._deviation = _standardised(scores)
         sizes = np.minimum.outer(places.size, places.size)
@@ -175,7 +183,7 @@ def _kernel(bell: Array, sizes: Array, settings: Settings) -> Array:
     return np.asarray(found)
 
 
-def _cosines(first: Placed, second: Placed) -> Array:
+def _cosines(first: PlacedSelections, second: PlacedSelections) -> Array:
     return np.asarray(first.products(second) / np.outer(first.norm, second.norm))
 
 

@@ -62,8 +62,8 @@ def test_score_stands_against_channels_where_it_is_the_only_objective() -> None:
 @pytest.mark.parametrize("sampler", ["sift", "tpe", "nsga2", "random"])
 def test_optuna_knows_all_objectives(tmp_path: Path, sampler: str) -> None:
     url = f"sqlite:///{tmp_path / 'studies.db'}"
-    study = planted.study(url, sampler=sampler, objectives=OBJECTIVES)
-    study.run(SyntheticProbe(), trials=70)
+    study = planted.store(url, sampler=sampler, objectives=OBJECTIVES)
+    planted.search(study, SyntheticProbe(), 70)
     stored = optuna.load_study(study_name=planted.STUDY, storage=url)
     assert stored.directions == [StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * 3]
     records = study.records()
@@ -82,8 +82,8 @@ def test_optuna_knows_all_objectives(tmp_path: Path, sampler: str) -> None:
 def test_a_multi_objective_search_resumes(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     for trials in (10, 20):
-        study = planted.study(url, sampler="nsga2", objectives=("score", "passes"))
-        study.run(SyntheticProbe(), trials=trials)
+        study = planted.store(url, sampler="nsga2", objectives=("score", "passes"))
+        planted.search(study, SyntheticProbe(), trials)
     assert len({entry.selection for entry in study.records()}) == 20
 
 

@@ -39,7 +39,7 @@ def test_a_limit_on_operations_is_met() -> None:
 def test_noise_draws_are_passes() -> None:
     draws = {"main": 4, "dit": 1}
     limits = LimitsSpecification(activations=3, passes=5, operations=3.0)
-    found = SearchSpace([*SHARES], dict.fromkeys(SHARES, 8), limits, SHARES, draws=draws)
+    found = SearchSpace([*SHARES], dict.fromkeys(SHARES, 8), limits, SHARES, noise_draws=draws)
     both = Selection.of([A, ELSEWHERE])
     assert found.passes(both) == found.cost("passes", both.candidates) == 5
     assert found.operations(both) == found.cost("operations", both.candidates) == pytest.approx(4 * 0.2 + 0.5)
@@ -48,7 +48,7 @@ def test_noise_draws_are_passes() -> None:
     assert not found.allows({C: 1.0})  # 3.6 whole passes
     assert found.repaired(dict.fromkeys((A, LATER, ELSEWHERE), 1.0)) == both
     with pytest.raises(SpecificationError, match=r"limits.passes 3 \(noise draws make it at least 4\)"):
-        SearchSpace([A], {A: 8}, LimitsSpecification(activations=1, passes=3), draws={"main": 4})
+        SearchSpace([A], {A: 8}, LimitsSpecification(activations=1, passes=3), noise_draws={"main": 4})
 
 
 def test_two_halves_of_a_pass_are_a_whole_one() -> None:

@@ -12,7 +12,7 @@ from diffsift.search import SearchSpace
 from diffsift.search.warm_start import MOST, Role, earlier_bests, roles, translated
 from diffsift.spaces import Candidate, LimitsSpecification, Selection
 from diffsift.specification import Specification
-from diffsift.tracking import ActivationDecision, Ledger, open_database
+from diffsift.tracking import ActivationDecision, Evaluation, Ledger, open_database
 
 POOL = [Candidate("main", name, timestep) for name in ("early-q", "late-q", "late-out") for timestep in (50, 300)]
 HERE = {
@@ -89,9 +89,9 @@ def test_the_best_of_earlier_studies_come_in_order_distinct_and_within_the_limit
     values = Candidate("main", "block9-v", 50)
     tried = [Candidate("main", name, timestep) for name in ("late-q", "early-q", "late-out") for timestep in (50, 300)]
     for number, candidate in enumerate(tried):
-        ledger.record_evaluation("old", Selection.of([candidate, values]), 0.1 * number, [], 8, 0.0)
-    ledger.record_evaluation("old", Selection.of(tried[:3]), 0.9, [], 8, 0.0)
-    ledger.record_evaluation("old", Selection.of([values]), 0.95, [], 8, 0.0)
+        ledger.record_evaluation("old", Evaluation(Selection.of([candidate, values]), 0.1 * number, (), 8, 0.0))
+    ledger.record_evaluation("old", Evaluation(Selection.of(tried[:3]), 0.9, (), 8, 0.0))
+    ledger.record_evaluation("old", Evaluation(Selection.of([values]), 0.95, (), 8, 0.0))
     found, notes = earlier_bests(ledger, ["old"], space(), here())
     assert len(found) == MOST
     assert len(found[0].members) == 2
@@ -111,8 +111,8 @@ def test_a_study_without_selections_is_said_and_one_that_does_not_exist_refused(
 
 def test_warm_starts_are_proposed_first(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'studies.db'}"
-    study = planted.study(url)
-    study.run(planted.SyntheticProbe(), trials=60)
+    study = planted.store(url)
+    planted.search(study, planted.SyntheticProbe(), 60)
     ledger = Ledger(open_database(url))
     found, _ = earlier_bests(ledger, [planted.STUDY], study.space, [])
     best = sorted(ledger.evaluations(planted.STUDY), key=lambda entry: -entry.score)[:MOST]

@@ -12,12 +12,13 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy import text
 from support import ROOT, planted
+from support.mlflow_store import stored_scores
 from support.planted import SyntheticProbe
+from support.reporters import Recorder
 
-from diffsift.search import SearchStudy
+from diffsift.search import TrialStore
 from diffsift.spaces import Selection
-from diffsift.tracking import Ledger, MlflowLogger, open_database
-from diffsift.tracking.claims import Answer
+from diffsift.tracking import ClaimStatus, Evaluation, Ledger, MlflowLogger, open_database
 
 # One process that loads the libraries and opens nothing; its children are the workers.
 SERVER = """
@@ -29,7 +30,7 @@ from diffsift.tracking import Ledger, open_database
 folder, mode, sampler = sys.argv[2], sys.argv[3], sys.argv[4]
 url = f"sqlite:///{folder}/studies.db"
 
-class NotingProbe(planted.SyntheticProbe):
+class RecordingProbe(planted.SyntheticProbe):
     def score(self, selection):
         time.sleep(0.004)
         found = super().score(selection)
@@ -45,10 +46,12 @@ def work(trials, stream, step=None, count=0, logged=False):
             os.kill(os.getpid(), signal.SIGKILL)
     log = None
     if logged:
-        study, log = planted.logged_study(folder, sampler=sampler)
+        study, log = planted.logged_store(folder, sampler=sampler)
     else:
-        study = planted.study(url, sampler=sampler, seed_stream=stream)
-    study.run(NotingProbe(), trials=trials, log=log, after_step=after_step, company=True)
+        study = planted.store(url, sampler=sampler)
+    planted.search(
+        study, RecordingProbe(), trials, stream=stream, logger=log, after_step=after_step, has_peers=True
+    )
     if log is not None:
         log.flush()
 
@@ -67,13 +70,13 @@ def ended(child):
     status = os.waitpid(child, 0)[1]
     return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
-planted.study(url, sampler=sampler)
+planted.store(url, sampler=sampler)
 if mode == "together":
     print(*map(ended, [fork(40, stream) for stream in (1, 2, 3)]))
 else:
     rng = random.Random(0)
     stream = 0
-    for step in ["scored", "told"] * 4 + ["logged"] * 2:
+    for step in ["scored", "recorded"] * 4 + ["logged"] * 2:
         stream += 2
         at_point = fork(10_000, stream, step, rng.randint(1, 4), logged=step == "logged")
         at_random = fork(10_000, stream + 1)
@@ -95,10 +98,10 @@ def serve(folder: Path, mode: str, sampler: str) -> list[str]:
     return served.stdout.splitlines()
 
 
-def whole(folder: Path, trials: int, *, sampler: str) -> SearchStudy:
+def whole(folder: Path, trials: int, *, sampler: str) -> TrialStore:
     """The study, after a look at its databases: as many distinct finished trials as asked, and nothing else."""
     url = f"sqlite:///{folder / 'studies.db'}"
-    study = planted.study(url, sampler=sampler)
+    study = planted.store(url, sampler=sampler)
     trials_of = optuna.load_study(study_name=planted.STUDY, storage=url).get_trials(deepcopy=False)
     states = Counter(trial.state for trial in trials_of)
     assert set(states) == {TrialState.COMPLETE}
@@ -111,7 +114,7 @@ def whole(folder: Path, trials: int, *, sampler: str) -> SearchStudy:
     assert {entry.selection: entry.score for entry in Ledger(engine).evaluations(planted.STUDY)} == scores
     assert all(score == planted.value(selection) for selection, score in scores.items())
     with engine.connect() as connection:
-        assert connection.execute(text("SELECT count(*) FROM diffsift_claim")).scalar() == 0
+        assert connection.execute(text("SELECT count(*) FROM diffsift_selection WHERE score IS NULL")).scalar() == 0
     engine.dispose()
     return study
 
@@ -139,12 +142,14 @@ def test_twenty_killed_workers_lose_and_repeat_nothing(tmp_path: Path) -> None:
     log = MlflowLogger(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts", planted.STUDY)
     log.start({}, None)
     log.repair(study.records())
-    assert log.scores() == {record.uid: record.score for record in study.records()}
+    assert stored_scores(f"sqlite:///{tmp_path / 'mlflow.db'}", planted.STUDY) == {
+        record.uid: record.score for record in study.records()
+    }
 
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    planted.study(f"sqlite:///{tmp_path / 'studies.db'}")
+    planted.store(f"sqlite:///{tmp_path / 'studies.db'}")
     return f"sqlite:///{tmp_path / 'studies.db'}"
 
 
@@ -152,46 +157,93 @@ def alone(number: int) -> Selection:
     return Selection.of([planted.pool()[number]])
 
 
+def score(selection: Selection) -> Evaluation:
+    return Evaluation(selection, planted.value(selection), (0.5,), 8, 0.1)
+
+
 def test_a_claim_of_a_living_process_is_not_taken_and_counts(url: str) -> None:
     ledger = Ledger(open_database(url))
     with ledger.claims(planted.STUDY) as first, ledger.claims(planted.STUDY) as second:
-        assert first.ask(alone(0), 2).answer is Answer.OURS
-        assert second.ask(alone(0), 2).answer is Answer.TAKEN
+        assert first.claim(alone(0), 2).status is ClaimStatus.GRANTED
+        assert second.claim(alone(0), 2).status is ClaimStatus.TAKEN
         assert [claim.selection for claim in second.others()] == [alone(0)]
-        assert second.ask(alone(1), 2).answer is Answer.OURS
-        assert first.ask(alone(2), 2).answer is Answer.FULL
-        ledger.record_evaluation(planted.STUDY, alone(0), 0.5, [0.5], 8, 0.1)
-        first.told(alone(0))
-        again = second.ask(alone(0), 2)
-        assert again.answer is Answer.TAKEN  # what was told is written with the next question
-        first.settle()
-        again = second.ask(alone(0), 2)  # one that has a score needs no room
-        assert (again.answer, again.scored, again.evaluations, again.company) == (Answer.OURS, True, 1, False)
+        assert ledger.evaluated(planted.STUDY) == 0
+        assert ledger.evaluations(planted.STUDY) == []
+        assert ledger.evaluation(planted.STUDY, alone(0)) is None
+        assert second.claim(alone(1), 2).status is ClaimStatus.GRANTED
+        assert first.claim(alone(2), 2).status is ClaimStatus.FULL
+        assert first.complete(score(alone(0)))
+        assert not first.complete(score(alone(0)))
+        assert not second.complete(score(alone(0)))
+        assert second.others() == []
+        assert second.claim(alone(0), 2).status is ClaimStatus.TAKEN  # its trial is about to be written
     with ledger.claims(planted.STUDY) as third:
         assert third.others() == []
-        assert third.ask(alone(1), 2).answer is Answer.OURS
+        again = third.claim(alone(0), 0)  # one that has a score needs no room
+        assert (again.status, again.is_scored, again.scored, again.has_peers) == (ClaimStatus.GRANTED, True, 1, False)
+        assert third.claim(alone(1), 2).status is ClaimStatus.GRANTED
 
 
 def test_a_claim_of_another_host_stands_until_it_is_broken(url: str) -> None:
     engine = open_database(url)
     ledger = Ledger(engine)
     with ledger.claims(planted.STUDY) as first, ledger.claims(planted.STUDY) as second:
-        first.ask(alone(0), 9)
+        for number in range(2):
+            first.claim(alone(number), 9)
+        first.complete(score(alone(1)))
         with engine.begin() as connection:
-            connection.execute(text("UPDATE diffsift_claim SET host = 'elsewhere', pid = 1"))
-        assert second.ask(alone(0), 9).answer is Answer.TAKEN
+            connection.execute(text("UPDATE diffsift_selection SET host = 'elsewhere', pid = 1"))
+        for number in range(2):
+            result = second.claim(alone(number), 9)
+            assert result.status is ClaimStatus.TAKEN
+            assert result.holder is not None
+            assert result.holder.process.host == "elsewhere"
         ledger.break_lock(planted.STUDY)
-        assert second.ask(alone(0), 9).answer is Answer.OURS
+        assert not first.complete(score(alone(0)))
+        assert [second.claim(alone(number), 9).is_scored for number in range(2)] == [False, True]
+
+
+def test_a_loop_says_whom_it_waits_for_and_goes_on_when_the_claim_is_broken(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that is gone holds the last selection, or a score whose trial it did not write."""
+    monkeypatch.setattr("diffsift.search.loop._WAIT_NOTICE", 0.05)
+    engine = open_database(url)
+    ledger = Ledger(engine)
+    with ledger.claims(planted.STUDY) as gone:
+        for number in range(2):
+            gone.claim(alone(number), 9)
+        gone.complete(score(alone(1)))
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE diffsift_selection SET host = 'elsewhere', pid = 1"))
+        recorder = Recorder()
+        looks = 0
+
+        def stop() -> bool:
+            nonlocal looks
+            looks += bool(recorder.lines)
+            if looks == 1:
+                ledger.break_lock(planted.STUDY)
+            return False
+
+        store, probe = planted.store(url), SyntheticProbe()
+        planted.search(store, probe, 6, reporter=recorder, stop=stop)
+    (line,) = recorder.lines
+    assert "waiting for process 1 on host elsewhere" in line
+    assert "Ledger.break_lock('planted')" in line
+    selections = [record.selection for record in store.records()]
+    assert len(set(selections)) == len(selections) == 6
+    assert len(probe.scored) == 5
 
 
 def test_a_score_without_a_trial_is_finished_and_not_scored_again(url: str) -> None:
-    """As a killed worker leaves it, or a diffsift of the first schema; nobody proposes this selection again."""
+    """As a killed worker leaves it, or a diffsift of an older schema; nobody proposes this selection again."""
     ledger = Ledger(open_database(url))
     left = Selection.of(planted.pool()[:3])
-    ledger.record_evaluation(planted.STUDY, left, planted.value(left), [0.5], 24, 0.1)
-    study, probe = planted.study(url), SyntheticProbe()
-    study.run(probe, trials=10)
+    ledger.record_evaluation(planted.STUDY, score(left))
+    study, probe = planted.store(url), SyntheticProbe()
+    planted.search(study, probe, 10)
     selections = [record.selection for record in study.records()]
     assert len(set(selections)) == len(selections) == 10
     assert left in selections
-    assert len(probe.asked) == 9
+    assert len(probe.scored) == 9

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,15 +11,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, event, inspect, text
+from support import ROOT, planted
 
+from diffsift.common.process import Process
 from diffsift.errors import StudyError
 from diffsift.spaces import Candidate, Selection
-from diffsift.tracking import ActivationDecision, Ledger, open_database
-from diffsift.tracking.claims import Answer
+from diffsift.tracking import ActivationDecision, Evaluation, Ledger, open_database
 
 IDENTITY = {"model": {"id": "demo"}, "timesteps": [50, 100], "seed": 0}
 SELECTION = Selection.of({Candidate("main", "mid-vit-out", 50): 1.0, Candidate("main", "up-vit-out", 100): 0.5})
+EVALUATION = Evaluation(SELECTION, 0.25, (0.2, 0.3), 192, 0.01)
 DECISION = ActivationDecision("mid-vit-out", "vit-out", "mid", None, 7, 128, 4, True, "kept")
 
 HOLD_LOCK = """
@@ -79,8 +82,8 @@ def test_identity_names_every_differing_field(ledger: Ledger) -> None:
 
 def test_a_selection_is_scored_once(ledger: Ledger) -> None:
     assert ledger.evaluation("horses", SELECTION) is None
-    ledger.record_evaluation("horses", SELECTION, 0.25, [0.2, 0.3], 192, 0.01)
-    ledger.record_evaluation("horses", SELECTION, 0.99, [0.9], 1, 9.0)
+    ledger.record_evaluation("horses", EVALUATION)
+    ledger.record_evaluation("horses", Evaluation(SELECTION, 0.99, (0.9,), 1, 9.0))
     found = ledger.evaluation("horses", SELECTION)
     assert found is not None
     assert (found.selection, found.score, found.fold_scores) == (SELECTION, 0.25, (0.2, 0.3))
@@ -91,7 +94,7 @@ def test_a_selection_is_scored_once(ledger: Ledger) -> None:
 
 def test_a_score_must_be_finite(ledger: Ledger) -> None:
     with pytest.raises(StudyError, match="must be finite"):
-        ledger.record_evaluation("horses", SELECTION, float("nan"), [0.1], 1, 0.1)
+        ledger.record_evaluation("horses", Evaluation(SELECTION, float("nan"), (0.1,), 1, 0.1))
 
 
 def test_what_elimination_cost_is_remembered(ledger: Ledger) -> None:
@@ -170,33 +173,79 @@ def test_sqlite_has_a_write_ahead_log_and_opening_again_changes_nothing(url: str
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 1
         assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 30_000
-        assert list(connection.execute(text('SELECT "schema" FROM diffsift_version'))) == [(2,)]
+        assert list(connection.execute(text('SELECT "schema" FROM diffsift_version'))) == [(3,)]
     assert [study.name for study in Ledger(again).studies()] == ["horses"]
     again.dispose()
 
 
 def test_a_newer_schema_is_refused(url: str, engine: Engine) -> None:
     with engine.begin() as connection:
-        connection.execute(text('UPDATE diffsift_version SET "schema" = 3'))
-    with pytest.raises(StudyError, match=r"got schema 3.*upgrade diffsift"):
+        connection.execute(text('UPDATE diffsift_version SET "schema" = 4'))
+    with pytest.raises(StudyError, match=r"got schema 4.*upgrade diffsift"):
         open_database(url)
 
 
-def test_a_database_of_the_first_schema_is_brought_up_to_date(url: str, engine: Engine, ledger: Ledger) -> None:
-    """Schema 1 had no table of claims; what it held is kept, and the diffsift that wrote it refuses it from then on."""
-    ledger.record_evaluation("horses", SELECTION, 0.25, [0.2, 0.3], 192, 0.01)
-    with engine.begin() as connection:
-        connection.execute(text("DROP TABLE diffsift_claim"))
-        connection.execute(text('UPDATE diffsift_version SET "schema" = 1'))
-    again = open_database(url)
-    with again.connect() as connection:
-        assert list(connection.execute(text('SELECT "schema" FROM diffsift_version'))) == [(2,)]
-    migrated = Ledger(again)
-    assert [entry.score for entry in migrated.evaluations("horses")] == [0.25]
-    with migrated.claims("horses") as claims:
-        asked = claims.ask(SELECTION, 1)
-        assert (asked.answer, asked.scored, asked.evaluations) == (Answer.OURS, True, 1)
-    again.dispose()
+@pytest.fixture
+def old_url(tmp_path: Path) -> str:
+    """A study of schema 2: seven trials, a score whose process was killed before its trial, two claims left behind."""
+    with sqlite3.connect(tmp_path / "old.db") as connection:
+        connection.executescript((ROOT / "tests" / "assets" / "study_of_schema_2.sql").read_text(encoding="utf-8"))
+    connection.close()
+    return f"sqlite:///{tmp_path / 'old.db'}"
+
+
+def tables(engine: Engine) -> set[str]:
+    return {name for name in inspect(engine).get_table_names() if name.startswith("diffsift_")}
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_database_of_an_older_schema_is_brought_up_to_date(old_url: str, engine: Engine, schema: int) -> None:
+    """Nothing is lost, nothing is repeated, and the diffsift that wrote it refuses it from then on."""
+    with sqlite3.connect(old_url.removeprefix("sqlite:///")) as connection:
+        before = connection.execute(
+            "SELECT selection_key, score, channels, created FROM diffsift_evaluation"
+        ).fetchall()
+        if schema == 1:  # which had no tables of claims and eliminations
+            connection.execute("DROP TABLE diffsift_claim")
+            connection.execute("DROP TABLE diffsift_elimination")
+            connection.execute('UPDATE diffsift_version SET "schema" = 1')
+    connection.close()
+    migrated = open_database(old_url)
+    assert tables(migrated) == tables(engine)
+    with migrated.connect() as connected:
+        after = connected.execute(text("SELECT selection_key, score, channels, created FROM diffsift_selection")).all()
+        assert sorted(map(tuple, after)) == sorted(before)
+        assert list(connected.execute(text('SELECT "schema" FROM diffsift_version'))) == [(3,)]
+    ledger = Ledger(migrated)
+    assert ledger.elimination("planted") is None
+    assert len(ledger.evaluations("planted")) == ledger.evaluated("planted") == 8
+    open_database(old_url).dispose()
+    assert ledger.evaluated("planted") == 8
+    migrated.dispose()
+
+
+def test_a_study_of_an_older_schema_resumes(old_url: str) -> None:
+    earlier = {entry.selection for entry in Ledger(open_database(old_url)).evaluations("planted")}
+    store, probe = planted.store(old_url), planted.SyntheticProbe()
+    assert len(store.records()) == 7
+    planted.search(store, probe, 20)
+    selections = [record.selection for record in store.records()]
+    assert len(set(selections)) == len(selections) == 20
+    assert set(selections) >= earlier
+    assert len(probe.scored) == 12  # the score without a trial is used
+
+
+def test_a_database_that_an_older_diffsift_still_writes_is_left_alone(old_url: str) -> None:
+    process = Process.this()
+    with sqlite3.connect(old_url.removeprefix("sqlite:///")) as connection:
+        values = (process.host, process.pid, process.process_started)
+        connection.execute("UPDATE diffsift_claim SET host = ?, pid = ?, process_started = ?", values)
+    with pytest.raises(StudyError, match=f"process {os.getpid()} must have ended"):
+        open_database(old_url)
+    with sqlite3.connect(old_url.removeprefix("sqlite:///")) as connection:
+        assert connection.execute("SELECT count(*) FROM diffsift_claim").fetchall() == [(2,)]
+        assert connection.execute('SELECT "schema" FROM diffsift_version').fetchall() == [(2,)]
+    connection.close()
 
 
 def test_a_file_that_is_not_a_database_is_named(tmp_path: Path) -> None:
@@ -220,7 +269,7 @@ def test_a_read_only_database_is_named(tmp_path: Path, url: str, engine: Engine)
 
 
 def test_a_full_disk_is_named_and_leaves_what_was_written(engine: Engine, ledger: Ledger) -> None:
-    ledger.record_evaluation("horses", SELECTION, 0.25, [0.2, 0.3], 192, 0.01)
+    ledger.record_evaluation("horses", EVALUATION)
 
     @event.listens_for(engine, "connect")
     def _no_more_pages(connection: object, _record: object) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from support.mlflow_store import stored_scores
 from support.reporters import Recorder
 
 from diffsift.common.reporting import Reporter
@@ -37,20 +38,6 @@ def outcome(records: list[TrialRecord]) -> Outcome:
     front = (records[-1],)
     words = ("horses", "task", "mean IoU", "p", "demo", "scenes")
     return Outcome(*words, (), 2, tuple(records), rows, found, Verdict("Better.", "Use it."), front=front)
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with nothing in it: its migrations take seconds, so they run once."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    MlflowLogger(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts", "first").start({}, None)
-    with sqlite3.connect(folder / "mlflow.db") as connection:
-        for table in ("tags", "params", "metrics", "latest_metrics", "runs"):
-            connection.execute(f"DELETE FROM {table}")
-        connection.execute("DELETE FROM experiments WHERE name = 'diffsift'")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
-    return folder / "mlflow.db"
 
 
 @pytest.fixture
@@ -95,6 +82,7 @@ def test_a_study_and_its_trials(uri: str, tmp_path: Path) -> None:
     assert stored(uri) == wanted(records)
     parent, children = runs(uri)
     assert parent.data.params == {"model.id": "demo", "timesteps": "[50, 100]"}
+    assert parent.inputs is not None
     assert parent.inputs.dataset_inputs[0].dataset.name == "digit scenes"
     child = next(run for run in children if run.data.tags["diffsift.trial_uid"] == "uid-2")
     assert child.data.params["weights"] == "1, 1"
@@ -132,7 +120,7 @@ def test_repair_writes_what_is_missing_and_completes_what_is_half_written(uri: s
     for _ in range(2):
         log.repair(records)
         assert stored(uri) == wanted(records)
-        assert log.scores() == {trial.uid: trial.score for trial in records}
+        assert stored_scores(uri, "horses") == {trial.uid: trial.score for trial in records}
     steps = [point.step for point in client.get_metric_history(parent.info.run_id, "score")]
     assert sorted(steps) == list(range(10))
 
@@ -164,7 +152,7 @@ def test_beyond_the_limit_only_improvements_have_a_child_run(uri: str, tmp_path:
     for _ in range(2):
         log.repair(records)
         assert stored(uri) == wanted([trial for trial in records if trial.number in expected])
-        assert log.scores() == {trial.uid: trial.score for trial in records}
+        assert stored_scores(uri, "horses") == {trial.uid: trial.score for trial in records}
 
 
 def test_parameters_that_changed_are_tags(uri: str, tmp_path: Path) -> None:
@@ -183,7 +171,10 @@ def test_studies_with_quotes_in_their_names_are_kept_apart(uri: str, tmp_path: P
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("diffsift")
     assert experiment is not None
-    assert sorted(run.info.run_name for run in client.search_runs([experiment.experiment_id])) == ["it's", 'say "a"']
+    assert sorted(str(run.info.run_name) for run in client.search_runs([experiment.experiment_id])) == [
+        "it's",
+        'say "a"',
+    ]
 
 
 def test_finish_logs_the_table_and_files(uri: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from diffsift.search import SearchSpace, SubsetGPSampler
 from diffsift.search.samplers._moves import Moves, rated
-from diffsift.search.samplers._surrogate import Placed
+from diffsift.search.samplers._surrogate import PlacedSelections
 from diffsift.spaces import Candidate, LimitsSpecification, Selection
 
 VARIANTS = {"main-96x96": "main", "main-2noise": "main"}
@@ -103,7 +103,7 @@ def test_selections_of_all_moves_are_placed_where_their_members_say() -> None:
     vectors = rng.normal(size=(len(POOL), 6))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     similarity = (vectors @ vectors.T) ** 2
-    observed = Placed.at(rng.integers(len(POOL), size=(5, 4)), rng.uniform(0.1, 1.0, (5, 4)), similarity)
+    observed = PlacedSelections.at(rng.integers(len(POOL), size=(5, 4)), rng.uniform(0.1, 1.0, (5, 4)), similarity)
     parent = {0: 1.0, 5: 0.5, 9: 0.25}
     families = list(Moves(POOL, 4, VARIANTS).around(parent, np.arange(len(POOL)), weights=rng))
     members = [family.members(index) for family in families for index in range(len(family))]
@@ -111,7 +111,7 @@ def test_selections_of_all_moves_are_placed_where_their_members_say() -> None:
     for row, weights in enumerate(members):
         positions[row, : len(weights)] = list(weights)
         squares[row, : len(weights)] = np.square(list(weights.values()))
-    wanted = Placed.at(positions, squares, similarity)
+    wanted = PlacedSelections.at(positions, squares, similarity)
     products, norm, size = rated(families, np.ascontiguousarray(observed.inner.T), similarity, 4)
     assert {family.stage for family in families} >= {"add", "swap", "drop", "retime", "reweight"}
     np.testing.assert_allclose(products, wanted.products(observed))

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import planted
 
-from diffsift.search import ENCODINGS, SearchSpace, SubsetGPSampler
-from diffsift.search.samplers import make_sampler
+from diffsift.search import SAMPLERS, SamplerSetup, SearchSpace, SubsetGPOptions, SubsetGPSampler
 from diffsift.spaces import Candidate, LimitsSpecification, Selection, declared_similarity
 
 History = dict[Selection, float]
@@ -90,7 +89,10 @@ def test_nothing_is_proposed_twice_while_there_is_something_else() -> None:
 def test_any_stage_can_be_left_out() -> None:
     def stages(*skip: str) -> Counter[str]:
         warm = [Selection.of(planted.pool()[:2])]
-        sampler = SubsetGPSampler(planted.space(), seed=0, similarity=planted.similarity(), warm_starts=warm, skip=skip)
+        options = SubsetGPOptions(skip=skip)
+        sampler = SubsetGPSampler(
+            planted.space(), seed=0, similarity=planted.similarity(), warm_starts=warm, options=options
+        )
         history: dict[Selection, float] = {}
         met: Counter[str] = Counter()
         for _ in range(130):
@@ -166,8 +168,8 @@ def test_limits_hold(widths: list[int], activations: int, room: int, passes: int
 def test_samplers_of_optuna_keep_the_limits_too(kind: str) -> None:
     pool = planted.pool(8)
     limits = LimitsSpecification(activations=3, channels=20)
-    space = SearchSpace(pool, dict(zip(pool, range(4, 12), strict=True)), limits, encoding=ENCODINGS[kind])  # type: ignore[arg-type]
-    study = optuna.create_study(direction="maximize", sampler=make_sampler(kind, space, seed=0, finished=0))
+    space = SearchSpace(pool, dict(zip(pool, range(4, 12), strict=True)), limits).encoded(SAMPLERS[kind].encoding)
+    study = optuna.create_study(direction="maximize", sampler=SAMPLERS[kind].make(SamplerSetup(space, seed=0)))
     for _ in range(15):
         trial = study.ask()
         selection = space.suggest(trial)
@@ -178,7 +180,7 @@ def test_samplers_of_optuna_keep_the_limits_too(kind: str) -> None:
 @pytest.mark.parametrize("encoding", ["slots", "keys"])
 def test_parameters_say_the_selection(encoding: Any) -> None:
     pool = planted.pool(8)
-    space = SearchSpace(pool, dict.fromkeys(pool, 1), LimitsSpecification(activations=3), encoding=encoding)
+    space = SearchSpace(pool, dict.fromkeys(pool, 1), LimitsSpecification(activations=3)).encoded(encoding)
     selection = Selection.of([pool[1], pool[6]])
     parameters = space.parameters(selection)
     assert space.is_complete(parameters)
