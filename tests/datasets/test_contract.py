@@ -229,6 +229,7 @@ class Careless(Dataset):
         return [diffsift.datasets.Sample(**{**fields, **self.changes})]
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
