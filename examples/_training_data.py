@@ -39,7 +39,6 @@ class Scenes:
 
 def render_shard(part: Part, seed: int, start: int, count: int, difficulties: Sequence[str]) -> Scenes:
     """Scenes `start` to `start + count`; the difficulty of a scene follows from its number."""
-    torch.set_num_threads(1)
     images, named = [], np.full((count, _MOST_NAMED, 2), -1, np.int8)
     for first in range(0, count, 16):
         numbers = range(start + first, start + min(first + 16, count))
@@ -64,13 +63,17 @@ def training_scenes(work: Path, count: int, seed: int, processes: int = 1) -> Sc
     """The first scenes of the pretraining part; those that are not in `work` yet are rendered and stored there."""
     folder = work / f"scenes-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{start:07d}.npz" for start in range(0, count, _SHARD)]
-    missing = [(number * _SHARD, path) for number, path in enumerate(paths) if not path.exists()]
-    with ProcessPoolExecutor(processes) as pool:
-        jobs = [pool.submit(_store_shard, path, "pretraining", seed, start, _SHARD) for start, path in missing]
-        for job in tqdm(jobs, desc="rendering", unit="k scenes", disable=not jobs):
-            job.result()
-    stored = [np.load(path) for path in paths]
+    starts = [(start, folder / f"{start:07d}.npz") for start in range(0, count, _SHARD)]
+    missing = [(path, "pretraining", seed, start, _SHARD) for start, path in starts if not path.exists()]
+    if processes == 1:
+        for shard in tqdm(missing, desc="rendering", unit="k scenes", disable=not missing):
+            _store_shard(*shard)
+    else:
+        with ProcessPoolExecutor(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            jobs = [pool.submit(_store_shard, *shard) for shard in missing]
+            for job in tqdm(jobs, desc="rendering", unit="k scenes"):
+                job.result()
+    stored = [np.load(path) for _, path in starts]
     images, named = (np.concatenate([shard[name] for shard in stored])[:count] for name in ("images", "named"))
     return Scenes(images, named)
 
