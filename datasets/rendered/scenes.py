@@ -112,8 +112,9 @@ def draw_scene(part: Part, seed: int, index: int, difficulty: Difficulty = "medi
     """The scene of a number: always the same for the same arguments, however many others there are.
 
     Kind, colour, texture, size, pose and light are independent of each other, so that colour says nothing of the kind.
-    Scenes of different parts share neither random numbers nor texture parameters: hues and frequencies come from bands
-    of their own, which interleave so that no part looks different as a whole.
+    Scenes of different parts share neither random numbers nor texture parameters: the hue within the range of a
+    colour's name or of the ground, and a texture's frequency relative to the solid's size or on the ground, come from
+    bands of their own, which interleave so that no part looks different as a whole.
 
     Args:
         part: who sees the scene.

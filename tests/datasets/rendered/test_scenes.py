@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import colorsys
+
 import numpy as np
 import pytest
 
 from diffsift.datasets.rendered import COLOURS, KINDS, LEVELS, Renderer, caption, draw_scene
 from diffsift.datasets.rendered.geometry import lowest_point
-from diffsift.datasets.rendered.scenes import MOST_SOLIDS, banded, part_of
+from diffsift.datasets.rendered.scenes import _HUES, MOST_SOLIDS, banded, part_of
 
 PARTS = ("pretraining", "development", "test")
 
@@ -31,11 +33,28 @@ def test_bands_belong_to_their_part(part: str):
     assert 3.3 < np.mean(values) < 3.7  # bands interleave: no part has other textures as a whole
 
 
+def hue_parts(solid) -> set[str]:
+    """The parts whose bands the hue of a solid's first colour may lie in, but for rounding."""
+    red, green, blue = (solid.material.colours[0] / 1.2) ** (1 / 1.8)
+    middle, half = _HUES[COLOURS[solid.colour]]
+    hue = 360 * colorsys.rgb_to_hsv(red, green, blue)[0]
+    hue = (hue - middle + 180) % 360 - 180 + middle
+    near = (hue - 1e-6, hue + 1e-6)
+    return {
+        part_of(min(max(value, middle - half), middle + half - 1e-9), middle - half, middle + half) for value in near
+    }
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_textures_come_from_the_bands_of_the_part(part: str):
     for index in range(30):
         scene = draw_scene(part, 0, index)
         assert part_of(scene.ground.frequency, 0.7, 1.7) == part
+        for solid in scene.solids:
+            size = solid.shape[0] / 0.78
+            if KINDS[solid.kind] == "sphere":  # the one kind whose size can be read off its shape
+                assert part_of(solid.material.frequency * size, 2.0, 4.5) == part
+            assert part in hue_parts(solid)
 
 
 @pytest.mark.parametrize("difficulty", LEVELS)
