@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from diffsift.datasets._rendered_scenes import FARTHEST, KEYPOINTS, RenderedScenes
+from diffsift.datasets import RenderedScenes, RenderedScenesSpecification, open_dataset
+from diffsift.datasets._rendered_scenes import FARTHEST, KEYPOINTS
 from diffsift.errors import SpecificationError
 
 TASKS = ("segmentation", "depth", "normals", "classification", "correspondence")
@@ -116,3 +117,11 @@ def test_identity_tells_data_sets_apart():
 def test_wrong_arguments_are_named(changes, message):
     with pytest.raises(SpecificationError, match=message):
         RenderedScenes(**changes)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_specification_opens_what_it_says(task: str):
+    fields = {"train": 2, "validation": 0, "test": 1, "seed": 3, "size": 32, "difficulty": "hard"}
+    opened = open_dataset(RenderedScenesSpecification(**fields), task)
+    assert opened.identity() == RenderedScenes(**fields, task=task).identity()
+    opened.check()
