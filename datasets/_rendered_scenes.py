@@ -124,7 +124,7 @@ class RenderedScenes(Dataset):
             "format": FORMAT,
             "task": self.task,
             "answers": _ANSWERS_FORMAT,
-            **self._counts,
+            **{str(split): count for split, count in self._counts.items()},
             "seed": self._seed,
             "size": self._size,
             "difficulty": self._difficulty,

@@ -114,19 +114,21 @@ def lowest_point(kind: int, shape: np.ndarray, up: np.ndarray) -> float:
         shape: (3,) as in `signed_distance`.
         up: (3,), the world's up direction in the solid's own frame, of unit length.
     """
-    along, across = float(up[2]), math.sqrt(max(0.0, 1.0 - float(up[2]) ** 2))
+    first, second, third = (float(value) for value in shape)
+    x, y, along = (float(value) for value in up)
+    across = math.sqrt(max(0.0, 1.0 - along**2))
     if KINDS[kind] == "sphere":
-        return -float(shape[0])
+        return -first
     if KINDS[kind] == "box":
-        return -float(np.abs(up) @ shape)
+        return -(abs(x) * first + abs(y) * second + abs(along) * third)
     if KINDS[kind] == "cylinder":
-        return -(abs(along) * shape[2] + across * shape[0])
+        return -(abs(along) * third + across * first)
     if KINDS[kind] == "torus":
-        return -(across * shape[0] + shape[1])
+        return -(across * first + second)
     if KINDS[kind] == "capsule":
-        return -(abs(along) * shape[2] + shape[0])
-    base = across if KINDS[kind] == "cone" else abs(float(up[0])) + abs(float(up[1]))
-    return min(along * shape[2], -along * shape[2] - base * shape[0])
+        return -(abs(along) * third + first)
+    base = across if KINDS[kind] == "cone" else abs(x) + abs(y)
+    return min(along * third, -along * third - base * first)
 
 
 def bounding_radius(kind: int, shape: np.ndarray) -> float:

@@ -72,8 +72,8 @@ class Materials:
         blur = footprint * frequency
         phase = self.phase[:, surface]
         mix = texture_mix(self.texture[surface], points * (2.2 * frequency) + phase, phase, blur)
-        first, second = self.colours[:, :, surface]
-        return first + (second - first) * mix
+        colours = self.colours[:, :, surface]
+        return colours[0] + (colours[1] - colours[0]) * mix
 
 
 def texture_mix(texture: Tensor, phases: Tensor, shift: Tensor, blur: Tensor) -> Tensor:

@@ -137,7 +137,7 @@ def draw_scene(part: Part, seed: int, index: int, difficulty: Difficulty = "medi
 
 def banded(rng: np.random.Generator, low: float, high: float, part: Part) -> float:
     """A uniform number from the bands of [low, high) that belong to a part."""
-    return low + (high - low) * (rng.choice(_BANDS_OF[part]) + rng.random()) / _BANDS
+    return low + (high - low) * float(rng.choice(_BANDS_OF[part]) + rng.random()) / _BANDS
 
 
 def part_of(value: float, low: float, high: float) -> Part:
@@ -190,14 +190,14 @@ class _Sampler:
         spread = 0.45 if not placed else 1.5 * (1 + 0.25 * len(placed))
         places = self._rng.uniform(-spread, spread, (24, 2))
         if not placed:
-            return places[0]
+            return np.asarray(places[0])
         reach = [self._level.gap * (radius + other) for _, other in placed]
         distances = np.stack([np.linalg.norm(places - centre, axis=1) for centre, _ in placed], 1)
         slack = (distances - np.array(reach)).min(1)
         free = np.flatnonzero(slack >= 0)
         if not len(free):
-            return places[slack.argmax()]
-        return places[free[np.linalg.norm(places[free], axis=1).argmin()]]
+            return np.asarray(places[slack.argmax()])
+        return np.asarray(places[free[np.linalg.norm(places[free], axis=1).argmin()]])
 
     def _shape(self, kind: str) -> np.ndarray:
         between = self._uniform
@@ -224,7 +224,8 @@ class _Sampler:
             return yaw
         if style < self._level.upright + 0.25 * (1 - self._level.upright):
             lying = _turn(0, math.pi / 2 + 0.1 * self._rng.normal())
-            return yaw @ lying @ _turn(2, self._uniform(0, 2 * math.pi))
+            spin = _turn(2, self._uniform(0, 2 * math.pi))
+            return np.asarray(yaw @ lying @ spin)
         return _rotation_of(self._rng.normal(size=4))
 
     def _colour(self, name: str) -> np.ndarray:
