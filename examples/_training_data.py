@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTokenizer
 
-from diffsift.datasets.rendered import COLOURS, KINDS, Part, Renderer, draw_scene
+from diffsift.datasets.rendered import COLOURS, KINDS, Part, Renderer, caption, draw_scene
 
 SIZE = 64
 PROMPT_TOKENS = 16
@@ -84,9 +84,8 @@ def as_input(images: np.ndarray) -> Tensor:
 
 
 def prompt_of(named: np.ndarray, colours: bool = True) -> str:
-    """A row of `Scenes.named` in words: "red sphere and blue box"."""
-    pairs = [(COLOURS[colour], KINDS[kind]) for colour, kind in named if kind >= 0]
-    return " and ".join(f"{colour} {kind}" if colours else kind for colour, kind in pairs)
+    """A row of `Scenes.named` in words."""
+    return caption([(int(colour), int(kind)) for colour, kind in named if kind >= 0], colours)
 
 
 def build_tokenizer() -> CLIPTokenizer:

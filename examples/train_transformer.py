@@ -101,7 +101,11 @@ class OneForMany(JointAttnProcessor2_0):
 
     def __init__(self) -> None:
         super().__init__()
-        self.count = 1
+        self._logarithm = torch.zeros(())
+
+    def stand_for(self, count: int, device: torch.device | str) -> None:
+        """Let the last token count so many times."""
+        self._logarithm = torch.tensor(math.log(count), device=device)
 
     def __call__(
         self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor, *_: object, **__: object
@@ -111,7 +115,7 @@ class OneForMany(JointAttnProcessor2_0):
         text = self._heads(attn, encoder_hidden_states, *added)
         query, key, value = (torch.cat(both, dim=2) for both in zip(image, text, strict=True))
         weight = torch.zeros(1, 1, 1, key.shape[2], device=key.device, dtype=query.dtype)
-        weight[..., -1] = math.log(self.count)
+        weight[..., -1] = self._logarithm
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=weight)
         mixed = mixed.transpose(1, 2).flatten(2)
         tokens = hidden_states.shape[1]
@@ -141,7 +145,7 @@ class Loss(nn.Module):
         latents, noise, sigmas = batch.latents.to(device), noise.to(device), sigmas.to(device)
         embedded, pooled = self._embed(batch.tokens.to(device))
         level = sigmas[:, None, None, None]
-        self.joint.count = zeros
+        self.joint.stand_for(zeros, device)
         predicted = self._transformer((1 - level) * latents + level * noise, embedded, pooled, 1000 * sigmas).sample
         return functional.mse_loss(predicted.float(), noise - latents)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -279,17 +280,14 @@ class _Sampler:
         )
 
 
-def caption(scene: Scene, visible: tuple[int, ...], colours: bool = True) -> str:
-    """What is seen, in words, for example "red sphere and blue box".
+def caption(solids: Iterable[tuple[int, int]], colours: bool = True) -> str:
+    """Solids in words, for example "red sphere and blue box".
 
     Args:
-        scene: what was rendered.
-        visible: positions of the solids to name, in their order.
+        solids: colour and kind of each, positions in `COLOURS` and `KINDS`, in the order in which they are named.
         colours: name colours; without them only kinds.
     """
-    named = (scene.solids[position] for position in visible)
-    words = (f"{COLOURS[solid.colour]} {KINDS[solid.kind]}" if colours else KINDS[solid.kind] for solid in named)
-    return " and ".join(words)
+    return " and ".join(f"{COLOURS[colour]} {KINDS[kind]}" if colours else KINDS[kind] for colour, kind in solids)
 
 
 def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:

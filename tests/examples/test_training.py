@@ -133,7 +133,7 @@ def test_one_zero_token_stands_for_many(tmp_path):
         many = torch.cat([embedded, zero.expand(2, 50, 128)], 1)
         expected = transformer(noisy, many, pooled, timesteps).sample
         processor = train_transformer.OneForMany()
-        processor.count = 50
+        processor.stand_for(50, "cpu")
         transformer.set_attn_processor(processor)
         shortened = transformer(noisy, torch.cat([embedded, zero], 1), pooled, timesteps).sample
     torch.testing.assert_close(shortened, expected, atol=1e-5, rtol=1e-4)
