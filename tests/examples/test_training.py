@@ -17,7 +17,8 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 def _examples_can_be_imported(monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     yield
-    for name in ("_training", "_training_data", "train_autoencoder", "train_unet", "train_transformer"):
+    scripts = ("train_autoencoder", "train_unet", "train_transformer", "judge_samples")
+    for name in ("_training", "_training_data", *scripts):
         sys.modules.pop(name, None)
 
 
@@ -166,3 +167,19 @@ def test_four_resolutions_and_enough_blocks(tmp_path):
     train_autoencoder.build(seed=0).save_pretrained(tmp_path / "vae")
     assert len(train_unet.build_pipeline(tmp_path, 0).unet.config.block_out_channels) == 4
     assert len(train_transformer.build_pipeline(tmp_path, 0).transformer.transformer_blocks) >= 8
+
+
+def test_samples_are_judged_by_what_their_pixels_show():
+    import judge_samples
+
+    labels = torch.zeros(2, 64, 64, dtype=torch.long)
+    labels[0, :4, :4], labels[1, :3, :3] = 1, 2  # 16 pixels of a sphere, 9 of a box
+    found = judge_samples.kinds_of(labels)
+    assert found[0].tolist() == [True] + [False] * 6
+    assert not found[1].any()  # too few
+    truth = torch.arange(8).repeat_interleave(8)
+    assert judge_samples.mean_overlap(truth, truth) == 1.0
+    wrong = torch.where(truth == 7, 0, truth)
+    assert judge_samples.mean_overlap(wrong, truth) == pytest.approx((6 + 0.5 + 0) / 8)
+    logits = judge_samples.Segmenter()(torch.zeros(2, 3, 64, 64))
+    assert logits.shape == (2, 8, 64, 64)
