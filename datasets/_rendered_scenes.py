@@ -11,11 +11,11 @@ import numpy as np
 from diffsift.errors import SpecificationError
 
 from ._base import Dataset, Sample, Samples, Split, check_split_name
-from .rendered import CLASSES, FORMAT, KINDS, LEVELS, Difficulty, Part, Renderer, Rendering, draw_scene
-from .rendered.keypoints import draw_keypoints
+from .rendered import CLASSES, FORMAT, KINDS, LEVELS, Difficulty, Part, Renderer, Rendering, Scene, draw_scene
+from .rendered.keypoints import Keypoints, draw_counterparts, draw_keypoints
 
 KEYPOINTS = 24
-"""Keypoints of a pair of views."""
+"""Keypoints of a pair."""
 
 FARTHEST = 20.0
 """Depth in metres beyond which it counts as unknown."""
@@ -24,6 +24,9 @@ _ANSWERS_FORMAT = 1
 """Raised whenever the answers change though the scenes do not."""
 
 _BLOCK = 8  # scenes drawn together, which takes much less time than one by one
+_PARTNERS = 2_000_000  # numbers of scenes from here on are partners of others
+_TRIES = 16  # partners that are looked at
+_LEAST_SHARED = 4  # keypoints of a scene and its partner
 _PARTS: dict[Split, Part] = {"train": "development", "validation": "development", "test": "test"}
 _FIRST: dict[Split, int] = {"train": 0, "validation": 1_000_000, "test": 0}
 
@@ -59,8 +62,10 @@ class RenderedScenes(Dataset):
     The same scenes answer five tasks. Segmentation: the kind of solid at each pixel's centre, 0 for ground and sky.
     Depth: metres along the camera's axis, unknown for the sky and beyond 20 m. Normals: unit vectors in the camera
     frame (x right, y up, z towards the viewer), unknown for the sky. Classification: the kind of the nearest solid.
-    Correspondence: samples 2k and 2k + 1 are two views of scene k; random points that the first view shows, those
-    hidden in the second marked; a last sample without a partner is in no pair.
+    Correspondence: samples 2k and 2k + 1 are a pair, in turn two views of scene k, and scene k and another in which a
+    solid of the same kind is seen, see `rendered.keypoints`; random points that the first shows, those hidden in the
+    second marked. Where no scene with such a solid is at hand, two views again. A last sample without a partner is in
+    no pair.
 
     Args:
         train: number of training samples, at least 1.
@@ -167,27 +172,48 @@ class RenderedScenes(Dataset):
 
     def _answers(self, split: Split, index: int) -> _Answers:
         number = _FIRST[split] + index
-        views = 2 if self.task == "correspondence" else 1
-        block = _draw_block(_PARTS[split], self._seed, self._difficulty, self._size, views, number // _BLOCK)
+        paired = self.task == "correspondence"
+        block = _draw_block(_PARTS[split], self._seed, self._difficulty, self._size, paired, number // _BLOCK)
         return block[number % _BLOCK]
 
 
 @lru_cache(maxsize=4)
 def _draw_block(
-    part: Part, seed: int, difficulty: Difficulty, size: int, views: int, block: int
+    part: Part, seed: int, difficulty: Difficulty, size: int, paired: bool, block: int
 ) -> tuple[_Answers, ...]:
     """Scenes `block * 8` and the seven after it."""
     numbers = range(block * _BLOCK, (block + 1) * _BLOCK)
-    renderer = Renderer([draw_scene(part, seed, number, difficulty) for number in numbers])
-    drawn = [renderer.render(size, view) for view in range(views)]
-    return tuple(
-        _Answers(
-            views=tuple(_view(rendering, scene) for rendering in drawn),
-            keypoints=_keypoints(renderer, drawn[0], scene, [seed, number]) if views > 1 else (),
-            nearest=_nearest_kind(drawn[0], scene),
-        )
-        for scene, number in enumerate(numbers)
-    )
+    scenes = [draw_scene(part, seed, number, difficulty) for number in numbers]
+    if paired:
+        scenes += [_partner(scenes[place], part, seed, numbers[place], difficulty) for place in range(1, _BLOCK, 2)]
+    renderer = Renderer(scenes)
+    first = renderer.render(size)
+    second = renderer.render(size, view=1) if paired else None
+    answers = []
+    for place, number in enumerate(numbers):
+        nearest = _nearest_kind(first, place)
+        if second is None:
+            answers.append(_Answers((_view(first, place),), (), nearest))
+            continue
+        rng = np.random.default_rng([_ANSWERS_FORMAT, seed, number])
+        partner = _BLOCK + place // 2
+        points = draw_counterparts(renderer, first, place, partner, KEYPOINTS, rng) if place % 2 else None
+        if points is not None and points.visible.sum() >= _LEAST_SHARED:
+            other = _view(first, partner)
+        else:
+            points, other = draw_keypoints(renderer, first, place, KEYPOINTS, rng), _view(second, place)
+        answers.append(_Answers((_view(first, place), other), _in_unit_square(points, size), nearest))
+    return tuple(answers)
+
+
+def _partner(scene: Scene, part: Part, seed: int, number: int, difficulty: Difficulty) -> Scene:
+    """The first of a few scenes with a solid of a kind that a scene has; the last if none has."""
+    kinds = {solid.kind for solid in scene.solids}
+    for attempt in range(_TRIES):
+        other = draw_scene(part, seed, _PARTNERS + _TRIES * number + attempt, difficulty)
+        if kinds & {solid.kind for solid in other.solids}:
+            break
+    return other
 
 
 def _view(rendering: Rendering, scene: int) -> _View:
@@ -195,13 +221,12 @@ def _view(rendering: Rendering, scene: int) -> _View:
     return _View(*(getattr(rendering, field)[scene].numpy() for field in fields))
 
 
-def _keypoints(renderer: Renderer, first: Rendering, scene: int, numbers: list[int]) -> tuple[np.ndarray, ...]:
-    drawn = draw_keypoints(renderer, first, scene, KEYPOINTS, np.random.default_rng([_ANSWERS_FORMAT, *numbers]))
-    if drawn is None:
-        return (np.full((KEYPOINTS, 2), np.nan, np.float32),) * 2
-    size = first.solid.shape[-1]
-    target = np.where(drawn.visible[:, None], drawn.target / size, np.nan)
-    return drawn.source / size, target.astype(np.float32)
+def _in_unit_square(points: Keypoints | None, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where keypoints are in both pictures, (keypoints, 2) in [0, 1], not a number where one is not seen."""
+    if points is None:
+        return np.full((KEYPOINTS, 2), np.nan, np.float32), np.full((KEYPOINTS, 2), np.nan, np.float32)
+    target = np.where(points.visible[:, None], points.target / size, np.nan)
+    return points.source / size, target.astype(np.float32)
 
 
 def _nearest_kind(rendering: Rendering, scene: int) -> int:

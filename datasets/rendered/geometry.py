@@ -296,10 +296,10 @@ def surface(
         of = solid[positions]
         start, along, at = local[:, positions], heading[:, positions], distance[positions]
         shape, rounding = solids.shape[:, of], solids.rounding[of]
-        value, gradient = _value_and_gradient(kind, start + at * along, shape, rounding)
+        value, gradient = distance_and_gradient(kind, start + at * along, shape, rounding)
         for _ in range(2):
             corrected = at - value / (gradient * along).sum(0).clamp(max=-0.05)
-            remaining, turned = _value_and_gradient(kind, start + corrected * along, shape, rounding)
+            remaining, turned = distance_and_gradient(kind, start + corrected * along, shape, rounding)
             better = remaining.abs() < value.abs()  # not so where a ray grazes and the step leads past the solid
             at, value = torch.where(better, corrected, at), torch.where(better, remaining, value)
             gradient = torch.where(better, turned, gradient)
@@ -308,7 +308,8 @@ def surface(
     return distance, local + distance * heading, solids.to_world(normals, solid)
 
 
-def _value_and_gradient(kind: int, points: Tensor, shape: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
+def distance_and_gradient(kind: int, points: Tensor, shape: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
+    """`signed_distance`, and its gradient (3, n), which points outwards, by automatic differentiation."""
     with torch.enable_grad():
         points = points.detach().requires_grad_()
         value = signed_distance(kind, points, shape, rounding)

@@ -60,7 +60,7 @@ def test_classification_names_the_nearest_solid():
         assert label.label.flat[nearest] - 1 == answer.label
 
 
-def test_pairs_are_two_views_of_a_scene():
+def test_pairs_show_the_same_points():
     data = scenes("correspondence", train=5)
     assert data.pairs("train") == ((0, 1), (2, 3))
     split = data.split("train")
@@ -125,3 +125,12 @@ def test_specification_opens_what_it_says(task: str):
     opened = open_dataset(RenderedScenesSpecification(**fields), task)
     assert opened.identity() == RenderedScenes(**fields, task=task).identity()
     opened.check()
+
+
+def test_every_second_pair_shows_two_scenes():
+    data = scenes("correspondence", train=32)
+    split = data.split("train")
+    corners = [[split[index].image[-1, -1].astype(int) for index in pair] for pair in data.pairs("train")]
+    differences = [np.abs(first - second).sum() for first, second in corners]  # of the ground's colour, about
+    assert np.median(differences[1::2]) > 2 * np.median(differences[::2])
+    assert all(np.isfinite(split[target].label).all(-1).sum() >= 4 for _, target in data.pairs("train")[1::2])

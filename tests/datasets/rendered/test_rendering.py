@@ -10,7 +10,7 @@ import torch
 
 from diffsift.datasets.rendered import CLASSES, GROUND, KINDS, SKY, Renderer, draw_scene
 from diffsift.datasets.rendered.camera import TANGENT, look_at, pixel_centres
-from diffsift.datasets.rendered.keypoints import draw_keypoints
+from diffsift.datasets.rendered.keypoints import draw_counterparts, draw_keypoints
 from diffsift.datasets.rendered.materials import Light, Material
 from diffsift.datasets.rendered.scenes import Scene, Solid
 
@@ -160,3 +160,50 @@ def test_what_another_solid_hides_is_not_seen():
     points = torch.tensor([[0.8, -2.6], [0.0, 0.0], [0.8, 0.4]])  # on the sphere's front, on the box behind it
     seen = renderer.sees(0, torch.zeros(2, dtype=torch.long), torch.tensor([0, 1]), points)
     assert seen.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_counterparts_lie_alike_on_solids_of_one_kind(kind: str):
+    """A solid and its larger copy, both turned by their own symmetries: every point is found where it was."""
+    shapes = {"sphere": (0.8, 0, 0), "torus": (0.7, 0.3, 0)}
+    shape = np.array(shapes.get(kind, (0.6, 0.5 if kind == "box" else 0.0, 0.7)))
+    first = scene_of(kind, tuple(shape), 1.0, elevation=25.0)
+    (solid,) = first.solids
+    symmetry = {"box": np.diag([-1.0, 1, -1]), "pyramid": np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])}
+    turned = Solid(
+        solid.kind,
+        shape * 1.2,
+        solid.rounding * 1.2,
+        solid.centre * 1.2,
+        symmetry.get(kind, np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1.0]])),
+        3,
+        PLAIN,
+    )
+    cameras = tuple(
+        look_at(np.array([0.0, 0.0, 1.2]), azimuth, math.radians(25.0), 6.0) for azimuth in (0.0, 0.4)
+    )  # everything 1.2 times as large: the same picture
+    renderer = Renderer([first, Scene((turned,), PLAIN, 0.0, LIGHT, (cameras[0], cameras[1]))])
+    drawn = renderer.render(48)
+    points = draw_counterparts(renderer, drawn, 0, 1, 30, np.random.default_rng(0))
+    assert points is not None
+    assert points.visible.mean() > 0.9  # but for outlines
+    np.testing.assert_allclose(points.target, points.source, atol=0.02)
+
+
+def test_counterparts_lie_on_the_other_solid():
+    renderer = Renderer([draw_scene("development", 0, index, "hard") for index in range(6)])
+    drawn = renderer.render(48)
+    found = 0
+    for other in range(1, 6):
+        points = draw_counterparts(renderer, drawn, 0, other, 20, np.random.default_rng(0))
+        if points is None:
+            continue
+        found += 1
+        columns, rows = points.target[points.visible].astype(int).T
+        shown = [
+            drawn.solid[other][(rows + y).clip(0, 47), (columns + x).clip(0, 47)]
+            for y in (-1, 0, 1)
+            for x in (-1, 0, 1)
+        ]
+        assert (torch.stack(shown) >= 0).any(0).all()
+    assert found >= 2
