@@ -137,7 +137,7 @@ def _carry(scene: Scene, mine: int, other: Scene, theirs: int, points: np.ndarra
     turn = max(turns, key=lambda rotation: float(frames[1][:, 0] @ rotation @ frames[0][:, 0]))
     local = (points - source.centre) @ source.rotation
     stretched = _stretched(KINDS[source.kind], local, source.shape, target.shape)
-    return _onto_surface(target, stretched @ turn.T) @ target.rotation.T + target.centre
+    return np.asarray(_onto_surface(target, stretched @ turn.T) @ target.rotation.T + target.centre)
 
 
 def _viewing_frame(solid: Solid, eye: np.ndarray, up: np.ndarray) -> np.ndarray:
@@ -176,9 +176,9 @@ def _stretched(kind: str, points: np.ndarray, before: np.ndarray, after: np.ndar
     """Points (n, 3) in a solid's own frame, for another shape of its kind; shapes as in `geometry`."""
     across, along = points[:, :2], points[:, 2:]
     if kind == "sphere":
-        return points * (after[0] / before[0])
+        return np.asarray(points * (after[0] / before[0]))
     if kind == "box":
-        return points * (after / before)
+        return np.asarray(points * (after / before))
     if kind == "torus":
         ratio, ring = after[1] / before[1], np.linalg.norm(across, axis=1, keepdims=True)
         return np.concatenate([across / ring * (after[0] + (ring - before[0]) * ratio), along * ratio], 1)
