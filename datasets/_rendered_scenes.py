@@ -8,9 +8,11 @@ from typing import Any, ClassVar, get_args
 
 import numpy as np
 
+from diffsift.common.reporting import Reporter
 from diffsift.errors import SpecificationError
 
-from ._base import Dataset, Sample, Samples, Split, check_split_name
+from ._base import Dataset
+from ._samples import Label, Sample, Samples, Split, check_split_name
 from .rendered import CLASSES, FORMAT, KINDS, LEVELS, Difficulty, Part, Renderer, Rendering, Scene, draw_scene
 from .rendered.keypoints import Keypoints, draw_counterparts, draw_keypoints
 
@@ -123,7 +125,7 @@ class RenderedScenes(Dataset):
         self._seed, self._size = seed, size
         self._difficulty: Difficulty = next(level for level in get_args(Difficulty) if level == difficulty)
 
-    def identity(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
         return {
             "kind": "rendered-scenes",
             "format": FORMAT,
@@ -147,8 +149,12 @@ class RenderedScenes(Dataset):
         count = self._counts[name] // 2 if self.task == "correspondence" else 0
         return tuple((2 * pair, 2 * pair + 1) for pair in range(count))
 
-    def check(self) -> None:
-        """Nothing can be wrong: the arguments were checked before, and there are no files."""
+    def check(self, reporter: Reporter | None = None) -> None:
+        """Nothing can be wrong: the arguments were checked before, and there are no files.
+
+        Args:
+            reporter: not needed.
+        """
 
     def _sample(self, split: Split, name: str) -> Sample:
         index = int(name.rpartition("-")[2])
@@ -160,7 +166,7 @@ class RenderedScenes(Dataset):
         answers = self._answers(split, index)
         return Sample(name, answers.views[0].image, self._label(answers), name)
 
-    def _label(self, answers: _Answers) -> np.ndarray[Any, Any]:
+    def _label(self, answers: _Answers) -> Label:
         view = answers.views[0]
         if self.task == "depth":
             return np.where(view.depth <= FARTHEST, view.depth, np.float32(np.nan))
