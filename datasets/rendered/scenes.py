@@ -27,9 +27,10 @@ MOST_SOLIDS = 5
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "grey")
 """What captions call the first colour of a solid."""
 
-_HUES = {  # degrees: middle, half width
-    "red": (2, 9), "orange": (27, 8), "yellow": (52, 8), "green": (118, 26),
-    "cyan": (180, 13), "blue": (222, 16), "purple": (273, 16), "pink": (322, 15), "grey": (180, 180),
+_HUES: dict[str, tuple[float, float]] = {  # degrees: middle, half width
+    "red": (2.0, 9.0), "orange": (27.0, 8.0), "yellow": (52.0, 8.0), "green": (118.0, 26.0),
+    "cyan": (180.0, 13.0), "blue": (222.0, 16.0), "purple": (273.0, 16.0), "pink": (322.0, 15.0),
+    "grey": (180.0, 180.0),
 }  # fmt: skip
 
 _BANDS = 40
@@ -159,7 +160,7 @@ class _Sampler:
         hues = [banded(self._rng, 0.0, 1.0, self._part) for _ in range(2)]
         colours = [_rgb(hue, self._uniform(0.03, saturation), self._uniform(0.3, 0.9)) for hue in hues]
         ground = self._material(colours[0] * 0.72, colours[1] * 0.72, self._level.ground_contrast, (0.7, 1.7))
-        yaw = self._uniform(0, math.pi)
+        yaw = self._uniform(0.0, math.pi)
         return Scene(solids, ground, yaw, self._light(), self._cameras(solids))
 
     def _uniform(self, low: float, high: float) -> float:
@@ -219,13 +220,13 @@ class _Sampler:
 
     def _rotation(self) -> np.ndarray:
         """Upright, lying or any: columns are the solid's own axes in the world."""
-        yaw = _turn(2, self._uniform(0, 2 * math.pi))
+        yaw = _turn(2, self._uniform(0.0, 2 * math.pi))
         style = self._rng.random()
         if style < self._level.upright:
             return yaw
         if style < self._level.upright + 0.25 * (1 - self._level.upright):
             lying = _turn(0, math.pi / 2 + 0.1 * self._rng.normal())
-            spin = _turn(2, self._uniform(0, 2 * math.pi))
+            spin = _turn(2, self._uniform(0.0, 2 * math.pi))
             return np.asarray(yaw @ lying @ spin)
         return _rotation_of(self._rng.normal(size=4))
 
@@ -243,19 +244,19 @@ class _Sampler:
             colours=np.stack([first, first + contrast * (second - first)]),
             frequency=banded(self._rng, *frequencies, self._part),
             phase=self._rng.uniform(0, 2 * math.pi, 3),
-            highlight=self._uniform(0, 0.7),
-            gloss=self._uniform(8, 80),
+            highlight=self._uniform(0.0, 0.7),
+            gloss=self._uniform(8.0, 80.0),
         )
 
     def _light(self) -> Light:
-        azimuth, elevation = self._uniform(0, 2 * math.pi), math.radians(self._uniform(28, 70))
+        azimuth, elevation = self._uniform(0.0, 2 * math.pi), math.radians(self._uniform(28.0, 70.0))
         warmth = 0.12 * self._rng.normal()
         sky = [_rgb(self._rng.random(), self._uniform(0.05, 0.5), self._uniform(0.4, 0.9)) for _ in range(2)]
         return Light(
             direction=np.array([*(math.cos(elevation) * _heading(azimuth)), math.sin(elevation)]),
             colour=np.array([1 + warmth, 1, 1 - warmth]) * self._uniform(1.15, 1.75),
             ambient=self._uniform(0.25, 0.45),
-            sharpness=self._uniform(6, 20),
+            sharpness=self._uniform(6.0, 20.0),
             horizon=sky[0],
             zenith=sky[1],
         )
@@ -270,8 +271,8 @@ class _Sampler:
         )
         target = middle + np.array([*(0.12 * self._rng.normal(size=2)), self._uniform(-0.1, 0.1)])
         distance = max(2.4, reach / TANGENT * self._uniform(0.72, 1.05))
-        azimuth = self._uniform(0, 2 * math.pi)
-        other = azimuth + self._rng.choice([-1, 1]) * math.radians(self._uniform(12, 40))
+        azimuth = self._uniform(0.0, 2 * math.pi)
+        other = azimuth + self._rng.choice([-1, 1]) * math.radians(self._uniform(12.0, 40.0))
         elevations = np.radians(self._rng.uniform(12, 40, 2))
         second = distance * self._uniform(0.9, 1.15)
         return (
