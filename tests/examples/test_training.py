@@ -177,6 +177,8 @@ def test_samples_are_judged_by_what_their_pixels_show():
     found = judge_samples.kinds_of(labels)
     assert found[0].tolist() == [True] + [False] * 6
     assert not found[1].any()  # too few
+    labels[1, 32:, :], labels[1, :8, :10] = 3, 4
+    assert judge_samples.kinds_of(labels)[1].tolist() == [False, False, True] + [False] * 4  # a crumb beside it
     truth = torch.arange(8).repeat_interleave(8)
     assert judge_samples.mean_overlap(truth, truth) == 1.0
     wrong = torch.where(truth == 7, 0, truth)
