@@ -14,7 +14,7 @@ from support.layouts import MAKERS, rebuilt, write_image
 
 import diffsift
 from diffsift import MappedDataset, Specification
-from diffsift.datasets import DATASETS, DataKind, Dataset, DigitScenes, register_dataset
+from diffsift.datasets import DATASETS, DataKind, Dataset, DigitScenes, RenderedScenes, register_dataset
 from diffsift.errors import DataError, SpecificationError
 from diffsift.testing.dataset import DatasetContract
 
@@ -157,6 +157,36 @@ class TestScenesForClassification(DigitScenesContract):
 
 
 class TestScenesForCorrespondence(DigitScenesContract):
+    task = "correspondence"
+
+
+class RenderedScenesContract(DatasetContract):
+    task: str
+
+    def make(self, folder: Path) -> Dataset:
+        return RenderedScenes(train=6, validation=4, test=4, size=32, task=self.task)
+
+    def changed(self, folder: Path) -> Dataset:
+        return RenderedScenes(train=6, validation=4, test=4, size=32, seed=1, task=self.task)
+
+
+class TestRenderedScenesForSegmentation(RenderedScenesContract):
+    task = "segmentation"
+
+
+class TestRenderedScenesForDepth(RenderedScenesContract):
+    task = "depth"
+
+
+class TestRenderedScenesForNormals(RenderedScenesContract):
+    task = "normals"
+
+
+class TestRenderedScenesForClassification(RenderedScenesContract):
+    task = "classification"
+
+
+class TestRenderedScenesForCorrespondence(RenderedScenesContract):
     task = "correspondence"
 
 
