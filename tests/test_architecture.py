@@ -13,6 +13,7 @@ from support import ROOT
 
 FRONT_DOOR = "diffsift"
 FLOORS: tuple[set[str], ...] = (
+    {"common"},
     {"backbones"},
     {"spaces"},
     {"datasets", "extraction", "tracking"},
@@ -20,16 +21,18 @@ FLOORS: tuple[set[str], ...] = (
     {"objectives"},
     {"search", "evaluation"},
     {FRONT_DOOR},
+    {"testing"},
 )
 """From the bottom to the top: a folder imports from floors below its own, never from its own or from above."""
 MAY_IMPORT: dict[str, set[str]] = {
     folder: set().union(*FLOORS[:floor]) for floor, folders in enumerate(FLOORS) for folder in sorted(folders)
 }
-MAY_IMPORT["tracking"] = {"spaces"}
+MAY_IMPORT["tracking"] = {"common", "spaces"}
+MAY_IMPORT["common"] = {"tracking"}  # for the annotation of `Reporter.trial` alone
 LEAVES = {"errors", "common"}
 """What every folder may import, below the front door."""
 NOT_IN_THE_WHEEL = {"tests", "examples", "benchmarks", "docs"}
-MOST_LINES = 450
+MOST_LINES = 400
 # Loopback, and names that are written down but never connected to: an XML namespace and where papers are cited.
 KNOWN_HOSTS = {"127.0.0.1", "www.w3.org", "arxiv.org", "doi.org"}
 

@@ -24,7 +24,10 @@ from support import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGE = ROOT / "src" / "diffsift"
-LINKED = ("backbones", "bank", "datasets", "evaluation", "extraction", "objectives", "search", "spaces", "tracking")
+LINKED = (
+    *("backbones", "bank", "common", "datasets", "evaluation", "extraction", "objectives", "search", "spaces"),
+    *("testing", "tracking"),
+)
 """Root folders that are subpackages."""
 
 

@@ -8,7 +8,8 @@ from functools import cache
 import pytest
 import torch
 from support import ROOT, denoisers
-from support.denoisers import DENOISERS, NOT_IMAGES
+from support.denoiser_classes import NOT_IMAGES, exported_denoisers
+from support.denoisers import DENOISERS
 from torch import Tensor, nn
 
 from diffsift.backbones import (
@@ -67,7 +68,7 @@ def widths(name: str) -> tuple[int, int]:
 
 
 def test_every_exported_denoiser_is_named() -> None:
-    exported = denoisers.exported()
+    exported = exported_denoisers()
     assert exported == set(DENOISERS) | set(NOT_IMAGES)
     assert not set(DENOISERS) & set(NOT_IMAGES)
 

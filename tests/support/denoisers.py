@@ -6,7 +6,6 @@ diffusers brings shows up as missing in `test_contract`.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any, Literal
 import diffusers
 import torch
 import yaml
-from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -381,29 +379,6 @@ DENOISERS: dict[str, Denoiser] = {
         form="list",
     ),
 }
-
-NOT_IMAGES: dict[str, str] = {
-    name: reason
-    for reason, names in yaml.safe_load(Path(__file__).with_name("not_images.yaml").read_text()).items()
-    for name in names
-}
-
-
-def exported() -> set[str]:
-    """Denoiser classes that diffusers exports: models in its folders of transformers and U-Nets."""
-    parts = {  # of networks, which nobody calls by themselves
-        "MotionAdapter",
-        "MiniMaxMusic3RVQDepthDecoder",
-        "T5FilmDecoder",
-    }
-    found = set()
-    for name in dir(diffusers):
-        value = getattr(diffusers, name)
-        if inspect.isclass(value) and issubclass(value, ModelMixin):
-            package = value.__module__.split(".")[2]
-            if package in ("transformers", "unets") and name not in parts:
-                found.add(name)
-    return found
 
 
 def build(name: str) -> nn.Module:
