@@ -24,6 +24,9 @@ def is_unet(denoiser: nn.Module) -> bool:
 
     Args:
         denoiser: on any device, the meta device included.
+
+    Returns:
+        True where `read_unet` can read the tree; False for transformers and other networks.
     """
     parts = ("conv_in", "down_blocks", "mid_block", "up_blocks")
     if not all(hasattr(denoiser, part) for part in parts):

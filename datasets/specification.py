@@ -77,7 +77,8 @@ class DataKind(BaseModel, ABC):
             The data set; where its `task` is another one, `open_dataset` refuses it.
 
         Raises:
-            DiffsiftError: the fields contradict each other.
+            SpecificationError: the fields contradict each other, or lack what only Python can give.
+            DataError: a list that names the classes cannot be read.
         """
 
 
