@@ -54,7 +54,7 @@ class MeasuredModel:
             timestep: one of `timesteps`.
 
         Returns:
-            The properties, as means over images.
+            The properties, measured over all images.
         """
         return self.properties[Candidate(BackboneName.MAIN, activation, timestep)]
 
