@@ -142,7 +142,7 @@ class Ledger:
         """The study of that name, or None.
 
         Args:
-            name: of the study.
+            name: name of the study.
 
         Returns:
             Its row; None where there is no such study.

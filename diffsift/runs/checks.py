@@ -43,7 +43,7 @@ def check_joint(
     """Make the variants of the model, and refuse those that are none or that it cannot be run as.
 
     Args:
-        specification: of the study.
+        specification: the study's fields.
         backbones: hold the main model; variants are loaded into it.
         development: the data without its test split.
         context: its reporter gets the number of passes, where properties are measured first.
@@ -80,7 +80,7 @@ def check_limits(specification: Specification, models: Mapping[str, ModelSpace],
     """Refuse limits that no selection meets, and operations where they are not counted.
 
     Args:
-        specification: of the study.
+        specification: the study's fields.
         models: what may be chosen of each model, by name.
         timesteps: noise levels as timesteps of the main model.
 
@@ -111,7 +111,7 @@ def check_rerank(specification: Specification) -> None:
     """Refuse a slow probe that the task does not have, where one is asked for.
 
     Args:
-        specification: of the study.
+        specification: the study's fields.
 
     Raises:
         SpecificationError: the task has no such probe.

@@ -28,7 +28,7 @@ def measurable(activations: Sequence[Activation]) -> list[Activation]:
     """The activations that properties are measured of: all that can be captured, but for attention maps.
 
     Args:
-        activations: of a catalogue.
+        activations: a catalogue, or a part of one.
 
     Returns:
         Those of them, in the same order.

@@ -75,7 +75,7 @@ def front_of(study: str, *, workspace: str | Path | None = None, storage: str | 
         storage: SQLAlchemy URL of the study database, where it is not in the workspace.
 
     Returns:
-        The trials that no other trial dominates, which is to be as good in all of these and better in one.
+        The trials that no other trial dominates by being as good in all of these and better in one.
 
     Raises:
         StudyError: there is no such study, or it has not scored any selection.

@@ -27,7 +27,7 @@ def report_pictures(
 
     Args:
         backbones: hold the models that the selection uses.
-        outcome: of the search.
+        outcome: what the search found.
         result: samples and predictions of the test split.
         context: its noise seed is used.
 

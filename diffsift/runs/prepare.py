@@ -120,7 +120,7 @@ class Prepared:
         """A model of the study, loaded if it is not in memory.
 
         Args:
-            name: of the model, or of a baseline's backbone.
+            name: name of the model, or of a baseline's backbone.
 
         Returns:
             The backbone; the same object as long as it stays in memory.

@@ -133,9 +133,9 @@ def activation_pictures(
     """Every activation of one image, its three leading principal components as colours, in a file each.
 
     Args:
-        backbone: to run.
+        backbone: the network to run.
         decisions: the filters' decision on each activation, which also says into which folder its picture goes.
-        timestep: to run it at.
+        timestep: the noise level, as a timestep of the backbone.
         image: one image, RGB in [0, 1].
         out: an existing folder; ``kept`` and ``dropped`` are made in it.
     """

@@ -97,8 +97,8 @@ def spawned_workers(specification: Specification, store: StudyStore, reporter: R
     Each process, this one too, computes on one thread.
 
     Args:
-        specification: of the study.
-        store: of the study, which exists already.
+        specification: the study's fields.
+        store: the study's databases; the study exists already.
         reporter: gets the processes' numbers, and a warning for each that failed.
 
     Yields:
@@ -127,7 +127,7 @@ def refuse_workers(specification: Specification) -> None:
     """Refuse several workers where only this process has the data.
 
     Args:
-        specification: of the study.
+        specification: the study's fields.
 
     Raises:
         SpecificationError: `study.workers` is above 1 and the data are in Python.

@@ -46,7 +46,7 @@ class DatasetContract(ABC):
         """Make the same data set with another image or label; None where that cannot be made.
 
         Args:
-            folder: that `make` was called with before.
+            folder: the folder that `make` was called with before.
 
         Returns:
             The other data set; its identity must differ.

@@ -101,7 +101,7 @@ def score(selection: Selection) -> float:
     """The score of a selection in the contract's problem: at most 1, by `PLANTED`.
 
     Args:
-        selection: of the contract's candidates.
+        selection: any of the contract's candidates.
 
     Returns:
         0.5 for each planted candidate, less 0.1 for each other one.
