@@ -69,6 +69,13 @@ class Backbone(ABC):
 
         Args:
             images: RGB in [0, 1], of `image_size`, on `device`.
+
+        Returns:
+            The denoiser's input for each image before noise is added, on `device`: latents of a VAE on their coarser
+            grid, or pixels.
+
+        Raises:
+            ModelError: the encoded images do not have the channels that the denoiser takes.
         """
 
     def condition(self, batch: int, prompts: Sequence[str] | None = None) -> dict[str, Any]:
@@ -158,6 +165,10 @@ class Backbone(ABC):
 
         Args:
             other: the backbone whose whole pass on one image is the unit, such as this one at a smaller image size.
+
+        Returns:
+            The catalogue in its order. Operations are shares of the other backbone's whole pass; None where they are
+            not known.
         """
         whole, unit = self.operations(), other.operations()
         ratio = whole / unit if unit else 0.0

@@ -56,6 +56,9 @@ def in_scope(activations: tuple[Activation, ...], scope: Scope) -> tuple[Activat
     Args:
         activations: the catalogue of a U-Net.
         scope: ``all`` or ``paper``.
+
+    Returns:
+        Those of the catalogue that are in the scope, in the same order.
     """
     if scope == "all":
         return activations
@@ -174,6 +177,9 @@ def activation_named(name: str, activations: tuple[Activation, ...]) -> Activati
     Args:
         name: the exact name.
         activations: the catalogue.
+
+    Returns:
+        Its declaration.
 
     Raises:
         SpecificationError: there is none; the closest names are offered.

@@ -59,7 +59,14 @@ class LoadedPipeline:
         self._calls: dict[tuple[str, tuple[int, int]], DenoiserCall] = {}
 
     def prepared(self, network: HashedNetwork) -> HashedNetwork:
-        """A denoiser that is ready to run: offloaded with accelerate where that is asked for."""
+        """A denoiser that is ready to run: offloaded with accelerate where that is asked for.
+
+        Args:
+            network: the denoiser.
+
+        Returns:
+            The same network; its module has accelerate's hooks where the pipeline is offloaded.
+        """
         if self.offload is not None:
             _ = network.digest  # while the weights are still in the module
             cpu_offload(network.module.to("cpu"), execution_device=self.offload)
@@ -81,6 +88,9 @@ class LoadedPipeline:
         Args:
             prompt: text; encoded once.
             size: height and width in pixels.
+
+        Returns:
+            The recorded call; the same object for the same prompt and size.
 
         Raises:
             ModelError: the pipeline fails, or calls its denoiser in a way that diffsift does not know.

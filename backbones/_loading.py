@@ -78,6 +78,9 @@ def load_pipeline(
         name: of the backbone, unique within a study.
         digests: remembers digests of weights between runs; by default they are computed.
 
+    Returns:
+        The backbone, with frozen networks, on the device and in the type that `model` names.
+
     Raises:
         ModelError: nothing is found under the id, it is no diffusers pipeline, or it is of a kind that cannot be used.
     """
@@ -194,6 +197,9 @@ def resolve_device(device: str) -> torch.device:
     Args:
         device: as torch names it (``cpu``, ``cuda:1``, ``mps``); ``auto`` is the first GPU, or else the CPU.
 
+    Returns:
+        A device that this machine can use.
+
     Raises:
         ModelError: this machine has no such device.
     """
@@ -218,6 +224,9 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     Args:
         dtype: ``float32``, ``float16``, ``bfloat16``, or ``auto``: float16 on a GPU and float32 on a CPU.
         device: device that the model runs on.
+
+    Returns:
+        The type of the model's weights and activations.
     """
     if dtype == "auto":
         return torch.float32 if device.type == "cpu" else torch.float16

@@ -164,6 +164,10 @@ class PipelineBackbone(Backbone):
         Args:
             denoiser: with the same module tree as this backbone's, whose catalogue it takes over.
             name: of the new backbone.
+
+        Returns:
+            A new backbone, which shares all other networks with this one. The denoiser is frozen and gets this one's
+            type and, unless it is offloaded, its device.
         """
         # One argument at a time: diffusers warns of any cast, also of one to the type that a model has.
         denoiser = denoiser.requires_grad_(False).eval()
@@ -178,6 +182,9 @@ class PipelineBackbone(Backbone):
         Args:
             model: how to run them; what was loaded is not loaded again.
             name: of the new backbone.
+
+        Returns:
+            A new backbone, which shares all networks with this one.
 
         Raises:
             ModelError: the image size is not one of the model's.

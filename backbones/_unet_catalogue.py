@@ -24,6 +24,9 @@ def is_unet(denoiser: nn.Module) -> bool:
 
     Args:
         denoiser: on any device, the meta device included.
+
+    Returns:
+        True where `read_unet` can read the tree; False for transformers and other networks.
     """
     parts = ("conv_in", "down_blocks", "mid_block", "up_blocks")
     if not all(hasattr(denoiser, part) for part in parts):
@@ -53,6 +56,15 @@ class _Position:
         return self.stage if self.level is None else f"{self.stage}-level{self.level}"
 
 
+@dataclass(frozen=True)
+class _Source:
+    """Which tensor of the network an activation is, and how it lies in memory."""
+
+    module: str
+    layout: Layout
+    port: Port = "output"
+
+
 class _Walk:
     def __init__(self, unet: Any) -> None:
         self._unet = unet
@@ -61,8 +73,10 @@ class _Walk:
     def activations(self) -> Iterator[Activation]:
         unet = self._unet
         entry = _Position("in", None, 1)
-        yield self._declare("unet-in", "input", entry, unet.conv_in.in_channels, "map", "conv_in", "input")
-        yield self._declare("unet-after-conv-in", "conv-in", entry, unet.conv_in.out_channels, "map", "conv_in")
+        yield self._declare("unet-in", "input", entry, unet.conv_in.in_channels, _Source("conv_in", "map", "input"))
+        yield self._declare(
+            "unet-after-conv-in", "conv-in", entry, unet.conv_in.out_channels, _Source("conv_in", "map")
+        )
         stride = 1
         for level, block in enumerate(unet.down_blocks):
             yield from self._level(block, f"down_blocks.{level}", "down", level, stride)
@@ -88,7 +102,7 @@ class _Walk:
                 kind: Kind = "downsampler-out" if sampler == "downsampler" else "upsampler-out"
                 channels = int(getattr(module, "out_channels", None) or resnets[-1].out_channels)
                 name = f"{position.prefix}-{sampler}-out"
-                yield self._declare(name, kind, position, channels, "map", f"{path}.{sampler}s.{number}")
+                yield self._declare(name, kind, position, channels, _Source(f"{path}.{sampler}s.{number}", "map"))
 
     def _mid(self, stride: int) -> Iterator[Activation]:
         block = self._unet.mid_block
@@ -105,9 +119,9 @@ class _Walk:
     def _resnet(self, resnet: Any, path: str, prefix: str, position: _Position) -> Iterator[Activation]:
         # The increment is what the block adds to its input: the output of its second convolution.
         yield self._declare(
-            f"{prefix}-res-increment", "res-increment", position, resnet.out_channels, "map", f"{path}.conv2"
+            f"{prefix}-res-increment", "res-increment", position, resnet.out_channels, _Source(f"{path}.conv2", "map")
         )
-        yield self._declare(f"{prefix}-res-out", "res-out", position, resnet.out_channels, "map", path)
+        yield self._declare(f"{prefix}-res-out", "res-out", position, resnet.out_channels, _Source(path, "map"))
 
     def _vit(self, vit: Any, path: str, prefix: str, position: _Position) -> Iterator[Activation]:
         blocks = _parts(vit, "transformer_blocks")
@@ -121,17 +135,23 @@ class _Walk:
                 if kind.endswith("-map"):
                     if getattr(block, projection, None) is not None:
                         path_of_map = f"{inside}.{projection}"
-                        yield self._declare(f"{here}-{kind}", kind, position, 0, "tokens", path_of_map, "attention")
+                        yield self._declare(
+                            f"{here}-{kind}", kind, position, 0, _Source(path_of_map, "tokens", "attention")
+                        )
                     continue
                 attention, _, linear = projection.partition(".")
                 if getattr(block, attention, None) is not None:
                     module = getattr(block, attention).get_submodule(linear)
                     channels = int(module.out_features)
-                    yield self._declare(f"{here}-{kind}", kind, position, channels, "tokens", f"{inside}.{projection}")
+                    yield self._declare(
+                        f"{here}-{kind}", kind, position, channels, _Source(f"{inside}.{projection}", "tokens")
+                    )
             inner = block.ff.net[-1].in_features
-            yield self._declare(f"{here}-ffn-inner", "ffn-inner", position, inner, "tokens", f"{inside}.ff.net.0")
-            yield self._declare(f"{here}-out", "block-out", position, width, "tokens", inside)
-        yield self._declare(f"{prefix}-vit-out", "vit-out", position, int(vit.out_channels), "map", path)
+            yield self._declare(
+                f"{here}-ffn-inner", "ffn-inner", position, inner, _Source(f"{inside}.ff.net.0", "tokens")
+            )
+            yield self._declare(f"{here}-out", "block-out", position, width, _Source(inside, "tokens"))
+        yield self._declare(f"{prefix}-vit-out", "vit-out", position, int(vit.out_channels), _Source(path, "map"))
 
     def _attention(self, attention: Any, path: str, prefix: str, position: _Position) -> Iterator[Activation]:
         """Self-attention without a transformer block around it, as in unconditional U-Nets."""
@@ -139,22 +159,17 @@ class _Walk:
             module = getattr(attention, projection, None)
             if isinstance(module, nn.Linear):
                 width = module.out_features
-                yield self._declare(f"{prefix}-{kind}", kind, position, width, "tokens", f"{path}.{projection}")
+                yield self._declare(
+                    f"{prefix}-{kind}", kind, position, width, _Source(f"{path}.{projection}", "tokens")
+                )
         if isinstance(getattr(attention, "to_out", None), nn.ModuleList):
-            yield self._declare(f"{prefix}-self-map", "self-map", position, 0, "tokens", path, "attention")
+            yield self._declare(f"{prefix}-self-map", "self-map", position, 0, _Source(path, "tokens", "attention"))
             width = attention.to_out[0].out_features
-            yield self._declare(f"{prefix}-attn-out", "self-out", position, width, "tokens", f"{path}.to_out.0")
+            yield self._declare(
+                f"{prefix}-attn-out", "self-out", position, width, _Source(f"{path}.to_out.0", "tokens")
+            )
 
-    def _declare(
-        self,
-        name: str,
-        kind: Kind,
-        position: _Position,
-        channels: int,
-        layout: Layout,
-        module: str,
-        port: Port = "output",
-    ) -> Activation:
+    def _declare(self, name: str, kind: Kind, position: _Position, channels: int, source: _Source) -> Activation:
         activation = Activation(
             name=name,
             kind=kind,
@@ -163,9 +178,9 @@ class _Walk:
             depth=self._depth,
             channels=channels,
             stride=position.stride,
-            layout=layout,
-            module=module,
-            port=port,
+            layout=source.layout,
+            module=source.module,
+            port=source.port,
             repeat=position.repeat,
             repeats=position.repeats,
         )

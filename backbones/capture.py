@@ -162,6 +162,9 @@ def grid_size(input_size: tuple[int, int], stride: int) -> tuple[int, int]:
         input_size: rows and columns of the denoiser's input.
         stride: of the activation, a power of two.
 
+    Returns:
+        Rows and columns, in cells.
+
     Examples:
         >>> grid_size((65, 64), 2), grid_size((65, 64), 8)
         ((33, 32), (9, 8))
@@ -181,6 +184,10 @@ def as_map(
         tensor: as captured, in the activation's layout.
         activation: its declaration.
         input_size: rows and columns of the denoiser's input.
+
+    Returns:
+        The feature map, on the device of the tensor. Its grid is the input's divided by the activation's stride,
+        rounded up.
 
     Raises:
         CaptureError: the tensor does not have the declared channels and grid.

@@ -23,6 +23,9 @@ def untrained_name(model: str) -> str:
 
     Args:
         model: name of the trained backbone.
+
+    Returns:
+        ``random`` for the main model, and ``random-NAME`` for a further one.
     """
     return BackboneName.RANDOM if model == BackboneName.MAIN else f"{BackboneName.RANDOM}-{model}"
 
@@ -32,5 +35,8 @@ def is_reserved(name: str) -> bool:
 
     Args:
         name: of a further model.
+
+    Returns:
+        Whether it is one of `BackboneName`, or that of a backbone with random weights.
     """
     return name in set(BackboneName) or name.startswith(f"{BackboneName.RANDOM}-")

@@ -131,6 +131,10 @@ def differences(variant: ModelSpecification, given: ModelSpecification) -> str:
     Args:
         variant: one of `JointSpecification.variants`.
         given: the model of the specification.
+
+    Returns:
+        The differing values, separated by commas, such as ``prompt 'a photo', 512 x 512 px``; empty where there are
+        none.
     """
     parts = []
     if variant.prompt != given.prompt:

@@ -30,5 +30,12 @@ class RunContext:
     reporter: Reporter = field(default_factory=NullReporter)
 
     def with_noise(self, seed: int) -> Self:
-        """The same run with other noise."""
+        """The same run with other noise.
+
+        Args:
+            seed: the noise seed.
+
+        Returns:
+            A copy that differs in `noise_seed` alone.
+        """
         return replace(self, noise_seed=seed)

@@ -14,7 +14,13 @@ _START_TOLERANCE = 2.0
 
 @dataclass(frozen=True)
 class Process:
-    """A process by host, number and start time (seconds since 1970): numbers are given anew."""
+    """A process by host, number and start time (seconds since 1970): numbers are given anew.
+
+    Attributes:
+        host: name of the computer that it runs on.
+        pid: its number there.
+        process_started: when it started, in seconds since 1970.
+    """
 
     host: str
     pid: int
@@ -22,6 +28,7 @@ class Process:
 
     @classmethod
     def this(cls) -> Process:
+        """The process that calls this."""
         return cls(socket.gethostname(), os.getpid(), psutil.Process().create_time())
 
     @property

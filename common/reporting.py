@@ -40,7 +40,11 @@ class Reporter(ABC):
 
     @abstractmethod
     def warning(self, message: str) -> None:
-        """Something the user should know and may have to act on."""
+        """Something the user should know and may have to act on.
+
+        Args:
+            message: the line, without the word "warning".
+        """
 
     @abstractmethod
     def progress(self, total: int | None, description: str, unit: str, *, initial: int = 0) -> tqdm[Any]:
@@ -51,10 +55,17 @@ class Reporter(ABC):
             description: what is being done.
             unit: what is counted, in the singular.
             initial: units that were finished before.
+
+        Returns:
+            The bar. A reporter that shows none gives one that is disabled.
         """
 
     def trial(self, record: TrialRecord) -> None:  # noqa: B027  (a hook that few need)
-        """A trial that is finished. Nothing by default."""
+        """A trial that is finished. Nothing by default.
+
+        Args:
+            record: the trial with its selection, score and costs.
+        """
 
 
 class NullReporter(Reporter):

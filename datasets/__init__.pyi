@@ -2,8 +2,8 @@ from ._base import Dataset
 from ._class_folders import class_folders
 from ._depth_folder import depth_folder
 from ._digit_rendering import CLASS_NAMES, PHOTO_CREDITS, Scene, SceneGenerator
-from ._digit_scenes import DigitScenes
-from ._folder import SegmentationFolder, read_prompts
+from ._digit_scenes import DigitScenes, SceneLook
+from ._folder import SegmentationFiles, SegmentationFolder, read_prompts
 from ._image_files import read_image
 from ._layouts import ade20k, cityscapes, ddpm_segmentation, voc
 from ._list import image_list
@@ -52,7 +52,9 @@ __all__ = [
     "Samples",
     "Scene",
     "SceneGenerator",
+    "SceneLook",
     "SeedSplit",
+    "SegmentationFiles",
     "SegmentationFolder",
     "Split",
     "SplitRule",

@@ -34,6 +34,10 @@ def class_folders(root: Path, fractions: tuple[float, float, float], seed: int) 
 
     Returns:
         The data set; classes are the folders' names, in alphabetical order.
+
+    Raises:
+        DataError: not now, but when the data set is first read: a folder is missing, only one of the splits has a
+            folder, or there are fewer than two classes.
     """
     folders = _split_folders(root)
     under = list(folders.values()) or [root]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +23,30 @@ _ANSWERS_FORMAT = 1
 """Raised whenever the answers of the other tasks change."""
 
 
+@dataclass(frozen=True)
+class SceneLook:
+    """How scenes look, the same for all of a data set.
+
+    Attributes:
+        size: edge of the square scenes in pixels, at least 32.
+        detail: colours per edge of the background, in [2, size]; larger is harder.
+
+    Raises:
+        SpecificationError: a value is out of range.
+    """
+
+    size: int = 32
+    detail: int = 3
+
+    def __post_init__(self) -> None:
+        _require_at_least("size", self.size, 32)
+        _require_at_least("detail", self.detail, 2)
+        if self.detail > self.size:
+            raise SpecificationError(
+                f"detail of digit scenes must be at most size ({self.size}), but got {self.detail}."
+            )
+
+
 class DigitScenes(Dataset):
     """Handwritten digits on photograph crops, with exact labels; nothing is downloaded or stored.
 
@@ -38,8 +63,7 @@ class DigitScenes(Dataset):
         validation: number of validation scenes; 0 leaves the split out, so that the search cross-validates.
         test: number of test scenes, at least 1.
         seed: scenes of different seeds differ, 0 or above.
-        size: edge of the square scenes in pixels, at least 32.
-        detail: colours per edge of the background, in [2, size]; larger is harder.
+        look: size of the scenes and detail of their backgrounds.
         task: which answer the samples carry.
 
     Raises:
@@ -67,8 +91,7 @@ class DigitScenes(Dataset):
         validation: int = 400,
         test: int = 400,
         seed: int = 0,
-        size: int = 32,
-        detail: int = 3,
+        look: SceneLook | None = None,
         task: str = "segmentation",
     ) -> None:
         if task not in self._NAMES:
@@ -79,15 +102,10 @@ class DigitScenes(Dataset):
             ("validation", validation, 0),
             ("test", test, 1),
             ("seed", seed, 0),
-            ("size", size, 32),
-            ("detail", detail, 2),
         ):
-            if value < least:
-                raise SpecificationError(f"{field} of digit scenes must be at least {least}, but got {value}.")
-        if detail > size:
-            raise SpecificationError(f"detail of digit scenes must be at most size ({size}), but got {detail}.")
+            _require_at_least(field, value, least)
         self._counts: dict[Split, int] = {"train": train, "validation": validation, "test": test}
-        self._seed, self._size, self._detail = seed, size, detail
+        self._seed, self._look = seed, look or SceneLook()
         self._generators: dict[Split, SceneGenerator] = {}
 
     def content(self) -> dict[str, Any]:
@@ -100,8 +118,8 @@ class DigitScenes(Dataset):
             "validation": self._counts["validation"],
             "test": self._counts["test"],
             "seed": self._seed,
-            "size": self._size,
-            "detail": self._detail,
+            "size": self._look.size,
+            "detail": self._look.detail,
         }
 
     def split(self, name: Split) -> Samples:
@@ -149,8 +167,13 @@ class DigitScenes(Dataset):
     def _generator(self, name: Split) -> SceneGenerator:
         # Made when first needed: reading the sources imports scikit-learn, which takes a second.
         if name not in self._generators:
-            self._generators[name] = SceneGenerator(name, self._seed, size=self._size, detail=self._detail)
+            self._generators[name] = SceneGenerator(name, self._seed, size=self._look.size, detail=self._look.detail)
         return self._generators[name]
+
+
+def _require_at_least(field: str, value: int, least: int) -> None:
+    if value < least:
+        raise SpecificationError(f"{field} of digit scenes must be at least {least}, but got {value}.")
 
 
 def _pair_name(split: Split, index: int) -> str:

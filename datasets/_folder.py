@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,21 @@ from ._splits import SplitRule
 _MAX_LABEL = 2**16 - 1
 
 
+@dataclass(frozen=True)
+class SegmentationFiles:
+    """Where the files of a `SegmentationFolder` lie.
+
+    Attributes:
+        images: folder of images.
+        labels: folder of masks, another than `images`.
+        prompts: YAML or JSON file that maps every used stem to the prompt of its image; None: there are no prompts.
+    """
+
+    images: Path
+    labels: Path
+    prompts: Path | None = None
+
+
 class SegmentationFolder(FileDataset):
     """Images in one folder, masks of the same stems (file names without suffix) in another.
 
@@ -32,14 +48,12 @@ class SegmentationFolder(FileDataset):
     listed is used and looked at.
 
     Args:
-        images: folder of images.
-        labels: folder of masks, another than `images`.
+        files: the two folders, and the file with prompts where there is one.
         classes: names of the classes, by class id from 0; or how many there are, 2 to 255.
         split: which files belong to which split.
         ignore: mask value of pixels that do not count, 0 to 65535. A class id may be given, to leave that class out.
         group_separator: what stands in a stem before its last occurrence is the sample's group (``"_"``:
             ``street3_017`` is of group ``street3``); default: each sample is a group of its own.
-        prompts: YAML or JSON file that maps every used stem to the prompt of its image.
 
     Raises:
         SpecificationError: an argument is out of range. What is wrong with files is raised by `check` (and by the
@@ -48,14 +62,12 @@ class SegmentationFolder(FileDataset):
 
     def __init__(
         self,
-        images: Path,
-        labels: Path,
+        files: SegmentationFiles,
         classes: int | Sequence[str],
         split: SplitRule,
         *,
         ignore: int = IGNORE,
         group_separator: str | None = None,
-        prompts: Path | None = None,
     ) -> None:
         if not 0 <= ignore <= _MAX_LABEL:
             raise SpecificationError(f"ignore must be a mask value from 0 to {_MAX_LABEL}, but got {ignore}.")
@@ -63,7 +75,7 @@ class SegmentationFolder(FileDataset):
             raise SpecificationError("group_separator must not be empty; leave it out for one group per image.")
         names = class_names_of(classes)
         super().__init__(FileLayout("segmentation-folder", "segmentation", self._find, names, ignore=ignore))
-        self._images, self._labels, self._prompts_file = Path(images), Path(labels), prompts
+        self._images, self._labels, self._prompts_file = Path(files.images), Path(files.labels), files.prompts
         self._rule, self._ignore, self._separator = split, ignore, group_separator
 
     def content(self) -> dict[str, Any]:

@@ -26,6 +26,10 @@ def voc(root: Path) -> FileDataset:
 
     Returns:
         The data set: the published training images, and the published validation images as the test split.
+
+    Raises:
+        DataError: not now, but when the data set is first read: a folder, list, image or mask is missing, or a list is
+            empty.
     """
 
     def find() -> dict[Split, list[Item]]:
@@ -93,6 +97,9 @@ def cityscapes(root: Path) -> FileDataset:
 
     Returns:
         The data set: the published training images, and the published validation images as the test split.
+
+    Raises:
+        DataError: not now, but when the data set is first read: a folder or file is missing, or there are no images.
     """
     table = np.full(256, IGNORE, np.uint8)
     table[list(CITYSCAPES_CLASSES.values())] = np.arange(len(CITYSCAPES_CLASSES))

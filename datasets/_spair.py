@@ -56,6 +56,10 @@ def spair(root: Path, size: str, category: str | None, *, category_prompt: bool 
 
     Returns:
         The data set.
+
+    Raises:
+        DataError: not now, but when the data set is first read: a folder or file is missing or damaged, or
+            the category does not exist.
     """
 
     @cache

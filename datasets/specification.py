@@ -77,7 +77,8 @@ class DataKind(BaseModel, ABC):
             The data set; where its `task` is another one, `open_dataset` refuses it.
 
         Raises:
-            DiffsiftError: the fields contradict each other.
+            SpecificationError: the fields contradict each other, or lack what only Python can give.
+            DataError: a list that names the classes cannot be read.
         """
 
 
@@ -95,9 +96,10 @@ class DigitScenesSpecification(DataKind):
         return f"digit scenes (built in): {self.train} training, {self.validation} validation, {self.test} test scenes"
 
     def open(self, task: str) -> Dataset:
-        from ._digit_scenes import DigitScenes
+        from ._digit_scenes import DigitScenes, SceneLook
 
-        return DigitScenes(self.train, self.validation, self.test, self.seed, detail=self.detail, task=task)
+        look = SceneLook(detail=self.detail)
+        return DigitScenes(self.train, self.validation, self.test, self.seed, look=look, task=task)
 
 
 class RenderedScenesSpecification(DataKind):
@@ -153,18 +155,16 @@ class FolderSpecification(DataKind):
         return f"images {self.images}, labels {self.labels}"
 
     def open(self, task: str) -> Dataset:
-        from ._folder import SegmentationFolder
+        from ._folder import SegmentationFiles, SegmentationFolder
         from ._splits import FileSplit, SeedSplit
 
         split = FileSplit(self.split_file) if self.split_file else SeedSplit(self.fractions, self.seed)
         return SegmentationFolder(
-            self.images,
-            self.labels,
+            SegmentationFiles(self.images, self.labels, self.prompts),
             self.classes,
             split,
             ignore=self.ignore,
             group_separator=self.group_separator,
-            prompts=self.prompts,
         )
 
     @model_validator(mode="after")

@@ -238,6 +238,9 @@ class Specification(BaseModel):
         Args:
             workspace: folder of bank, databases and reports.
             reporter: receives lines, warnings and progress.
+
+        Returns:
+            Workspace and reporter as given; seeds, batch size and device of the specification.
         """
         from diffsift.common.context import RunContext
 
@@ -271,6 +274,9 @@ class Specification(BaseModel):
 
         Args:
             base: folder that relative paths are relative to.
+
+        Returns:
+            The copy. A model that is a hub id, not a folder, stays as it is.
         """
 
         def data(part: DataKind) -> DataKind:
@@ -308,6 +314,9 @@ class Specification(BaseModel):
             timeout: seconds after which no new trial starts.
             workers: processes that evaluate selections.
             storage: SQLAlchemy URL of the study database.
+
+        Returns:
+            The copy; the values are checked as those of a file are.
         """
         changes = {"trials": trials, "timeout": timeout, "workers": workers, "storage": storage}
         given = {field: value for field, value in changes.items() if value is not None}

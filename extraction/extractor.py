@@ -83,6 +83,9 @@ class FeatureExtractor(nn.Module):
             verify: whether to refuse a model whose weights, scheduler or size differ from those that the selection was
                 made with; True by default.
 
+        Returns:
+            An extractor that gives the features which the selection was scored on.
+
         Raises:
             SelectionError: a file is missing, damaged or does not belong to the other, or the model is another one.
             ModelError: the model cannot be loaded.

@@ -49,6 +49,10 @@ class Standardiser:
         Args:
             features: raw values, one row for each sampled location.
             max_channels: a projection to so many components is fit when there are more channels.
+
+        Returns:
+            Mean and scale of each channel, and the projection where one is needed: the leading principal components, at
+            most `max_channels`. Computed in float64, stored in float32.
         """
         exact = features.to(torch.float64)
         mean, deviation = exact.mean(0), exact.std(0, correction=0)
@@ -79,6 +83,9 @@ class Standardiser:
 
         Args:
             features: raw values in float32, channels last, on the device of the statistics.
+
+        Returns:
+            Values in standard deviations: one for each channel, or for each component of the projection.
         """
         standardised = (features - self.mean) * self.scale
         return standardised if self.projection is None else standardised @ self.projection
@@ -88,6 +95,9 @@ class Standardiser:
 
         Args:
             device: where features will be.
+
+        Returns:
+            A new standardiser with its tensors there.
         """
         projection = None if self.projection is None else self.projection.to(device)
         return Standardiser(self.mean.to(device), self.scale.to(device), projection)
@@ -121,6 +131,10 @@ class Fusion:
         Args:
             candidate: of the selection.
             features: its raw features in float32, channels last, on any device.
+
+        Returns:
+            The standardised features, projected where the candidate has a projection, times the candidate's factor
+            (`block_scale`); float32, on the device of `features`.
         """
         return self._standardisers[candidate].to(features.device).apply(features) * self.scales[candidate]
 
@@ -129,6 +143,9 @@ class Fusion:
 
         Args:
             features: the raw features of each candidate at the same locations, in float32, channels last.
+
+        Returns:
+            The blocks of all candidates side by side along the last axis, in the order of the selection; float32.
         """
         return torch.cat([self.block(candidate, features[candidate]) for candidate in self.scales], dim=-1)
 
@@ -139,6 +156,9 @@ def block_scale(weight: float, raw_channels: int) -> float:
     Args:
         weight: of the candidate in the selection.
         raw_channels: channels of the activation before any projection, C.
+
+    Returns:
+        The factor, without a unit: at equal weights, activations with many channels do not outweigh those with few.
     """
     return float(weight / raw_channels**0.5)
 
@@ -153,6 +173,9 @@ def pool(features: Float[Tensor, "batch locations channels"], activation: str) -
     Args:
         features: standardised, and projected where the candidate is.
         activation: name of the activation.
+
+    Returns:
+        One vector for each image.
     """
     return features.std(1, correction=0) if pooling(activation) == "spread" else features.mean(1)
 
@@ -162,6 +185,9 @@ def pooling(activation: str) -> Literal["mean", "spread"]:
 
     Args:
         activation: its name; those of attention maps end in ``-map`` in every network.
+
+    Returns:
+        ``spread`` (the standard deviation) for attention maps, ``mean`` for all others.
     """
     return "spread" if activation.endswith("-map") else "mean"
 
@@ -174,6 +200,9 @@ def sample_map(
     Args:
         feature_map: on any grid.
         points: (x, y) in [0, 1], where 0 and 1 are the outer edges of the image; beyond them the edge is repeated.
+
+    Returns:
+        The values at each point, channels last, in the type of the maps.
     """
     grid = (points * 2 - 1).to(feature_map).unsqueeze(2)
     sampled = functional.grid_sample(feature_map, grid, mode="bilinear", padding_mode="border", align_corners=False)
@@ -188,6 +217,9 @@ def resample_map(
     Args:
         feature_map: on any grid.
         size: rows and columns of the other grid.
+
+    Returns:
+        Maps of the new size; the same tensor where the size is the same already.
     """
     if tuple(feature_map.shape[-2:]) == size:
         return feature_map

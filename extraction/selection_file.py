@@ -122,6 +122,9 @@ def read_selection(path: str | Path, *, device: str = "auto") -> SelectionFile:
         path: the JSON file.
         device: device that the models will be loaded on; ``auto`` by default.
 
+    Returns:
+        The selection, how to load its models, their identities and the statistics.
+
     Raises:
         SelectionError: a file is missing or damaged, or the two do not belong together.
     """

@@ -44,6 +44,9 @@ class SelectionScorer(Protocol):
 
         Args:
             selection: of candidates of the pool.
+
+        Returns:
+            The score over all validation images, and that of each fold.
         """
         ...
 

@@ -87,6 +87,9 @@ class SearchSpace:
 
         Args:
             encoding: "slots", as new spaces have it, or "keys"; see the top of the module.
+
+        Returns:
+            A copy; this space stays as it is.
         """
         other = copy(self)
         other.encoding = encoding
@@ -123,6 +126,9 @@ class SearchSpace:
 
         Args:
             trial: a running trial of Optuna; all parameters of the selection are asked of its sampler.
+
+        Returns:
+            A selection within all limits.
         """
         count = trial.suggest_int("count", 1, self.limits.activations)
         if self.encoding == "keys":
@@ -141,6 +147,9 @@ class SearchSpace:
 
         Args:
             trial: has all parameters of a selection; see `is_complete`.
+
+        Returns:
+            The same selection that `suggest` gave for these parameters.
         """
         count = int(trial.params["count"])
         if self.encoding == "keys":
@@ -166,6 +175,10 @@ class SearchSpace:
 
         Args:
             parameters: by name.
+
+        Returns:
+            False for a trial that ended before all its parameters were suggested, or that is written in the other
+            encoding.
         """
         if "count" not in parameters:
             return False
@@ -179,6 +192,9 @@ class SearchSpace:
 
         Args:
             selection: of candidates of the pool.
+
+        Returns:
+            Values by name, as Optuna stores them, for `Study.enqueue_trial` and the like.
         """
         found: dict[str, Any] = {"count": len(selection.members)}
         if self.encoding == "keys":
@@ -190,15 +206,36 @@ class SearchSpace:
         return found
 
     def channels(self, selection: Selection) -> int:
-        """Channels of the fused feature."""
+        """Channels of the fused feature.
+
+        Args:
+            selection: candidates of the pool.
+
+        Returns:
+            The sum over its candidates, each after its projection.
+        """
         return sum(self.channels_of[candidate] for candidate in selection.candidates)
 
     def passes(self, selection: Selection) -> int:
-        """How often a model runs per image."""
+        """How often a model runs per image.
+
+        Args:
+            selection: candidates of the pool.
+
+        Returns:
+            Passes per image: one for each pair of backbone and timestep, and for each noise draw.
+        """
         return passes_per_image(selection.candidates, self.noise_draws)
 
     def operations(self, selection: Selection) -> float | None:
-        """Operations per image as a share of a whole pass's; None where a candidate's are not known."""
+        """Operations per image as a share of a whole pass's; None where a candidate's are not known.
+
+        Args:
+            selection: candidates of the pool.
+
+        Returns:
+            The number of whole passes that take as many operations: below 1 where passes can stop early.
+        """
         return operations_per_image(selection.candidates, self.operations_of, self.noise_draws)
 
     def cost(self, name: str, members: Iterable[Candidate]) -> float:
@@ -219,6 +256,10 @@ class SearchSpace:
 
         Args:
             members: its candidates; weights do not matter.
+
+        Returns:
+            Whether it has candidates of the pool only, and no more of them, of channels, passes and operations than the
+            limits say.
         """
         limits = self.limits
         if not 1 <= len(members) <= limits.activations or not all(key in self._index for key in members):
@@ -238,6 +279,9 @@ class SearchSpace:
         Args:
             members: weights by candidate. Each is kept if the limits allow it beside those kept before it; if none is,
                 the selection is the candidate with the fewest channels.
+
+        Returns:
+            A selection within the limits, in canonical form: the largest weight is 1.
         """
         kept: dict[Candidate, float] = {}
         for candidate, weight in members.items():

@@ -122,6 +122,12 @@ class TrialStore:
     def values(self, evaluation: Evaluation) -> list[float]:
         """The study's objective values of a selection, in the order of `study.objectives`.
 
+        Args:
+            evaluation: the selection with its score.
+
+        Returns:
+            One value for each objective: the score (higher is better) or a cost per image.
+
         Raises:
             StudyError: operations are one of them and not known.
         """
@@ -142,6 +148,9 @@ class TrialStore:
         Args:
             trial: from Optuna.
             evaluation: from the ledger; None where the ledger has none.
+
+        Returns:
+            The trial as loggers and the report get it.
 
         Raises:
             StudyError: the ledger has no score of it.
@@ -166,6 +175,12 @@ class TrialStore:
 
     def evaluation(self, selection: Selection) -> Evaluation:
         """A selection's score, from the ledger.
+
+        Args:
+            selection: one that was scored in this study.
+
+        Returns:
+            The score with fold scores, channels and the seconds that it took.
 
         Raises:
             StudyError: the ledger has none.
@@ -211,6 +226,9 @@ def open_storage(url: str) -> RDBStorage:
 
     Args:
         url: SQLAlchemy URL of the study database.
+
+    Returns:
+        The storage, with Optuna's tables in it.
 
     Raises:
         StudyError: the database cannot be opened.

@@ -54,6 +54,9 @@ class PropertyFilter(ABC):
         Returns:
             Reasons by the names of the activations to drop. Reasons are counted in reports: use the same words for the
             same cause, without numbers that differ from one activation to the next.
+
+        Raises:
+            SpecificationError: the filter does not fit this catalogue, such as a name pattern that matches nothing.
         """
 
 

@@ -82,6 +82,9 @@ class Selection:
         Args:
             weights: weights by candidate, or candidates alone, which get equal weights.
 
+        Returns:
+            The selection in canonical form: sorted, weights quantised, the largest 1.
+
         Raises:
             SelectionError: as in the constructor.
         """
@@ -117,6 +120,9 @@ class Selection:
 
         Args:
             members: objects with backbone, activation, timestep and weight.
+
+        Returns:
+            The selection in canonical form.
 
         Raises:
             SelectionError: a field is missing or of the wrong type.

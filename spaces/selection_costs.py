@@ -50,6 +50,9 @@ def passes_per_image(candidates: Iterable[Candidate], noise_draws: Mapping[str, 
     Args:
         candidates: the selection's candidates.
         noise_draws: noise draws that a backbone's features are averaged over, by its name; 1 where it is missing.
+
+    Returns:
+        Passes of all backbones together.
     """
     pairs = {(candidate.backbone, candidate.timestep) for candidate in candidates}
     return sum(noise_draws.get(backbone, 1) for backbone, _ in pairs)

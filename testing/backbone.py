@@ -126,6 +126,9 @@ def readable(backbone: Backbone) -> list[Activation]:
 
     Args:
         backbone: whose catalogue is read.
+
+    Returns:
+        Those of the catalogue, in its order.
     """
     return [entry for entry in backbone.activations() if not entry.unreadable]
 
@@ -136,6 +139,9 @@ def features(backbone: Backbone, images: Tensor) -> dict[str, Tensor]:
     Args:
         backbone: to run.
         images: RGB in [0, 1].
+
+    Returns:
+        Feature maps in float32: (images, channels, rows, columns).
     """
     ((_, maps),) = backbone.capture(images, {backbone.train_timesteps // 4: readable(backbone)}, seed=0)
     return maps
@@ -146,5 +152,8 @@ def hooks_of(network: nn.Module) -> int:
 
     Args:
         network: any module.
+
+    Returns:
+        Hooks that run before a module and after it, together.
     """
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in network.modules())

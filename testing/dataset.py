@@ -43,11 +43,25 @@ class DatasetContract(ABC):
         """
 
     def changed(self, folder: Path) -> Dataset | None:
-        """Make the same data set with another image or label; None where that cannot be made."""
+        """Make the same data set with another image or label; None where that cannot be made.
+
+        Args:
+            folder: the folder that `make` was called with before.
+
+        Returns:
+            The other data set; its identity must differ.
+        """
         return None
 
     def damaged(self, folder: Path) -> Dataset | None:
-        """Make a data set that `check` must refuse with a `DataError`; None where that cannot be made."""
+        """Make a data set that `check` must refuse with a `DataError`; None where that cannot be made.
+
+        Args:
+            folder: an empty folder.
+
+        Returns:
+            The data set, not checked.
+        """
         return None
 
     @pytest.fixture

@@ -33,6 +33,9 @@ class LoggerContract:
         Args:
             folder: where the logger writes; the same one for all loggers of a test.
             study: name.
+
+        Returns:
+            The logger, not started.
         """
         raise NotImplementedError
 
@@ -42,6 +45,9 @@ class LoggerContract:
         Args:
             folder: as for `make`.
             study: name.
+
+        Returns:
+            Scores by uid; empty where nothing is stored.
         """
         raise NotImplementedError
 
@@ -112,6 +118,9 @@ def trials(count: int) -> list[TrialRecord]:
 
     Args:
         count: how many.
+
+    Returns:
+        Trials with different selections and scores in [0.1, 0.73].
     """
     fixed = Candidate("main", "mid-vit-out", 50)
     return [
@@ -134,6 +143,9 @@ def outcome(records: list[TrialRecord]) -> Outcome:
 
     Args:
         records: at least one.
+
+    Returns:
+        An outcome whose selection is that of the best trial.
     """
     best = max(records, key=lambda record: record.score)
     return Outcome(

@@ -98,6 +98,13 @@ class SamplerContract:
 
 
 def score(selection: Selection) -> float:
-    """The score of a selection in the contract's problem: at most 1, by `PLANTED`."""
+    """The score of a selection in the contract's problem: at most 1, by `PLANTED`.
+
+    Args:
+        selection: any of the contract's candidates.
+
+    Returns:
+        0.5 for each planted candidate, less 0.1 for each other one.
+    """
     planted = len(set(selection.candidates) & set(PLANTED))
     return 0.5 * planted - 0.1 * (len(selection.members) - planted)

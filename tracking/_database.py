@@ -26,6 +26,9 @@ def open_database(url: str) -> Engine:
     Args:
         url: for example ``sqlite:///.diffsift/studies.db`` or ``postgresql+psycopg://user@host/name``.
 
+    Returns:
+        SQLAlchemy's engine; the caller disposes of it.
+
     Raises:
         StudyError: the URL cannot be understood, the database cannot be opened or written, or a newer diffsift made it.
     """

@@ -52,7 +52,13 @@ class ClaimStatus(Enum):
 
 @dataclass(frozen=True)
 class Claim:
-    """A selection that another process holds, and since when (UTC)."""
+    """A selection that another process holds, and since when (UTC).
+
+    Attributes:
+        selection: the claimed selection.
+        process: the process that evaluates it.
+        since: when it was claimed, in UTC.
+    """
 
     selection: Selection
     process: Process

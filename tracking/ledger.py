@@ -139,7 +139,14 @@ class Ledger:
             ) from error
 
     def study(self, name: str) -> StudyRow | None:
-        """The study of that name, or None."""
+        """The study of that name, or None.
+
+        Args:
+            name: name of the study.
+
+        Returns:
+            Its row; None where there is no such study.
+        """
         with transaction(self._engine) as session:
             row = session.scalar(select(StudyTable).where(StudyTable.name == name))
         return None if row is None else _study_row(row)
@@ -199,19 +206,41 @@ class Ledger:
             session.execute(insert(EvaluationTable).values(row))
 
     def evaluation(self, study: str, selection: Selection) -> Evaluation | None:
-        """The score of exactly this selection, or None if it was never scored."""
+        """The score of exactly this selection, or None if it was never scored.
+
+        Args:
+            study: name of the study.
+            selection: in canonical form.
+
+        Returns:
+            The score with fold scores, channels and seconds; None where there is none yet.
+        """
         with transaction(self._engine) as session:
             row = session.scalar(self._scored(session, study).where(EvaluationTable.selection_key == selection.key))
         return None if row is None else _evaluation(row)
 
     def evaluations(self, study: str) -> list[Evaluation]:
-        """All scores of a study, in the order in which their selections were claimed."""
+        """All scores of a study, in the order in which their selections were claimed.
+
+        Args:
+            study: name of the study.
+
+        Returns:
+            One evaluation for each selection that has a score.
+        """
         with transaction(self._engine) as session:
             rows = session.scalars(self._scored(session, study).order_by(EvaluationTable.id))
             return [_evaluation(row) for row in rows]
 
     def evaluated(self, study: str) -> int:
-        """How many selections of a study have a score."""
+        """How many selections of a study have a score.
+
+        Args:
+            study: name of the study.
+
+        Returns:
+            The number of scores; selections that are claimed but not scored yet do not count.
+        """
         with transaction(self._engine) as session:
             counted = select(func.count(EvaluationTable.score))
             return session.scalar(counted.where(EvaluationTable.study_id == self._study_id(session, study))) or 0
@@ -233,7 +262,14 @@ class Ledger:
             session.merge(EliminationTable(study_id=identifier, selection=left.to_json(), solves=solves))
 
     def elimination(self, study: str) -> Eliminated | None:
-        """What backward elimination left, or None where there was none."""
+        """What backward elimination left, or None where there was none.
+
+        Args:
+            study: name of the study.
+
+        Returns:
+            The selection that was left, and how many solves that took.
+        """
         with transaction(self._engine) as session:
             row = session.get(EliminationTable, self._study_id(session, study))
         return None if row is None else Eliminated(Selection.from_json(row.selection), row.solves)
@@ -256,7 +292,14 @@ class Ledger:
             )
 
     def decisions(self, study: str) -> list[ActivationDecision]:
-        """What the filters decided, in the order it was recorded."""
+        """What the filters decided, in the order it was recorded.
+
+        Args:
+            study: name of the study.
+
+        Returns:
+            One decision for each activation of each model.
+        """
         names = [field.name for field in fields(ActivationDecision)]
         with transaction(self._engine) as session:
             identifier = self._study(session, study).id
@@ -276,7 +319,14 @@ class Ledger:
             session.add(OpeningTable(study_id=self._study(session, study).id, rows=list(rows)))
 
     def openings(self, study: str) -> list[Opening]:
-        """Every opening of the test split, oldest first."""
+        """Every opening of the test split, oldest first.
+
+        Args:
+            study: name of the study.
+
+        Returns:
+            Each opening with its time (UTC) and the rows that were scored.
+        """
         with transaction(self._engine) as session:
             identifier = self._study(session, study).id
             query = select(OpeningTable).where(OpeningTable.study_id == identifier).order_by(OpeningTable.id)
@@ -293,7 +343,14 @@ class Ledger:
             session.merge(OutcomeTable(study_id=self._study(session, study).id, outcome=_plain(outcome_json)))
 
     def outcome(self, study: str) -> dict[str, Any] | None:
-        """The recorded outcome, or None while the search has not finished."""
+        """The recorded outcome, or None while the search has not finished.
+
+        Args:
+            study: name of the study.
+
+        Returns:
+            What `Outcome.to_json` gave.
+        """
         with transaction(self._engine) as session:
             row = session.get(OutcomeTable, self._study(session, study).id)
             return None if row is None else row.outcome
@@ -308,6 +365,9 @@ class Ledger:
 
         Args:
             study: name.
+
+        Returns:
+            A context manager, which releases the lock at the end of the block.
 
         Raises:
             StudyError: a living process, this one included, or one of another host leads the study.
@@ -330,7 +390,14 @@ class Ledger:
             session.execute(update(EvaluationTable).where(*elsewhere).values(token=None))
 
     def claims(self, study: str) -> Claims:
-        """The selections of a study that this process evaluates, for a ``with`` block; see `Claims`."""
+        """The selections of a study that this process evaluates, for a ``with`` block; see `Claims`.
+
+        Args:
+            study: name of the study.
+
+        Returns:
+            A context manager.
+        """
         with transaction(self._engine) as session:
             return Claims(self._engine, self._study_id(session, study))
 

@@ -86,6 +86,9 @@ class TrialRecord:
         Args:
             name: of the cost.
 
+        Returns:
+            Channels of the fused feature, passes, or operations in whole passes.
+
         Raises:
             StudyError: its operations are not known.
         """
@@ -215,7 +218,14 @@ class Verdict:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any] | str) -> Verdict:
-        """The inverse of `to_json`; the text that older versions stored becomes headline and evidence."""
+        """The inverse of `to_json`; the text that older versions stored becomes headline and evidence.
+
+        Args:
+            stored: from the ledger: an object, or a text of an older version.
+
+        Returns:
+            The verdict.
+        """
         if isinstance(stored, str):
             headline, _, rest = stored.partition(". ")
             return cls(f"{headline.rstrip('.')}.", "See the report.", (rest,) if rest else ())
@@ -285,6 +295,9 @@ class Outcome:
 
         Args:
             selection_file: path of the file that the selection found was written to.
+
+        Returns:
+            Values that JSON can hold.
         """
         return {
             "selection": self.found.to_json(),

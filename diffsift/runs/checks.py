@@ -42,6 +42,12 @@ def check_joint(
 ) -> None:
     """Make the variants of the model, and refuse those that are none or that it cannot be run as.
 
+    Args:
+        specification: the study's fields.
+        backbones: hold the main model; variants are loaded into it.
+        development: the data without its test split.
+        context: its reporter gets the number of passes, where properties are measured first.
+
     Raises:
         SpecificationError: a value changes nothing.
         ModelError: an image size is none of the model's.
@@ -73,6 +79,11 @@ def check_joint(
 def check_limits(specification: Specification, models: Mapping[str, ModelSpace], timesteps: Sequence[int]) -> None:
     """Refuse limits that no selection meets, and operations where they are not counted.
 
+    Args:
+        specification: the study's fields.
+        models: what may be chosen of each model, by name.
+        timesteps: noise levels as timesteps of the main model.
+
     Raises:
         SpecificationError: a limit leaves no room for any candidate, or needs what is not known.
     """
@@ -98,6 +109,9 @@ def check_limits(specification: Specification, models: Mapping[str, ModelSpace],
 
 def check_rerank(specification: Specification) -> None:
     """Refuse a slow probe that the task does not have, where one is asked for.
+
+    Args:
+        specification: the study's fields.
 
     Raises:
         SpecificationError: the task has no such probe.

@@ -36,7 +36,14 @@ class Price:
 
 
 def prices(prepared: Prepared) -> list[Price]:
-    """The price of each model, in the order of the study; nothing is run."""
+    """The price of each model, in the order of the study; nothing is run.
+
+    Args:
+        prepared: the study.
+
+    Returns:
+        One price for each model, variants included; without times, as none is measured.
+    """
     specification, found = prepared.specification, []
     for name, model in prepared.models.items():
         wanted, given = prepared.wanted(model), specification.models[name]
@@ -47,7 +54,14 @@ def prices(prepared: Prepared) -> list[Price]:
 
 
 def joint_words(found: Sequence[Price]) -> str:
-    """What the variants cost together, beside what the search costs without them."""
+    """What the variants cost together, beside what the search costs without them.
+
+    Args:
+        found: from `prices`, with at least one variant.
+
+    Returns:
+        One line without a full stop.
+    """
     variants = [price for price in found if price.about]
     others = [price for price in found if not price.about]
     return (
@@ -57,13 +71,27 @@ def joint_words(found: Sequence[Price]) -> str:
 
 
 def price_lines(found: Sequence[Price]) -> list[str]:
-    """A line for each model."""
+    """A line for each model.
+
+    Args:
+        found: from `prices`; at least one.
+
+    Returns:
+        Lines with name, passes and megabytes, names padded to the same width.
+    """
     width = max(len(price.name) for price in found)
     return [f"{price.name:{width}}  {price.words}{f' ({price.about})' if price.about else ''}" for price in found]
 
 
 def duration(seconds: float) -> str:
-    """A time in seconds, minutes or hours, as long as it is."""
+    """A time in seconds, minutes or hours, as long as it is.
+
+    Args:
+        seconds: 0 or above.
+
+    Returns:
+        Number and unit, such as ``12 s``, ``5 minutes (0.08 hours)`` or ``1.5 hours``.
+    """
     if seconds >= 3600:
         return f"{seconds / 3600:.1f} hours"
     return f"{seconds / 60:.0f} minutes ({seconds / 3600:.2f} hours)" if seconds >= 90 else f"{seconds:.0f} s"

@@ -45,6 +45,9 @@ def evaluate(prepared: Prepared, study: TrialStore, store: StudyStore) -> FinalE
         prepared: models, data and bank of the study.
         study: with all its trials.
         store: whose ledger records the opening.
+
+    Returns:
+        The final table with what led to it, and the verdict.
     """
     context, probe = prepared.context, prepared.probe
     reranked, slow = _reranked(prepared, study)

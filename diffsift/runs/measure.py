@@ -25,7 +25,14 @@ SEEDS = (0, 1, 2, 3)
 
 
 def measurable(activations: Sequence[Activation]) -> list[Activation]:
-    """The activations that properties are measured of: all that can be captured, but for attention maps."""
+    """The activations that properties are measured of: all that can be captured, but for attention maps.
+
+    Args:
+        activations: a catalogue, or a part of one.
+
+    Returns:
+        Those of them, in the same order.
+    """
     return [entry for entry in activations if entry.port != "attention" and not entry.unreadable]
 
 
@@ -44,6 +51,9 @@ def cached_properties(
         timesteps: noise levels.
         images: RGB in [0, 1].
         context: workspace and reporter are used.
+
+    Returns:
+        Properties by candidate: backbone, activation and timestep.
     """
     wanted = measurable(activations)
     pixels = b"".join((image * 255).round().to("cpu", torch.uint8).numpy().tobytes() for image in images)

@@ -42,6 +42,9 @@ class OutputFiles:
             study: name.
             out: the selection file; default: ``selection-STUDY.json``.
             report: the report; default: beside the selection and named like it, ``report-STUDY.html`` by default.
+
+        Returns:
+            Absolute paths; nothing is written.
         """
         selection = Path(out) if out else Path(f"selection-{study}.json")
         beside = selection.with_suffix(".html") if out else Path(f"report-{study}.html")
@@ -92,6 +95,9 @@ class OutputFiles:
 
     def copy_report(self, stored: Path) -> None:
         """Put the report that the workspace keeps where the user wants it.
+
+        Args:
+            stored: the report in the workspace.
 
         Raises:
             StudyError: it cannot be written.

@@ -74,6 +74,9 @@ def front_of(study: str, *, workspace: str | Path | None = None, storage: str | 
         workspace: folder that holds the study.
         storage: SQLAlchemy URL of the study database, where it is not in the workspace.
 
+    Returns:
+        The trials that no other trial dominates by being as good in all of these and better in one.
+
     Raises:
         StudyError: there is no such study, or it has not scored any selection.
     """

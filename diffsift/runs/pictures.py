@@ -24,6 +24,15 @@ def report_pictures(
     """A few kept and dropped activations of the first test image, and predictions of the selection found.
 
     Of several models the first that the selection uses is shown.
+
+    Args:
+        backbones: hold the models that the selection uses.
+        outcome: what the search found.
+        result: samples and predictions of the test split.
+        context: its noise seed is used.
+
+    Returns:
+        The pictures; predictions are left out where the selection found was not tested.
     """
     image = result.samples[0].image
     backbone = backbones[outcome.found.candidates[0].backbone]
@@ -45,7 +54,14 @@ def report_pictures(
 
 
 def principal_colors(feature_map: Float[Tensor, "channels rows columns"]) -> UInt8[np.ndarray, "rows columns 3"]:
-    """The three leading principal components of standardised channels as red, green and blue, each over its range."""
+    """The three leading principal components of standardised channels as red, green and blue, each over its range.
+
+    Args:
+        feature_map: values of one activation on one image, on any device.
+
+    Returns:
+        Colours from 0 to 255. The range of a component goes from its 1st to its 99th percentile.
+    """
     channels, rows, columns = feature_map.shape
     # An activation that the bank rejected may be shown: what is not finite in it counts as zero.
     flat = torch.nan_to_num(feature_map.reshape(channels, -1).T.double().cpu(), posinf=0.0, neginf=0.0)

@@ -53,6 +53,9 @@ class Plan:
 
         Args:
             trials: distinct selections to evaluate.
+
+        Returns:
+            Text with candidates, passes, seconds or hours, and sizes in MB and GB.
         """
         whole = (
             f"{self.candidates} candidates; {self.passes} passes ({self.images} images), about "

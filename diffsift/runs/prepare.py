@@ -117,11 +117,25 @@ class Prepared:
         )
 
     def backbone(self, name: str) -> Backbone:
-        """A model of the study, loaded if it is not in memory."""
+        """A model of the study, loaded if it is not in memory.
+
+        Args:
+            name: name of the model, or of a baseline's backbone.
+
+        Returns:
+            The backbone; the same object as long as it stays in memory.
+        """
         return self.backbones[name]
 
     def wanted(self, model: ModelSpace) -> dict[int, list[Activation]]:
-        """What the bank must hold of a model: the kept activations and those of the rule-based baselines."""
+        """What the bank must hold of a model: the kept activations and those of the rule-based baselines.
+
+        Args:
+            model: one of `models`.
+
+        Returns:
+            Activations by timestep, the same for each.
+        """
         names = set(model.kept).union(*model.published.values())
         chosen = [activation for name, activation in model.activations.items() if name in names]
         return dict.fromkeys(self.timesteps, chosen)
@@ -153,7 +167,13 @@ class Prepared:
         return search_space(self.specification, self.bank, self.pool(), self.operations())
 
     def save_selection(self, file: Path, selection: Selection, about: Mapping[str, Any]) -> None:
-        """Write a selection with the statistics that the bank holds; `about` is stored as it is."""
+        """Write a selection with the statistics that the bank holds; `about` is stored as it is.
+
+        Args:
+            file: path of the JSON file; the statistics are written beside it.
+            selection: candidates in the bank.
+            about: further fields, which readers give back unchanged.
+        """
         save_selection(
             file,
             selection,
@@ -172,6 +192,9 @@ def prepare(specification: Specification, store: StudyStore, context: RunContext
         specification: of the study.
         store: of the study.
         context: of the run.
+
+    Returns:
+        Everything that the steps of the study start from; the bank is not filled yet.
 
     Raises:
         DiffsiftError: the specification, model or data is not what it must be.
@@ -220,6 +243,9 @@ def search_space(
         bank: that holds the pool.
         pool: candidates in their frozen order.
         operations: that each needs, where they are known.
+
+    Returns:
+        The space, in the encoding of the study's sampler.
     """
     space = SearchSpace(
         pool,

@@ -47,7 +47,15 @@ class MeasuredModel:
     timesteps: tuple[int, ...]
 
     def of(self, activation: str, timestep: int) -> Properties:
-        """The properties of an activation at a timestep."""
+        """The properties of an activation at a timestep.
+
+        Args:
+            activation: its name.
+            timestep: one of `timesteps`.
+
+        Returns:
+            The properties, measured over all images.
+        """
         return self.properties[Candidate(BackboneName.MAIN, activation, timestep)]
 
 
@@ -90,7 +98,13 @@ def measure_model(
 
 
 def network_map(decisions: Sequence[Decision], found: Mapping[Candidate, Properties], file: Path) -> None:
-    """A picture of the network for each property: depth from left to right, kinds as rows, kept ones with a ring."""
+    """A picture of the network for each property: depth from left to right, kinds as rows, kept ones with a ring.
+
+    Args:
+        decisions: one for each activation.
+        found: properties by candidate; the mean over timesteps is drawn.
+        file: path of the PNG.
+    """
     kinds = list(dict.fromkeys(decision.activation.kind for decision in decisions))
     names = [field.name for field in fields(Properties)]
     figure = Figure(figsize=(11, 0.26 * (len(kinds) + 4) * len(names)), layout="constrained")
@@ -116,7 +130,15 @@ def network_map(decisions: Sequence[Decision], found: Mapping[Candidate, Propert
 def activation_pictures(
     backbone: Backbone, decisions: Sequence[Decision], timestep: int, image: Sequence[Tensor], out: Path
 ) -> None:
-    """Every activation of one image, its three leading principal components as colours, in a file each."""
+    """Every activation of one image, its three leading principal components as colours, in a file each.
+
+    Args:
+        backbone: the network to run.
+        decisions: the filters' decision on each activation, which also says into which folder its picture goes.
+        timestep: the noise level, as a timestep of the backbone.
+        image: one image, RGB in [0, 1].
+        out: an existing folder; ``kept`` and ``dropped`` are made in it.
+    """
     for folder in ("kept", "dropped"):
         (out / folder).mkdir(exist_ok=True)
     wanted = [decision.activation for decision in decisions]

@@ -36,6 +36,9 @@ def study_statuses(*, workspace: str | Path | None = None, storage: str | None =
         workspace: folder that holds the studies; default: ``$DIFFSIFT_WORKSPACE`` or ``./.diffsift``.
         storage: SQLAlchemy URL of the study database; default: SQLite in the workspace.
 
+    Returns:
+        One entry for each study.
+
     Raises:
         StudyError: there is no study database, or no study in it.
     """

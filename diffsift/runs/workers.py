@@ -95,6 +95,14 @@ def spawned_workers(specification: Specification, store: StudyStore, reporter: R
 
     A worker that fails or is killed is reported at the end; its pending selection is evaluated by another process.
     Each process, this one too, computes on one thread.
+
+    Args:
+        specification: the study's fields.
+        store: the study's databases; the study exists already.
+        reporter: gets the processes' numbers, and a warning for each that failed.
+
+    Yields:
+        Nothing, while the processes run; they are ended after the block.
     """
     count = specification.study.workers - 1
     if not count:
@@ -117,6 +125,9 @@ def spawned_workers(specification: Specification, store: StudyStore, reporter: R
 
 def refuse_workers(specification: Specification) -> None:
     """Refuse several workers where only this process has the data.
+
+    Args:
+        specification: the study's fields.
 
     Raises:
         SpecificationError: `study.workers` is above 1 and the data are in Python.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
 
-from diffsift.datasets import CLASS_NAMES, Dataset, DigitScenes, SceneGenerator
+from diffsift.datasets import CLASS_NAMES, Dataset, DigitScenes, SceneGenerator, SceneLook
 from diffsift.errors import SpecificationError
 
 
@@ -20,7 +21,7 @@ def test_is_a_segmentation_dataset_with_credits() -> None:
 
 
 def test_samples_are_images_with_labels_of_the_same_size() -> None:
-    data = DigitScenes(train=5, validation=4, test=3, size=40)
+    data = DigitScenes(train=5, validation=4, test=3, look=SceneLook(size=40))
     for name, count in (("train", 5), ("validation", 4), ("test", 3)):
         samples = data.split(name)
         assert len(samples) == len(list(samples)) == count
@@ -78,9 +79,17 @@ def test_unknown_split_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"train": 3}, {"validation": 3}, {"test": 3}, {"seed": 1}, {"size": 33}, {"detail": 4}]
+    "change",
+    [
+        {"train": 3},
+        {"validation": 3},
+        {"test": 3},
+        {"seed": 1},
+        {"look": SceneLook(size=33)},
+        {"look": SceneLook(detail=4)},
+    ],
 )
-def test_identity_changes_with_every_argument(change: dict[str, int]) -> None:
+def test_identity_changes_with_every_argument(change: dict[str, Any]) -> None:
     assert DigitScenes().identity() == DigitScenes().identity()
     assert DigitScenes(**change).identity() != DigitScenes().identity()
 
@@ -92,14 +101,24 @@ def test_identity_changes_with_every_argument(change: dict[str, int]) -> None:
         ({"validation": -1}, "validation .* at least 0"),
         ({"test": 0}, "test .* at least 1"),
         ({"seed": -1}, "seed .* at least 0"),
-        ({"size": 16}, "size .* at least 32, but got 16"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecificationError, match=message):
+        DigitScenes(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": 16}, "size of digit scenes must be at least 32, but got 16"),
         ({"detail": 33}, "detail .* at most size"),
         ({"detail": 1}, "detail .* at least 2"),
     ],
 )
-def test_arguments_out_of_range_are_refused(arguments: dict[str, int], message: str) -> None:
+def test_a_look_out_of_range_is_refused(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(SpecificationError, match=message):
-        DigitScenes(**arguments)
+        SceneLook(**arguments)
 
 
 def test_scenes_are_drawn_fast_enough_to_be_drawn_on_the_fly() -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from support.folder_files import CLASSES, HALVES, HEIGHT, WIDTH, mask, picture, reader, write_folders, write_split_files
 
-from diffsift.datasets import IGNORE, FileSplit, SeedSplit, SegmentationFolder
+from diffsift.datasets import IGNORE, FileSplit, SeedSplit, SegmentationFiles, SegmentationFolder
 from diffsift.errors import DataError, SpecificationError
 
 
@@ -107,13 +107,14 @@ def test_images_beyond_pillows_limit_are_refused(folders: Path, monkeypatch: pyt
 
 
 def test_images_and_labels_in_one_folder_are_refused(folders: Path) -> None:
-    data = SegmentationFolder(folders / "images", folders / "images", CLASSES, split=HALVES)
+    data = SegmentationFolder(SegmentationFiles(folders / "images", folders / "images"), CLASSES, split=HALVES)
     with pytest.raises(DataError, match="must lie in different folders"):
         data.check()
 
 
 def test_a_file_in_place_of_a_folder_is_refused(folders: Path) -> None:
-    data = SegmentationFolder(folders / "images" / "image0.png", folders / "labels", CLASSES, split=HALVES)
+    files = SegmentationFiles(folders / "images" / "image0.png", folders / "labels")
+    data = SegmentationFolder(files, CLASSES, split=HALVES)
     with pytest.raises(DataError, match=r"image0\.png is a file"):
         data.check()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from diffsift.datasets import ListSplit, SeedSplit, SegmentationFolder, SplitRule
+from diffsift.datasets import ListSplit, SeedSplit, SegmentationFiles, SegmentationFolder, SplitRule
 
 HEIGHT, WIDTH, CLASSES = 6, 8, 3
 ORIENTATION = 0x0112
@@ -32,9 +32,12 @@ def write_folders(root: Path) -> Path:
     return root
 
 
-def reader(root: Path, *, split: SplitRule | None = None, **options: object) -> SegmentationFolder:
+def reader(
+    root: Path, *, split: SplitRule | None = None, prompts: Path | None = None, **options: object
+) -> SegmentationFolder:
+    files = SegmentationFiles(root / "images", root / "labels", prompts)
     options = {"classes": CLASSES, **options}
-    return SegmentationFolder(root / "images", root / "labels", split=split or HALVES, **options)  # type: ignore[arg-type]
+    return SegmentationFolder(files, split=split or HALVES, **options)  # type: ignore[arg-type]
 
 
 def write_split_files(root: Path, **stems: list[str]) -> ListSplit:

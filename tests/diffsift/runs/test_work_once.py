@@ -14,7 +14,7 @@ from diffusers import DiffusionPipeline
 from support import tiny
 
 import diffsift
-from diffsift.datasets import SeedSplit, SegmentationFolder, _cache, _image_files
+from diffsift.datasets import SeedSplit, SegmentationFiles, SegmentationFolder, _cache, _image_files
 
 
 class Work:
@@ -77,16 +77,16 @@ def test_data_beyond_the_cache_are_decoded_once_per_pass(
     work = Work(monkeypatch)
     search(tiny_pipeline, tiny_data, tmp_path)
     images = {name.removeprefix("image "): count for name, count in work.decoded.items() if name.startswith("image")}
-    test = SegmentationFolder(
-        tiny_data / "images", tiny_data / "labels", tiny.CLASSES, SeedSplit((0.6, 0.0, 0.4))
-    ).split("test")
+    files = SegmentationFiles(tiny_data / "images", tiny_data / "labels")
+    test = SegmentationFolder(files, tiny.CLASSES, SeedSplit((0.6, 0.0, 0.4))).split("test")
     assert {count for name, count in images.items() if Path(name).stem in test.names} == {2}
     assert {count for name, count in images.items() if Path(name).stem not in test.names} == {6}
     assert set(work.of_data(tiny_data).values()) == {1}
 
 
 def test_an_objective_tells_its_protocol_without_reading(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = SegmentationFolder(tiny_data / "images", tiny_data / "labels", tiny.CLASSES, SeedSplit())
+    files = SegmentationFiles(tiny_data / "images", tiny_data / "labels")
+    data = SegmentationFolder(files, tiny.CLASSES, SeedSplit())
     work = Work(monkeypatch)
     data.check()
     assert [data.identity() for _ in range(3)] == [data.identity()] * 3
