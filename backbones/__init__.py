@@ -1,4 +1,4 @@
-"""Where activations come from: loading, encoding, noising, conditioning, running, capturing."""
+"""Backbones, from which activations are captured: loading, encoding, noising, conditioning, running, capturing."""
 
 import lazy_loader
 

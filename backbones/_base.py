@@ -318,7 +318,7 @@ class Backbone(ABC):
                     ) from error
                 self._largest_batch = size // 2
             LOGGER.warning(
-                "memory ran out with %d images at once: %d run together from now on (model.batch_size sets it).",
+                "memory ran out with %d images per batch; continuing with %d (model.batch_size sets this).",
                 size,
                 self._largest_batch,
             )

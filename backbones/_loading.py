@@ -90,7 +90,7 @@ def load_pipeline(
     if model.lora is not None:
         _merge_lora(pipeline, model)
     if model.offload and device.type == "cpu":
-        raise ModelError("model.offload must be false on a CPU, where there is no other memory to spare.")
+        raise ModelError("model.offload must be false on a CPU: it only saves GPU memory.")
     denoisers = [getattr(pipeline, part, None) for part in DENOISERS] if model.offload else []
     for part in pipeline.components.values():
         if isinstance(part, nn.Module) and not any(part is denoiser for denoiser in denoisers):

@@ -73,7 +73,7 @@ class PipelineBackbone(Backbone):
     def _native_size(self) -> tuple[int, int]:
         size = self.config.get("sample_size") or getattr(self._loaded.pipeline, "default_sample_size", None)
         if size is None:
-            raise ModelError(f"model.image_size must be given for {self.source}: the model does not say its own size.")
+            raise ModelError(f"model.image_size must be given for {self.source}: its configuration has no size.")
         rows, columns = (size, size) if isinstance(size, int) else size
         return int(rows) * self._loaded.vae_factor, int(columns) * self._loaded.vae_factor
 
@@ -117,8 +117,8 @@ class PipelineBackbone(Backbone):
             clean = functional.pixel_unshuffle(clean, 2)
         if clean.shape[1] != self.channels:
             raise ModelError(
-                f"the denoiser of {self.source} must be given the {clean.shape[1]} channels of an encoded image, but "
-                f"takes {self.channels}: models that want more than the image (inpainting, upscaling) cannot be used."
+                f"the denoiser of {self.source} must take the {clean.shape[1]} channels of an encoded image, but "
+                f"takes {self.channels}: models that need more than the image (inpainting, upscaling) cannot be used."
             )
         return clean.to(self.dtype)
 

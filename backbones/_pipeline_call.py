@@ -116,7 +116,7 @@ def record_denoiser_call(
     except (TypeError, ValueError, RuntimeError, AttributeError, ImportError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"{source} must run for a prompt of its own at {size[0]} x {size[1]} px, but its {type(pipeline).__name__} "
+            f"{source} must run with a prompt at {size[0]} x {size[1]} px, but its {type(pipeline).__name__} "
             f"fails: {first}"
         ) from error
     finally:
@@ -154,9 +154,7 @@ def _described(given: dict[str, Any], scheduler_timestep: float, source: str) ->
     image = next((name for name in _IMAGES if name in given), None)
     time = next((name for name in _TIMESTEPS if name in given), None)
     if image is None or time is None:
-        raise ModelError(
-            f"the denoiser of {source} must be given an image and a timestep, but is given {', '.join(given)}."
-        )
+        raise ModelError(f"the denoiser of {source} must take an image and a timestep, but takes {', '.join(given)}.")
     layout, channels, batch = _layout(given[image], source)
     passed = torch.as_tensor(given[time]).flatten()
     extra = given.pop("kwargs", {})
@@ -186,7 +184,7 @@ def _layout(sample: Any, source: str) -> tuple[InputLayout, int, int]:
             return "frame", int(sample.shape[1]), int(sample.shape[0])
     shape = tuple(sample.shape) if isinstance(sample, Tensor) else type(sample).__name__
     raise ModelError(
-        f"the denoiser of {source} must be given single images, but its pipeline gives it {shape}: video models and "
+        f"the denoiser of {source} must take single images, but its pipeline passes {shape}: video models and "
         "other media cannot be used."
     )
 

@@ -49,8 +49,8 @@ class Capture:
     def __init__(self, denoiser: nn.Module, activations: Sequence[Activation], *, stop_early: bool = True) -> None:
         if any(_is_compiled(module) for module in denoiser.modules()):
             raise CaptureError(
-                "the denoiser must not be compiled, nor any part of it, because hooks never fire inside a compiled "
-                "module: capture first, or pass the module that torch.compile was given."
+                "neither the denoiser nor a part of it may be compiled, because hooks do not run inside a compiled "
+                "module: capture first, or pass the module before torch.compile."
             )
         self._denoiser = denoiser
         self._activations = tuple(activations)
@@ -103,7 +103,7 @@ class Capture:
         given = tensors_in(value)
         if activation.item >= len(given):
             raise CaptureError(
-                f"{activation.name} must be tensor {activation.item} of what {activation.module} gives, but it gave "
+                f"{activation.name} must be tensor {activation.item} of the output of {activation.module}, which has "
                 f"{len(given)} in a {type(value).__name__}."
             )
         value = given[activation.item]

@@ -52,7 +52,7 @@ class ModelSpecification(BaseModel):
         description="hub id (stable-diffusion-v1-5/stable-diffusion-v1-5) or folder of a diffusers pipeline"
     )
     kind: str = Field(default=DIFFUSERS, description="diffusers, or a registered kind of backbone")
-    options: dict[str, Any] = Field(default={}, description="for a registered kind, which defines what it understands")
+    options: dict[str, Any] = Field(default={}, description="options of a registered kind, which defines them")
     revision: str | None = Field(default=None, description="branch, tag or commit on the hub")
     variant: str | None = Field(default=None, description="file variant on the hub, such as fp16")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
@@ -60,24 +60,25 @@ class ModelSpecification(BaseModel):
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     image_size: ImageSize | None = Field(
-        default=None, description="[height, width] in px that images are resized to; default: the model's own size"
+        default=None, description="[height, width] in px to which images are resized; default: the model's own size"
     )
     resize: Literal["stretch", "pad"] = Field(
-        default="stretch", description="pad: scale to fit and surround with grey, so that images keep their shape"
+        default="stretch", description="pad: scale to fit and pad with grey, so that images keep their aspect ratio"
     )
     prompt: str = Field(default="", description="one prompt for all images; empty: no text")
     batch_size: int = Field(default=16, ge=1, le=1024, description="images that run through the model together")
     noise_seed: int = Field(default=0, ge=0, lt=2**63, description="seed of the noise added to images")
     noise_seeds: NoiseSeeds = Field(
-        default=1, description="noise draws that features are averaged over; passes multiply"
+        default=1, description="noise draws over which features are averaged; each costs a pass"
     )
     noise_shared: bool = Field(
-        default=False, description="one noise for all images, instead of one for each from its pixels"
+        default=False, description="use the same noise for all images, instead of noise that depends on the image"
     )
     lora: str | None = Field(default=None, description="LoRA weights to add: hub id, folder or .safetensors file")
     lora_scale: float = Field(default=1.0, description="how strongly LoRA weights are added")
     offload: bool = Field(
-        default=False, description="keep the denoiser's weights in the CPU's memory, layer by layer on the GPU"
+        default=False,
+        description="keep the denoiser's weights in CPU memory and move each layer to the GPU when it runs",
     )
     allow_pickle: bool = Field(default=False, description="load weights that are not safetensors; they can run code")
 
@@ -183,7 +184,9 @@ class JointSpecification(BaseModel):
         for field, single in (("prompts", "prompt"), ("image_sizes", "image_size"), ("noise_seeds", "noise_seeds")):
             own = getattr(model, single)
             if own in getattr(self, field):
-                raise ValueError(f"joint.{field} must not hold model.{single}, which is tried anyway, but has {own!r}")
+                raise ValueError(
+                    f"joint.{field} must not hold the value of model.{single}, which is tried anyway, but has {own!r}"
+                )
         prompts = [("", model.prompt), *((f"-prompt{number}", text) for number, text in enumerate(self.prompts, 1))]
         sizes = [("", model.image_size), *((f"-{size[0]}x{size[1]}", size) for size in self.image_sizes)]
         draws = [("", model.noise_seeds), *((f"-{count}noise", count) for count in self.noise_seeds)]
@@ -192,7 +195,7 @@ class JointSpecification(BaseModel):
             raise ValueError(
                 f"joint must make at most {MOST_VARIANTS} combinations with the model's own values, but {len(prompts)} "
                 f"prompts x {len(sizes)} image sizes x {len(draws)} numbers of noise draws are {count}: take fewer "
-                "values, or vary one thing first, in a study of its own"
+                "values, or vary one field at a time, in separate studies"
             )
         return {
             f"{name}{prompt[0]}{size[0]}{seeds[0]}": model.model_copy(

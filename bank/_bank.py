@@ -271,8 +271,8 @@ class Bank:
 
     def _warn_of_waiting(self, entry: PendingEntry) -> bool:
         self._context.reporter.warning(
-            f"{entry.folder.lock.holder()} is writing entries of the bank in {self._folder} that are needed here: "
-            f"waiting for it (if it or its host is gone for good, delete {self._folder / '*.lock'})."
+            f"{entry.folder.lock.holder()} is writing entries of the bank in {self._folder} that this search needs: "
+            f"waiting for it (if it or its host no longer runs, delete {self._folder / '*.lock'})."
         )
         return True
 

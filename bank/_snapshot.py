@@ -50,7 +50,7 @@ class NoSamples:
         return self._count
 
     def __getitem__(self, index: int) -> Sample:
-        raise BankError("the images of a reopened bank must not be needed, but one was indexed.")
+        raise BankError("a reopened bank holds no images, but one was indexed.")
 
 
 def write_snapshot(
@@ -82,7 +82,7 @@ def read_snapshot(path: Path) -> Snapshot:
         BankError: there is none, or it is not what this diffsift writes.
     """
     if not path.is_file():
-        raise BankError(f"{path} must be there for a worker to join, but is not: 'diffsift resume' writes it.")
+        raise BankError(f"a worker needs {path}, but there is none: 'diffsift resume' writes it.")
     try:
         with safe_open(path, "numpy") as file:
             about = json.loads(file.metadata()["snapshot"])
@@ -146,4 +146,4 @@ def _fields(candidate: Candidate) -> tuple[str, str, int]:
 
 
 def _refuse(path: Path, why: str) -> NoReturn:
-    raise BankError(f"{path} cannot be used ({why}): 'diffsift resume' writes it anew.")
+    raise BankError(f"{path} cannot be used ({why}): 'diffsift resume' writes it again.")

@@ -15,15 +15,15 @@ class BankSpecification(BaseModel):
         default=0.5,
         ge=0.0,
         le=1.0,
-        description="share of locations drawn class by class; the rest uniformly over pixels",
+        description="fraction of locations sampled class by class; the rest are sampled uniformly over pixels",
     )
     max_channels: int = Field(
-        default=256, ge=1, description="activations with more channels are projected to this many"
+        default=256, ge=1, description="activations with more channels are projected to this number"
     )
-    fit_images: int = Field(default=64, ge=1, description="training images that statistics and projections are fit on")
-    seed: int = Field(default=0, ge=0, description="seed of locations and of the images statistics are fit on")
+    fit_images: int = Field(default=64, ge=1, description="training images on which statistics and projections are fit")
+    seed: int = Field(default=0, ge=0, description="seed of the sampled locations and of the choice of fit_images")
     budget_gb: float | None = Field(
         default=None,
         gt=0,
-        description="most gigabytes that the entries of a study may take; `null`: what the disk holds",
+        description="largest disk space of a study's entries, in gigabytes; null: the free disk space",
     )

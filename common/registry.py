@@ -40,7 +40,7 @@ class Registry(Generic[Kind]):
         """
         if name in self.names() and self._registered.get(name) is not kind:
             article = "an" if self.what[0] in "aeiou" else "a"
-            raise SpecificationError(f"{article} {self.what} must have a name of its own, but {name!r} is taken.")
+            raise SpecificationError(f"{article} {self.what} must have a new name, but {name!r} is taken.")
         self._registered[name] = kind
 
     def names(self) -> list[str]:

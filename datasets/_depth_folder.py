@@ -70,8 +70,8 @@ def _read_png(file: Path, png_unit: float | None) -> Float32[np.ndarray, "rows c
             )
         if depth == 8 and png_unit is None:
             raise DataError(
-                f"{file} must be a grayscale PNG of 16 bits in millimetres, but has 8 bits, which end at 0.255 m: say "
-                "in data.png_unit how many metres a grey level stands for, if it is a depth at all."
+                f"{file} must be a grayscale PNG of 16 bits in millimetres, but has 8 bits, so at most 0.255 m: if "
+                "it is depth, set data.png_unit to the metres per grey level."
             )
         levels = np.asarray(picture).astype(np.float32)
     return known_depth(levels * np.float32(_MILLIMETRE if png_unit is None else png_unit), str(file))

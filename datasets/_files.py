@@ -129,7 +129,7 @@ class FileDataset(Dataset):
             if counts != published:
                 notes.append(
                     f"the published protocol of {name} has {_counted(published)} images, but here are "
-                    f"{_counted(counts)}: scores do not compare with published ones"
+                    f"{_counted(counts)}: scores are not comparable with published ones"
                 )
         return tuple(notes)
 

@@ -26,7 +26,7 @@ def open_dataset(data: DataKind, task: str) -> Dataset:
     dataset = data.open(task)
     if dataset.task != task:
         raise SpecificationError(
-            f"task.kind {task!r} needs data with answers to it, but data.kind {data.kind!r} has those of "
+            f"task.kind {task!r} needs data with labels for it, but data.kind {data.kind!r} has labels for "
             f"{dataset.task!r}."
         )
     return dataset

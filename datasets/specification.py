@@ -29,12 +29,12 @@ if TYPE_CHECKING:  # readers are imported when a data set is opened: a specifica
 
 Fractions = Annotated[
     tuple[float, float, float],
-    Field(description="train, validation, test shares, where the files say nothing of splits"),
+    Field(description="fractions of train, validation and test; used if the files define no splits"),
 ]
 
 PngUnit = Annotated[
     float | None,
-    Field(gt=0, description="metres that a grey level of a PNG stands for; null: PNGs have 16 bits, in millimetres"),
+    Field(gt=0, description="metres per grey level of a PNG; null: 16-bit PNGs in millimetres"),
 ]
 
 
@@ -140,14 +140,14 @@ class FolderSpecification(DataKind):
     )
     ignore: int = Field(default=255, ge=0, le=65535, description="label value that does not count")
     group_separator: str | None = Field(
-        default=None, min_length=1, description="what stands in a stem before its last occurrence is the image's group"
+        default=None, min_length=1, description="the part of a stem before the last separator is the image's group"
     )
     prompts: Path | None = Field(default=None, description="YAML or JSON file: a prompt for each image, by stem")
     split_file: Path | None = Field(
         default=None, description="YAML or JSON file: stems by train, validation (optional), test"
     )
     fractions: tuple[float, float, float] = Field(
-        default=(0.6, 0.0, 0.4), description="train, validation, test shares where no split file is given"
+        default=(0.6, 0.0, 0.4), description="fractions of train, validation and test; used without a split file"
     )
     seed: int = Field(default=0, ge=0, description="seed of the split by fractions")
 
@@ -172,7 +172,7 @@ class FolderSpecification(DataKind):
         train, validation, test = self.fractions
         if min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-6 or not train or not test:
             raise ValueError(
-                "fractions must be train, validation and test shares that sum to 1 with train and test above 0, "
+                "fractions must be those of train, validation and test and sum to 1, with train and test above 0, "
                 f"but got {[train, validation, test]}"
             )
         return self
@@ -222,7 +222,7 @@ class DdpmSegmentationSpecification(RootedSpecification):
 
     kind: Literal["ddpm-segmentation"]
     preset: Literal["horse-21", "cat-15", "bedroom-28", "ffhq-34", "celeba-19", "ade-bedroom-30"] | None = Field(
-        default=None, description="a published set: its number of class ids and its ignored label"
+        default=None, description="a published set; sets the number of class ids and the ignored label"
     )
     classes: Annotated[int, Field(ge=2, le=255)] | tuple[str, ...] | None = Field(
         default=None, description="number of class ids, or their names in order of id; null: those of the preset"
@@ -233,7 +233,7 @@ class DdpmSegmentationSpecification(RootedSpecification):
 
     label_size: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
-        description="edge that labels are brought to; null: that of the preset, or as large as their images",
+        description="edge to which labels are resized; null: that of the preset, otherwise no resizing",
     )
 
     @model_validator(mode="after")
@@ -318,10 +318,10 @@ class ListSpecification(DataKind):
     kind: Literal["list"]
     file: Path = Field(description="CSV with a header, or JSON list of mappings; paths in it are relative to it")
     answers: Literal["segmentation", "depth", "classification"] = Field(
-        description="what the column label holds: masks, depth files or class names (ids, with a number of classes)"
+        description="content of the column label: masks, depth files or class names (ids if classes is a number)"
     )
     classes: Annotated[int, Field(ge=2, le=255)] | tuple[str, ...] | None = Field(
-        default=None, description="number or names of classes; for classification, by default, all names in the list"
+        default=None, description="number or names of classes; default for classification: all names in the list"
     )
     ignore: int = Field(default=255, ge=0, le=65535, description="mask value that does not count")
     png_unit: PngUnit = None

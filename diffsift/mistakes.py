@@ -43,7 +43,7 @@ _CONDITIONS = {
 }
 """What must hold, by pydantic's types of errors."""
 
-_LEVEL = "must be a whole number from 0 on, or a share of noise levels above 0 and below 1"
+_LEVEL = "must be a whole number of at least 0, or a fraction of noise levels between 0 and 1"
 _STUDY_NAME = "must be letters, digits, dots, dashes and underscores, at most 100, and begin with a letter or digit"
 _SHORT_NAMES = "must use names of lower-case letters, digits, dots, dashes and underscores that begin with a letter"
 

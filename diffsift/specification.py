@@ -75,7 +75,7 @@ class Specification(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     protocol: Literal["ddpm-segmentation", "dift", "probe3d"] | None = Field(
-        default=None, description="a protocol of the literature that sets fields which are not given"
+        default=None, description="a published protocol; it sets fields that are not given"
     )
     model: ModelSpecification
     further_models: dict[ShortName, ModelSpecification] = Field(
@@ -90,7 +90,7 @@ class Specification(BaseModel):
     timesteps: tuple[Level, ...] = Field(
         default=(50, 150, 300),
         min_length=1,
-        description="noise levels, 0 (clean) to 999, or shares of the model's noise levels such as 0.15",
+        description="noise levels, 0 (clean) to 999, or fractions of the model's noise levels such as 0.15",
     )
     filters: FilterSpecification = FilterSpecification()
     limits: LimitsSpecification = LimitsSpecification()
@@ -130,7 +130,7 @@ class Specification(BaseModel):
     @classmethod
     def _data_have_names(cls, data: dict[str, Any]) -> dict[str, Any]:
         if MAIN in data:
-            raise ValueError(f"must not use the name {MAIN}, which is that of data")
+            raise ValueError(f"must not use the name {MAIN}, which stands for data")
         return data
 
     @model_validator(mode="after")
@@ -141,8 +141,8 @@ class Specification(BaseModel):
         name, most = max(self.noise_draws.items(), key=lambda pair: pair[1])
         if self.limits.passes is not None and self.limits.passes < most:
             raise ValueError(
-                f"limits.passes must leave room for every noise draw of each model, each of which is a pass, but is "
-                f"{self.limits.passes}, and {name} has {most} (noise_seeds): none of it could be chosen"
+                f"limits.passes must be at least the noise draws of each model, because each draw is a pass, but is "
+                f"{self.limits.passes}, and {name} has {most} (noise_seeds): none of its activations could be chosen"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""Features out: the fused feature, the selection file, and the extractor that yields exactly those features."""
+"""How features are extracted with a selection: the fused feature, the selection file and the extractor."""
 
 import lazy_loader
 

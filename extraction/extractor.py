@@ -94,7 +94,9 @@ class FeatureExtractor(nn.Module):
         specifications = dict(file.models)
         if model is not None:
             if len({owner_of(name, specifications) for name in specifications}) > 1:
-                raise SelectionError(f"{path} needs the models {', '.join(specifications)}: one cannot replace them.")
+                raise SelectionError(
+                    f"{path} needs the models {', '.join(specifications)}: a single model cannot replace them."
+                )
             specifications = {name: given.model_copy(update={"id": model}) for name, given in specifications.items()}
         backbones: dict[str, Backbone] = {}
         for name, specification in specifications.items():
@@ -183,7 +185,7 @@ class FeatureExtractor(nn.Module):
         if self.own_prompts != (prompts is not None) or (prompts is not None and len(prompts) != len(images)):
             needed = f"one prompt for each of {len(images)} images" if self.own_prompts else "no prompts"
             given = "none" if prompts is None else len(prompts)
-            raise ValueError(f"this selection must be given {needed}, as it was made, but got {given}.")
+            raise ValueError(f"this selection needs {needed}, as in its search, but got {given}.")
         blocks: dict[Candidate, Tensor] = {}
         for backbone, wanted in self._wanted:
             for timestep, maps in backbone.capture(images, wanted, seed=self.noise_seed, prompts=prompts):

@@ -184,7 +184,7 @@ def _read_statistics(file: Path, document: dict[str, Any], selection: Selection)
             f"{file} needs {tensor_file.name} beside it, but it cannot be read ({error.strerror}): keep both together."
         ) from error
     if hashlib.sha256(blob).hexdigest() != reference["sha256"]:
-        raise SelectionError(f"{tensor_file} does not belong to {file}, or was changed: its SHA-256 is another.")
+        raise SelectionError(f"{tensor_file} does not belong to {file}, or was changed: its SHA-256 differs.")
     try:
         tensors = load(blob)
         return {
@@ -203,5 +203,5 @@ def _check_identity(found: Mapping[str, Any], expected: Mapping[str, Any], file:
     if differing:
         raise SelectionError(
             f"{file} was made with another model: {', '.join(differing)} must be the same, but differ. Name the right "
-            "model, or pass verify=False to use this one all the same."
+            "model, or pass verify=False to use this one anyway."
         )

@@ -1,4 +1,4 @@
-"""How a choice is scored: tasks, metrics, fast and reference probes."""
+"""How a selection is scored: tasks, metrics, fast and reference probes."""
 
 import lazy_loader
 

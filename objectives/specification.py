@@ -24,11 +24,16 @@ class _Part(BaseModel):
 
 class _Task(_Part):
     kind: str
-    folds: int = Field(default=3, ge=2, le=20, description="folds over images, where the data has no validation split")
+    folds: int = Field(
+        default=3,
+        ge=2,
+        le=20,
+        description="cross-validation folds over images; used if the data has no validation split",
+    )
 
 
 class TaskSpecification(_Task):
-    """Semantic segmentation: what the features are for where nothing else is said."""
+    """Semantic segmentation, the default task."""
 
     kind: Literal["segmentation"] = Field(
         default="segmentation", description="semantic segmentation, scored by mean IoU"
@@ -40,11 +45,11 @@ class DepthSpecification(_Task):
 
     kind: Literal["depth"]
     score: Literal["rmse", "abs-rel", "delta1", "delta2", "delta3"] = Field(
-        default="rmse", description="what is optimised, a mean over images; the others are reported"
+        default="rmse", description="the metric to optimise, a mean over images; all of them are reported"
     )
     alignment: Literal["none", "scale-and-shift"] = Field(
         default="none",
-        description="none: scale-aware; scale-and-shift: predictions are fit to each image's truth first",
+        description="none: scale-aware; scale-and-shift: scale and shift are first fit to each image's true depth",
     )
 
 
@@ -52,7 +57,7 @@ class ClassificationSpecification(_Task):
     """A class per image, from features pooled over a regular grid: the mean, or the spread of attention maps."""
 
     kind: Literal["classification"]
-    score: Literal["accuracy", "balanced-accuracy"] = Field(default="accuracy", description="what is optimised")
+    score: Literal["accuracy", "balanced-accuracy"] = Field(default="accuracy", description="the metric to optimise")
 
 
 class CorrespondenceSpecification(_Part):
@@ -61,12 +66,14 @@ class CorrespondenceSpecification(_Part):
     kind: Literal["correspondence"]
     resolution: int = Field(default=16, ge=2, le=128, description="target locations per edge of the image")
     threshold: float = Field(default=0.1, gt=0, le=1, description="threshold of the PCK that is optimised")
-    thresholds: tuple[float, ...] = Field(default=(0.05, 0.1, 0.15), min_length=1, description="reported too")
+    thresholds: tuple[float, ...] = Field(
+        default=(0.05, 0.1, 0.15), min_length=1, description="thresholds that are reported"
+    )
     normalise: Literal["image", "box"] = Field(
-        default="image", description="whose longer edge a threshold is a fraction of"
+        default="image", description="a threshold is a fraction of the longer edge of the image or of the box"
     )
     average: Literal["point", "image"] = Field(
-        default="point", description="over all keypoints, or over pairs of images"
+        default="point", description="mean over all keypoints (point) or over pairs of images (image)"
     )
 
 
@@ -74,7 +81,7 @@ class OtherTaskSpecification(_Task):
     """A task registered by the user; see `register_objective`."""
 
     kind: str
-    options: dict[str, Any] = Field(default={}, description="for the objective; it says what it understands")
+    options: dict[str, Any] = Field(default={}, description="options of the objective, which defines them")
 
     @field_validator("kind")
     @classmethod
@@ -133,17 +140,20 @@ class ProbeSpecification(_Part):
     )
     regularisation: float | Literal["auto"] = Field(
         default=1e-4,
-        description="ridge penalty, relative to blocks of unit trace; `auto`: the one of 1e-6 to 1e-1 with the least "
-        "error within the images that are fitted on",
+        description="ridge penalty, relative to blocks of unit trace; `auto`: the value from 1e-6 to 1e-1 with the "
+        "lowest error in cross-validation within the training images",
     )
     balance: float = Field(
-        default=1.0, ge=0.0, le=1.0, description="0: locations weigh as all pixels would; 1: as they were sampled"
+        default=1.0,
+        ge=0.0,
+        le=1.0,
+        description="0: locations weigh as all pixels would; 1: all locations weigh the same",
     )
     neighbours: int = Field(default=10, ge=1, description="`knn`: number of nearest exemplars that are averaged")
     exemplars: int = Field(
-        default=2048, ge=1, le=100_000, description="`knn`: most locations that neighbours are looked for among"
+        default=2048, ge=1, le=100_000, description="`knn`: largest number of locations that serve as exemplars"
     )
-    options: dict[str, Any] = Field(default={}, description="for a registered probe; it says what it understands")
+    options: dict[str, Any] = Field(default={}, description="options of a registered probe, which defines them")
 
     @field_validator("kind")
     @classmethod

@@ -1,4 +1,4 @@
-"""How the choosing goes: search space, samplers, elimination, study loop, workers, reranking."""
+"""How selections are searched: search space, samplers, study loop, warm starts, reranking."""
 
 import lazy_loader
 

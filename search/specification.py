@@ -42,7 +42,7 @@ def _known_sampler(name: str) -> str:
 
 
 class StudySpecification(BaseModel):
-    """How the search goes.
+    """How the search is run.
 
     `storage`, `trials`, `timeout`, `workers`, `rerank` and `rerank_probe` may change when a study is resumed.
     """
@@ -70,15 +70,15 @@ class StudySpecification(BaseModel):
     )
     warm_start: tuple[str, ...] = Field(
         default=(),
-        description="studies of the same database whose best selections are tried first; needs the sampler sift",
+        description="studies in the same database whose best selections are tried first; needs the sampler sift",
     )
     skip: tuple[Stage, ...] = Field(default=(), description="stages that the sampler sift leaves out")
     rerank: int = Field(
         default=1,
         ge=1,
         le=1000,
-        description="how many of the best selections are reranked by a slow probe; 1: none, the best by the fast probe "
-        "is taken",
+        description="how many of the best distinct selections a slow probe reranks; 1: no reranking, the best by the "
+        "fast probe is used",
     )
     rerank_probe: str = Field(
         default="reference", description="the slow probe: reference (the task's first), mlp, logistic, linear, exact"
@@ -91,7 +91,7 @@ class StudySpecification(BaseModel):
         if self.skip and self.sampler != "sift":
             raise ValueError(f"skip needs the sampler sift, but it is {self.sampler}")
         if self.warm_start and "warm start" in self.skip:
-            raise ValueError("warm_start must be empty where skip leaves warm starts out")
+            raise ValueError("warm_start must be empty if skip leaves warm starts out")
         if self.name in self.warm_start:
             raise ValueError("warm_start must name other studies than this one")
         if self.sampler == "cmaes" and len(self.objectives) > 1:

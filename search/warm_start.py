@@ -129,6 +129,8 @@ def earlier_bests(
                 taken.append(selection)
                 left_out.update(dict.fromkeys(lost))
         if left_out:
-            notes.append(f"nothing stands for {', '.join(map(str, left_out))} of study {name}: left out")
+            notes.append(
+                f"left out, because this pool has no replacement: {', '.join(map(str, left_out))} of study {name}"
+            )
         found += [selection for selection in taken if selection not in found]
     return found, notes

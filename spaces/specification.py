@@ -19,7 +19,7 @@ class FilterSpecification(BaseModel):
     rules: Rules = Field(
         default="auto",
         description="structural: the paper's rules generalised; measured: by properties measured without labels; "
-        "auto: structural for U-Nets with cross-attention, measured for all else; none: keep everything",
+        "auto: structural for U-Nets with cross-attention, measured for everything else; none: keep everything",
     )
     attention_maps: bool = Field(
         default=False, description="try attention maps too; a self-attention map is as wide as its grid"
@@ -47,19 +47,19 @@ class LimitsSpecification(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    activations: int = Field(default=4, ge=1, le=64, description="most candidates in a selection")
+    activations: int = Field(default=4, ge=1, le=64, description="largest number of candidates in a selection")
     channels: int | None = Field(
-        default=None, ge=1, description="most channels of the fused feature; default: no limit"
+        default=None, ge=1, description="largest number of channels of the fused feature; default: no limit"
     )
     passes: int | None = Field(
         default=None,
         ge=1,
-        description="most runs of a model per image, one a noise draw for each distinct pair of model and timestep; "
-        "default: no limit",
+        description="largest number of passes per image; each distinct pair of model and timestep costs noise_seeds "
+        "passes; default: no limit",
     )
     operations: float | None = Field(
         default=None,
         gt=0,
-        description="most operations per image, as a share of a whole pass's multiply-adds and summed over passes, "
-        "each of which ends at its deepest activation; default: no limit",
+        description="largest number of operations per image, as a fraction of a whole pass's multiply-adds, summed "
+        "over passes; each pass ends at its deepest activation; default: no limit",
     )

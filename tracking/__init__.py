@@ -1,4 +1,4 @@
-"""What is remembered: ledger, MLflow, report."""
+"""What is recorded: ledger, loggers (MLflow), report."""
 
 import lazy_loader
 

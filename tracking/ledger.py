@@ -134,8 +134,7 @@ class Ledger:
                 )
         except IntegrityError as error:
             raise StudyError(
-                f"study {name!r} must be new, but there is one of that name: "
-                "resume it, or give another name (study.name)."
+                f"there is already a study {name!r}: resume it, or give another name (study.name)."
             ) from error
 
     def study(self, name: str) -> StudyRow | None:
@@ -185,7 +184,7 @@ class Ledger:
             got = ", ".join(f"{path}={_value(new, path)}" for path in differing)
             raise StudyError(
                 f"study {name!r} was made with {was}, but got {got}: identity fields cannot change; "
-                "give the study another name (study.name) to start anew."
+                "give the study another name (study.name) to start a new one."
             )
 
     # Evaluations

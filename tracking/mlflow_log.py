@@ -326,8 +326,8 @@ class MlflowLogger(Logger):
             self._silent_until = time.monotonic() + RETRY_SECONDS
             if self.failures == 1:
                 self._reporter.warning(
-                    f"{error} The search goes on and loses nothing; 'diffsift resume {self._study}' writes to MLflow "
-                    "what is missing."
+                    f"{error} The search continues and loses nothing; 'diffsift resume {self._study}' writes the "
+                    "missing trials to MLflow."
                 )
 
 

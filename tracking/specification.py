@@ -6,14 +6,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class TrackingSpecification(BaseModel):
-    """Where trials are shown. All of it may change on resume."""
+    """Where trials are logged. All fields may change on resume."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     mlflow: bool = Field(default=True, description="write trials to MLflow")
     uri: str | None = Field(default=None, description="MLflow store URI; default: SQLite in the workspace")
     child_runs: int = Field(
-        default=100, ge=0, description="trials with a run of their own; beyond, only those that improve"
+        default=100,
+        ge=0,
+        description="the first trials, up to this number, get a run each; later trials only if they improve the score",
     )
     loggers: tuple[str, ...] = Field(
         default=(), description="further loggers by name, from packages with entry points of the group diffsift.loggers"

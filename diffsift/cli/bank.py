@@ -46,7 +46,7 @@ def clean_entries(
     """Remove entries from the bank; a search that needs them extracts them again."""
     with errors():
         if not (unused or damaged or study):
-            raise BankError("what to remove must be said: add --unused, --damaged or --study NAME.")
+            raise BankError("choose what to remove: add --unused, --damaged or --study NAME.")
         folder = _folder(workspace)
         from diffsift.bank import clean, inventory, removals
 

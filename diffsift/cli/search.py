@@ -67,8 +67,9 @@ def init(
 ) -> None:
     """Write a commented specification to start from.
 
-    The JSON schema is written beside it as diffsift.schema.json. Its first line names the schema: editors that speak
-    to a YAML language server (VS Code with the YAML extension) complete and check the fields, without a network.
+    Also writes diffsift.schema.json beside it, so that editors complete and check its fields.
+
+    This works offline, in any editor with a YAML language server (VS Code: the YAML extension).
     """
     with errors():
         from diffsift.specification_file import json_schema

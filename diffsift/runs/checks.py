@@ -72,7 +72,7 @@ def check_joint(
         draws = sum(model.noise_seeds for model in specification.variants.values())
         passes = images * len(specification.timesteps) * len(SEEDS) * draws
         context.reporter.info(
-            "joint", f"properties of variants of the model are measured first: {passes} passes at most"
+            "joint", f"first, properties of the model's variants are measured: at most {passes} passes"
         )
 
 

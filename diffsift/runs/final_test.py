@@ -57,7 +57,7 @@ def evaluate(prepared: Prepared, study: TrialStore, store: StudyStore) -> FinalE
     rows = prepared.baselines.rows(study.space.pool, found)
     context.reporter.info(
         "baselines",
-        f"the best of each on validation data, among them {len(study.space.pool)} single activations",
+        f"choosing the best of each kind on validation data, among {len(study.space.pool)} single candidates",
     )
     final = FinalTest(
         objective=prepared.objective,

@@ -154,8 +154,9 @@ def _best_within(study: str, records: tuple[TrialRecord, ...], bounds: Mapping[C
         words = " and ".join(f"{bound:g} {name}" for name, bound in bounds.items())
         smallest = " and ".join(f"{min(r.cost(name) for r in records):.4g} {name}" for name in bounds)
         raise StudyError(
-            f"a finished selection of study {study!r} must be within {words}, but none is: the smallest there is has "
-            f"{smallest}{'' if len(bounds) == 1 else ', each by itself'}. Raise the bound, or search with that limit."
+            f"a finished selection of study {study!r} must be within {words}, but none is: the smallest has "
+            f"{smallest}{'' if len(bounds) == 1 else ' (each minimum taken separately)'}. Raise the bound, or search "
+            "with that limit."
         )
     return max(fitting, key=lambda record: (record.score, -record.number))
 

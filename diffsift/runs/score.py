@@ -94,7 +94,7 @@ def score_file(
             store.ledger.open_test_split(name, [f"{file.path.name} by the {probe} probe"])
             times = len(store.ledger.openings(name))
             scoring.context.reporter.info(
-                "test split", f"opened {times} times in study {name}; choose nothing by this score"
+                "test split", f"opened {times} times in study {name}; do not base choices on this score"
             )
         if chosen == scoring.specification.probe.kind:
             results, groups = scoring.fast(store, split)

@@ -210,9 +210,7 @@ class _Search:
         )
         failed = study.reclaim()
         if failed:
-            self.context.reporter.info(
-                "resumed", f"{failed} trial that a stopped process left running was marked as failed"
-            )
+            self.context.reporter.info("resumed", f"unfinished trials of stopped processes marked as failed: {failed}")
         return study, loop
 
     def _filled(self) -> list[Candidate]:
@@ -228,7 +226,7 @@ class _Search:
         pool = prepared.pool()
         if not pool:
             raise SpecificationError(
-                "the pool must hold at least one candidate, but all have values that are not finite."
+                "the pool must hold at least one candidate, but all candidates have values that are not finite."
             )
         reporter.info(
             "bank",
@@ -272,7 +270,7 @@ class _Search:
             ledger.record_elimination(name, space.repaired(dict.fromkeys(found.survivors[:most], 1.0)), found.solves)
             known = ledger.elimination(name)
             assert known is not None
-        note = f"{known.solves} sets solved on labels in addition to the trials; left: {known.selection}"
+        note = f"{known.solves} candidate sets fit on labels, in addition to the trials; result: {known.selection}"
         self.context.reporter.info("elimination", note)
         self.prepared.warnings.append(f"backward elimination: {note}")
         return [known.selection]
@@ -353,7 +351,7 @@ def _reopened(store: StudyStore, study: str) -> list[str]:
     if times == 1:
         return []
     return [
-        f"the test split was opened {times} times in this study: what was chosen after a look at it scores too well"
+        f"the test split was opened {times} times in this study: choices made after seeing its scores look too good"
     ]
 
 

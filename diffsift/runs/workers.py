@@ -183,7 +183,7 @@ def _space(store: StudyStore, specification: Specification, bank: Bank) -> Searc
     missing = [candidate for candidate in row.candidates if candidate not in bank]
     if missing or not row.candidates:
         raise StudyError(
-            f"all {len(row.candidates)} candidates of study {name!r} must be in what its leader wrote down, "
-            f"but {len(missing)} are not: 'diffsift resume' writes it anew."
+            f"all {len(row.candidates)} candidates of study {name!r} must be in the file that its leader wrote, "
+            f"but {len(missing)} are not: 'diffsift resume' writes it again."
         )
     return search_space(specification, bank, row.candidates, row.operations)

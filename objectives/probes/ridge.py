@@ -213,7 +213,7 @@ class _Fits:
         sets = dealt(parts)
         if len(sets) < 2:
             raise DataError(
-                "probe.regularisation: auto needs at least two groups of images to fit on beside those of a fold, but "
+                "probe.regularisation: auto needs at least two groups of training images in every fold, but "
                 "there is one: give a number."
             )
         errors = np.zeros(len(PENALTIES))

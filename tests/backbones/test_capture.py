@@ -104,10 +104,10 @@ def test_nothing_runs_after_the_last_activation(network: nn.Sequential) -> None:
 
 
 def test_a_compiled_denoiser_is_refused(network: nn.Sequential) -> None:
-    with pytest.raises(CaptureError, match="must not be compiled"):
+    with pytest.raises(CaptureError, match="may be compiled"):
         Capture(torch.compile(network), [tap("0")])  # type: ignore[arg-type]
     network.compile()
-    with pytest.raises(CaptureError, match="must not be compiled"):
+    with pytest.raises(CaptureError, match="may be compiled"):
         Capture(network, [tap("0")])
 
 
@@ -128,7 +128,7 @@ def test_a_module_that_runs_twice_or_never_is_refused() -> None:
 def test_only_tensors_can_be_captured() -> None:
     model = nn.Sequential(_Lists())
     with (
-        pytest.raises(CaptureError, match=r"must be tensor 1 of what 0 gives, but it gave 1"),
+        pytest.raises(CaptureError, match=r"must be tensor 1 of the output of 0, which has 1"),
         Capture(model, [replace(tap("0"), item=1)]),
     ):
         model(torch.ones(1, 4))

@@ -33,7 +33,7 @@ def test_a_registered_kind_is_made_from_the_models_part_of_the_specification() -
 
 def test_a_taken_name_is_refused(example: ModuleType) -> None:
     register_backbone("noisy-conv", example.NoisyConv)  # the same again does no harm
-    with pytest.raises(SpecificationError, match=r"must have a name of its own, but 'diffusers' is taken"):
+    with pytest.raises(SpecificationError, match=r"must have a new name, but 'diffusers' is taken"):
         register_backbone("diffusers", example.NoisyConv)
 
 

@@ -103,7 +103,7 @@ def test_memory_that_runs_out_halves_the_batch(
     monkeypatch.setattr(backbone, "denoise", small)
     limit = 2
     found = features(backbone, images)
-    assert "memory ran out with 5 images at once: 2 run together" in caplog.text
+    assert "memory ran out with 5 images per batch; continuing with 2" in caplog.text
     assert sizes == [5, 2, 2, 1]
     assert torch.allclose(found, expected, atol=1e-5)
     limit = 0

@@ -44,7 +44,7 @@ def test_a_kind_is_registered_once_and_under_a_name_of_its_own(animals: Registry
     assert animals["bee"] is dict
     assert animals.names() == ["zebra", "ant", "bee", "yak"]
     for name in ("bee", "zebra", "yak"):
-        with pytest.raises(SpecificationError, match=f"an animal must have a name of its own, but '{name}' is taken"):
+        with pytest.raises(SpecificationError, match=f"an animal must have a new name, but '{name}' is taken"):
             animals.register(name, list)
 
 

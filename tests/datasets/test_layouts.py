@@ -219,7 +219,7 @@ def test_a_search_reads_them(layout: str, tiny_pipeline: Path, tmp_path: Path) -
     values["task"] = {"kind": "correspondence"}
     (tmp_path / "search.yaml").write_text(yaml.safe_dump(values))
     result = CliRunner().invoke(app, arguments)
-    assert "needs data with answers to it" in " ".join(result.output.split())
+    assert "needs data with labels for it" in " ".join(result.output.split())
 
 
 def test_ignored_value_and_class_order_are_part_of_the_identity(tmp_path: Path) -> None:

@@ -39,13 +39,13 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "out of range": (changed("study", trials=0), r"study.trials must be at least 1, but got 0"),
     "wrong type": (changed("bank", max_channels="many"), r"bank.max_channels must be a whole number, but got 'many'"),
     "bad name": (changed("study", name="my study"), r"study.name must be letters, digits, .*, but got 'my study'"),
-    "fractions": (changed("data", fractions=[0.5, 0.0, 0.4]), "shares that sum to 1"),
+    "fractions": (changed("data", fractions=[0.5, 0.0, 0.4]), "train, validation and test and sum to 1"),
     "no timesteps": ({**VALUES, "timesteps": []}, "timesteps must hold at least 1, but got"),
     "a timestep twice": ({**VALUES, "timesteps": [50, 50]}, r"timesteps must differ, but got \[50, 50\]"),
     "unknown sampler": (changed("study", sampler="grid"), "study.sampler must be 'sift', .* but got 'grid'"),
     "a fraction that is none": (
         {**VALUES, "timesteps": [0.05, 2.5]},
-        "timesteps.1 must be a whole number from 0 on, or a share of noise levels above 0 and below 1, but got 2.5",
+        "timesteps.1 must be a whole number of at least 0, or a fraction of noise levels between 0 and 1, but got 2.5",
     ),
     "a list": ([1, 2], r"must be a mapping of fields, but got \[1, 2\]"),
     "nothing": (None, "must be a mapping of fields, but is empty"),
@@ -77,7 +77,7 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     ),
     "fractions that do not sum to 1": (
         changed("data", fractions=[0.5, 0.0, 0.4]),
-        r"data\.fractions must be train, validation and test shares",
+        r"data\.fractions must be those of train, validation and test",
     ),
     "one timestep": ({**VALUES, "timesteps": 50}, r"timesteps must be a list, but got 50; write \[50\]"),
     "a device": (

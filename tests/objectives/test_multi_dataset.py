@@ -242,7 +242,7 @@ def test_the_protocol_says_what_differs(tiny_data: Path) -> None:
 @pytest.mark.parametrize(
     ("further", "message"),
     [
-        ({"main": {"kind": "digit-scenes"}}, "further_data must not use the name main, which is that of data"),
+        ({"main": {"kind": "digit-scenes"}}, "further_data must not use the name main, which stands for data"),
         ({"b": {"kind": "digit-scenes", "trian": 3}}, r"further_data\.b\.trian is not a field.*train"),
         ({"voc": {"kind": "voc", "rot": "x"}}, r"further_data\.voc\.rot is not a field.*root"),
         ({"b": {"kind": "digits"}}, r"further_data\.b\.kind must be one of"),

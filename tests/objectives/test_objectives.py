@@ -173,7 +173,7 @@ def test_warped_keypoints_lie_on_the_same_colours() -> None:
 
 def test_a_task_without_its_answers_is_refused(tmp_path: Path) -> None:
     folder = FolderSpecification(kind="folder", images=tmp_path, labels=tmp_path, classes=2)
-    with pytest.raises(SpecificationError, match=r"'depth' needs data .* has those of 'segmentation'"):
+    with pytest.raises(SpecificationError, match=r"'depth' needs data .* has labels for 'segmentation'"):
         OBJECTIVES["depth"](folder, DepthSpecification(kind="depth"), BankSpecification(), ProbeSpecification())
     one = DigitScenesSpecification(train=4, validation=0, test=1)
     task = CorrespondenceSpecification(kind="correspondence")

@@ -96,7 +96,7 @@ def test_the_best_of_earlier_studies_come_in_order_distinct_and_within_the_limit
     assert len(found) == MOST
     assert len(found[0].members) == 2
     assert found[1:] == [Selection.of([candidate]) for candidate in tried[:1:-1]]
-    assert notes == ["nothing stands for block9-v@50 of study old: left out"]
+    assert notes == ["left out, because this pool has no replacement: block9-v@50 of study old"]
 
 
 def test_a_study_without_selections_is_said_and_one_that_does_not_exist_refused(ledger: Ledger) -> None:

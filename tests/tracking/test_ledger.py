@@ -63,7 +63,7 @@ def test_a_study_reads_back_as_it_was_made(ledger: Ledger) -> None:
 
 
 def test_a_study_cannot_be_made_twice_and_an_unknown_one_is_named(ledger: Ledger) -> None:
-    with pytest.raises(StudyError, match="must be new"):
+    with pytest.raises(StudyError, match="there is already a study"):
         ledger.create_study("horses", {}, {}, [])
     with pytest.raises(StudyError, match="no study 'horse'; did you mean 'horses'"):
         ledger.evaluations("horse")
@@ -76,7 +76,7 @@ def test_identity_names_every_differing_field(ledger: Ledger) -> None:
     assert str(caught.value) == (
         "study 'horses' was made with model.id='demo', probe=(not set), timesteps=[50, 100], but got model.id='other', "
         "probe='ridge', timesteps=[50]: identity fields cannot change; give the study another name (study.name) to "
-        "start anew."
+        "start a new one."
     )
 
 

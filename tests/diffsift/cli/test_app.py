@@ -279,7 +279,7 @@ def test_the_bank_is_listed_and_cleaned(tiny_pipeline: Path, tiny_data: Path, tm
     listed = done("bank", "list", "--check", *options)
     for word in ("tiny", "sound", "UNet2D", "50, 300", "pixels:", "latents:"):
         assert word in listed
-    assert "what to remove must be said" in refused("bank", "clean", *options)
+    assert "choose what to remove" in refused("bank", "clean", *options)
     assert "known: tiny" in refused("bank", "clean", "--study", "other", *options)
     assert "nothing to remove" in done("bank", "clean", "--unused", "--damaged", *options)
     entries = sorted((tmp_path / "workspace" / "bank").iterdir())

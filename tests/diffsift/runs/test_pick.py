@@ -97,9 +97,9 @@ def test_a_pick_is_the_best_within_the_bounds_and_can_be_used(ended: tuple[Path,
 def test_bounds_that_nothing_meets_and_a_study_that_is_not_there(ended: tuple[Path, Any], tmp_path: Path) -> None:
     folder, _ = ended
     smallest = min(record.channels for record in selections(folder))
-    with pytest.raises(StudyError, match=rf"within 1 channels, but none is: the smallest there is has {smallest}"):
+    with pytest.raises(StudyError, match=rf"within 1 channels, but none is: the smallest has {smallest}"):
         pick("tiny", channels=1, out=tmp_path / "x.json", workspace=folder)
-    with pytest.raises(StudyError, match=r"within 1 passes and 0.0001 operations.* each by itself"):
+    with pytest.raises(StudyError, match=r"within 1 passes and 0.0001 operations.* each minimum taken separately"):
         pick("tiny", passes=1, operations=0.0001, out=tmp_path / "x.json", workspace=folder)
     with pytest.raises(StudyError, match="no study is named 'tinny'"):
         pick("tinny", channels=10, out=tmp_path / "x.json", workspace=folder)
@@ -142,7 +142,9 @@ def test_the_pool_is_eliminated_once_and_the_ledger_counts_it(
     assert known.solves == solved[0].solves > 0
     assert first.outcome.trials[0].selection == known.selection
     assert again.outcome.trials[:3] == first.outcome.trials
-    assert sum(line.startswith(f"elimination {known.solves} sets solved on labels") for line in recorder.lines) == 2
+    assert (
+        sum(line.startswith(f"elimination {known.solves} candidate sets fit on labels") for line in recorder.lines) == 2
+    )
 
 
 def test_a_warm_start_that_is_no_study_makes_none(

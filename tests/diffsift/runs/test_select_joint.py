@@ -72,13 +72,16 @@ def test_the_joint_part_identifies_a_study() -> None:
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "the model's own prompt": (
         {"joint": {"prompts": ["a", ""]}},
-        r"joint.prompts must not hold model.prompt, which is tried anyway, but has ''",
+        r"joint.prompts must not hold the value of model.prompt, which is tried anyway, but has ''",
     ),
     "its own size": (
         {"model": {"id": "m", "image_size": [64, 64]}, "joint": {"image_sizes": [[64, 64]]}},
-        r"joint.image_sizes must not hold model.image_size, .* has \(64, 64\)",
+        r"joint.image_sizes must not hold the value of model.image_size, .* has \(64, 64\)",
     ),
-    "its own draws": ({"joint": {"noise_seeds": [1]}}, "joint.noise_seeds must not hold model.noise_seeds, .* has 1"),
+    "its own draws": (
+        {"joint": {"noise_seeds": [1]}},
+        "joint.noise_seeds must not hold the value of model.noise_seeds, .* has 1",
+    ),
     "twice": ({"joint": {"prompts": ["a", "a"]}}, r"joint.prompts must differ from one another, but got \['a', 'a'\]"),
     "too many": (
         {"joint": {"prompts": [*"abcdefgh"], "noise_seeds": [2, 3, 4]}},
@@ -98,7 +101,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "fewer passes than draws": (
         {"model": {"id": "m", "noise_seeds": 8}, "joint": {"noise_seeds": [4]}, "limits": {"passes": 3}},
-        "limits.passes must leave room for every noise draw .* is 3, and main.* has .* none of it could be chosen",
+        "limits.passes must be at least the noise draws .* is 3, and main.* has .* none of its activations",
     ),
 }
 
@@ -344,6 +347,6 @@ def test_properties_are_measured_on_each_variant(tiny_pipeline: Path, tiny_data:
     study = prepared(values, tmp_path, recorder)
     assert len(list((tmp_path / "workspace" / "properties").glob("*.json"))) == 2
     training = int(study.bank.development.training.sum())
-    measured = f"properties of variants of the model are measured first: {training * 4 * 2} passes at most"
+    measured = f"first, properties of the model's variants are measured: at most {training * 4 * 2} passes"
     assert any(measured in line for line in recorder.lines)
     assert all(model.kept for model in study.models.values())

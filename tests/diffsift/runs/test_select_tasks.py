@@ -113,7 +113,7 @@ def test_a_worker_needs_neither_model_nor_images_and_scores_alike(
     probe = OBJECTIVES[task](*parts).probe(bank)
     assert [probe.score(entry.selection).value for entry in before] == [entry.score for entry in before]
     place.shared(task).write_bytes(b"half a file")
-    with pytest.raises(BankError, match=r"cannot be used .*: 'diffsift resume' writes it anew"):
+    with pytest.raises(BankError, match=r"cannot be used .*: 'diffsift resume' writes it again"):
         join(task, workspace=place.folder)
 
 
