@@ -32,6 +32,7 @@ ENTRY_POINTS = {
     "diffsift/runs/score.py": {"score_file"},
     "diffsift/runs/select.py": {"resume", "select"},
     "datasets/_mapped.py": {"__init__"},  # MappedDataset: users say how to read a row, one keyword for each part of it
+    "datasets/_rendered_scenes.py": {"__init__"},  # RenderedScenes: one keyword for each field of its kind
     "extraction/selection_file.py": {"save_selection"},  # one keyword for each field of the file
 }
 """Functions that may take more parameters, by file, as users give them by keyword."""

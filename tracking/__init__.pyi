@@ -1,6 +1,7 @@
 from ._sqlite import tune_sqlite
+from ._study_rows import Eliminated, Opening, StudyRow
 from .claims import Claim, ClaimResult, Claims, ClaimStatus
-from .ledger import Eliminated, Ledger, Opening, StudyRow, open_database
+from .ledger import Ledger, open_database
 from .logger import LOGGERS, Logger, Loggers, make_loggers, register_logger
 from .mlflow_log import MlflowLogger, serve
 from .records import (

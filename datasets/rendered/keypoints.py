@@ -55,7 +55,7 @@ def draw_keypoints(
     if drawn is None:
         return None
     source, solid, points = drawn
-    return _seen(renderer, 1, scene, solid, points, source, first.solid.shape[-1])
+    return _seen(renderer, (1, scene), solid, points, source, first.solid.shape[-1])
 
 
 @torch.no_grad()
@@ -85,7 +85,7 @@ def draw_counterparts(
     source, _, points = drawn
     carried = _carry(renderer.scenes[scene], mine, renderer.scenes[other], theirs, points.T.double().numpy())
     solid = torch.full((count,), theirs)
-    return _seen(renderer, 0, other, solid, torch.from_numpy(carried.T).float(), source, first.solid.shape[-1])
+    return _seen(renderer, (0, other), solid, torch.from_numpy(carried.T).float(), source, first.solid.shape[-1])
 
 
 def _draw_points(
@@ -105,11 +105,13 @@ def _draw_points(
 
 
 def _seen(
-    renderer: Renderer, view: int, scene: int, solid: Tensor, points: Tensor, source: Tensor, size: int
+    renderer: Renderer, view: tuple[int, int], solid: Tensor, points: Tensor, source: Tensor, size: int
 ) -> Keypoints:
+    """Points and where they are seen in a view, given as (camera, scene)."""
+    camera, scene = view
     owner = torch.full(solid.shape, scene)
-    target, _ = renderer.cameras[view].project(owner, points, size)
-    visible = renderer.sees(view, owner, solid, points) & ((target > 0) & (target < size)).all(0)
+    target, _ = renderer.cameras[camera].project(owner, points, size)
+    visible = renderer.sees(camera, owner, solid, points) & ((target > 0) & (target < size)).all(0)
     return Keypoints(source.T.numpy(), target.T.numpy(), visible.numpy(), points.T.numpy())
 
 

@@ -186,41 +186,53 @@ def haze(lights: Lights, scene: Tensor, colours: Tensor, directions: Tensor, dis
     return colours * clear + lights.sky(scene, directions) * (1 - clear)
 
 
-def shade_solids(
-    lights: Lights,
-    scene: Tensor,
-    albedo: Tensor,
-    ground: Tensor,
-    normals: Tensor,
-    directions: Tensor,
-    height: Tensor,
-    visible: Tensor,
-    highlight: Tensor,
-    gloss: Tensor,
-) -> Tensor:
+@dataclass(frozen=True)
+class ShadedPoints:
+    """Points on solids, with what their colour depends on.
+
+    Attributes:
+        scene: (n,) number of the scene that a point belongs to.
+        albedo: (3, n) share of the light that is reflected, by colour.
+        ground: (3, n) colour of the ground, which shines on surfaces that face it.
+        normals: (3, n) unit vectors.
+        directions: (3, n) unit vectors of the rays that arrive.
+        height: (n,) above the ground, in metres.
+        visible: (n,) how much of the lamp is seen, in [0, 1].
+        highlight: (n,) strength of the highlight, see `Material`.
+        gloss: (n,) exponent of the highlight, see `Material`.
+    """
+
+    scene: Tensor
+    albedo: Tensor
+    ground: Tensor
+    normals: Tensor
+    directions: Tensor
+    height: Tensor
+    visible: Tensor
+    highlight: Tensor
+    gloss: Tensor
+
+
+def shade_solids(lights: Lights, points: ShadedPoints) -> Tensor:
     """Colours of points on solids.
 
     Args:
         lights: of all scenes.
-        scene: (n,) which scene a point belongs to.
-        albedo: (3, n).
-        ground: (3, n) colour of the ground, which shines on what faces it.
-        normals: (3, n) unit vectors.
-        directions: (3, n) of the rays that arrive.
-        height: (n,) above the ground, in metres.
-        visible: (n,) how much of the lamp is seen, in [0, 1].
-        highlight: (n,) see `Material`.
-        gloss: (n,) see `Material`.
+        points: what is shaded.
+
+    Returns:
+        (3, n) linear light.
     """
+    scene, normals, directions = points.scene, points.normals, points.directions
     lamp, towards = lights.colour[:, scene], lights.direction[:, scene]
-    facing = (normals * towards).sum(0).clamp(min=0) * visible
+    facing = (normals * towards).sum(0).clamp(min=0) * points.visible
     half = torch.nn.functional.normalize(towards - directions, dim=0)
-    reflected = highlight * (normals * half).sum(0).clamp(min=0) ** gloss * visible
+    reflected = points.highlight * (normals * half).sum(0).clamp(min=0) ** points.gloss * points.visible
     above = 0.5 + 0.5 * normals[2]
-    around = above * (0.6 + 0.4 * lights.zenith[:, scene]) + (1 - above) * 0.9 * ground
-    near_ground = 0.6 + 0.4 * (2 * height).clamp(0, 1)
+    around = above * (0.6 + 0.4 * lights.zenith[:, scene]) + (1 - above) * 0.9 * points.ground
+    near_ground = 0.6 + 0.4 * (2 * points.height).clamp(0, 1)
     rim = (1 + (normals * directions).sum(0)).clamp(0, 1) ** 4
-    diffuse = albedo * (lamp * facing + lights.ambient[scene] * near_ground * around)
+    diffuse = points.albedo * (lamp * facing + lights.ambient[scene] * near_ground * around)
     return 1.15 * diffuse + reflected * lamp + 0.12 * rim * lights.horizon[:, scene]
 
 

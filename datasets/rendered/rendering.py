@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .camera import TANGENT, Cameras, pixel_centres
 from .geometry import FAR, KINDS, Solids, bounding_radius, soft_shadow, surface, trace
-from .materials import Lights, Materials, haze, shade_ground, shade_solids, tone_curve
+from .materials import Lights, Materials, ShadedPoints, haze, shade_ground, shade_solids, tone_curve
 from .scenes import MOST_SOLIDS, Scene
 
 CLASSES = ("background", *KINDS)
@@ -177,7 +177,7 @@ class Renderer:
         rays = scene[hit], origins[:, hit], directions[:, hit]
         exact, local, normal[:, hit] = surface(self.solids, solid[hit], rays[1], rays[2], distance[hit])
         distance[hit] = exact
-        colour[:, hit] = self._solid_colours(*rays, solid[hit], exact, local, normal[:, hit], pixel)
+        colour[:, hit] = self._solid_colours(rays, solid[hit], exact, local, normal[:, hit], pixel)
         return _Hits(colour, distance, solid, normal)
 
     def _ground_colours(
@@ -212,15 +212,15 @@ class Renderer:
 
     def _solid_colours(
         self,
-        scene: Tensor,
-        origins: Tensor,
-        directions: Tensor,
+        rays: tuple[Tensor, Tensor, Tensor],
         solid: Tensor,
         distance: Tensor,
         local: Tensor,
         normals: Tensor,
         pixel: float,
     ) -> Tensor:
+        """Colours where rays (scene, origins, directions) meet solids."""
+        scene, origins, directions = rays
         points = origins + distance * directions
         lights, materials = self._lights, self._materials
         towards = lights.direction[:, scene]
@@ -230,18 +230,18 @@ class Renderer:
         sharpness = lights.sharpness[scene[lit]]
         visible[lit] = soft_shadow(self.solids, scene[lit], lifted, towards[:, lit], sharpness)
         albedo = materials.albedo(solid, local, 0.8 * pixel * distance)
-        return shade_solids(
-            lights,
-            scene,
-            albedo,
-            self._grounds.colours[0][:, scene],
-            normals,
-            directions,
-            points[2],
-            visible,
-            materials.highlight[solid],
-            materials.gloss[solid],
+        shaded = ShadedPoints(
+            scene=scene,
+            albedo=albedo,
+            ground=self._grounds.colours[0][:, scene],
+            normals=normals,
+            directions=directions,
+            height=points[2],
+            visible=visible,
+            highlight=materials.highlight[solid],
+            gloss=materials.gloss[solid],
         )
+        return shade_solids(lights, shaded)
 
     def _smooth(self, camera: Cameras, scene: Tensor, pixels: Tensor, size: int) -> Tensor:
         """Colours of pixels as means over four rays each."""
