@@ -201,7 +201,6 @@ class Backbone(ABC):
             if not 0 <= timestep < self.train_timesteps:
                 raise ModelError(f"timestep must be in [0, {self.train_timesteps - 1}], but got {timestep}.")
 
-    @torch.inference_mode()
     def capture(
         self,
         images: Float[Tensor, "batch 3 height width"] | Sequence[Float[Tensor, "3 _ _"]],
@@ -234,17 +233,22 @@ class Backbone(ABC):
             raise ModelError(f"prompts must be one for each of {len(images)} images, but got {len(prompts)}.")
         if not wanted:
             return
-        resized, boxes = resize_images(images, self.image_size, self.resize, self.device)
-        clean = torch.cat(self._in_parts(len(resized), lambda part: self.encode(resized[part])))
-        noise = [self._noise(resized, tuple(clean.shape[1:]), seed, draw).to(clean) for draw in range(self.noise_seeds)]
+        # Left before each yield: what the caller does with the maps is not inference.
+        with torch.inference_mode():
+            resized, boxes = resize_images(images, self.image_size, self.resize, self.device)
+            clean = torch.cat(self._in_parts(len(resized), lambda part: self.encode(resized[part])))
+            shape = tuple(clean.shape[1:])
+            noise = [self._noise(resized, shape, seed, draw).to(clean) for draw in range(self.noise_seeds)]
         for timestep, activations in wanted.items():
 
             def maps(part: slice, t: int = timestep, entries: Sequence[Activation] = activations) -> dict[str, Tensor]:
                 draws = [draw[part] for draw in noise]
                 return self._maps(clean[part], draws, t, entries, None if prompts is None else prompts[part])
 
-            parts = self._in_parts(len(clean), maps)
-            yield timestep, {name: crop_content(torch.cat([part[name] for part in parts]), boxes) for name in parts[0]}
+            with torch.inference_mode():
+                parts = self._in_parts(len(clean), maps)
+                cropped = {name: crop_content(torch.cat([part[name] for part in parts]), boxes) for name in parts[0]}
+            yield timestep, cropped
 
     def _single_passes(self) -> tuple[Callable[[int], None], tuple[int, int]]:
         """What runs the denoiser once on one of two images, and the rows and columns of its input."""

@@ -10,6 +10,7 @@ from ._list import image_list
 from ._listing import IMAGE_SUFFIXES
 from ._mapped import MappedDataset
 from ._published import DDPM_SETS
+from ._rendered_scenes import RenderedScenes
 from ._samples import IGNORE, MAX_CLASSES, SPLITS, Label, Sample, Samples, Split
 from ._spair import spair
 from ._splits import FileSplit, ListSplit, SeedSplit, SplitRule
@@ -22,6 +23,7 @@ from .specification import (
     DigitScenesSpecification,
     FolderSpecification,
     PythonSpecification,
+    RenderedScenesSpecification,
 )
 
 __all__ = [
@@ -44,6 +46,8 @@ __all__ = [
     "ListSplit",
     "MappedDataset",
     "PythonSpecification",
+    "RenderedScenes",
+    "RenderedScenesSpecification",
     "Sample",
     "Samples",
     "Scene",

@@ -45,8 +45,8 @@ class Dataset(ABC):
     tests all of this.
 
     Attributes:
-        task: what the labels are: segmentation, depth, classification or correspondence; see `Sample`.
-        class_names: one per class id, counted from 0; at most `MAX_CLASSES`; none for depth and correspondence.
+        task: what the labels are: segmentation, depth, normals, classification or correspondence; see `Sample`.
+        class_names: one per class id, counted from 0; at most `MAX_CLASSES`; none for the other tasks.
         credits: whom to name where images are shown; empty where nothing is known.
     """
 

@@ -23,6 +23,7 @@ _LABELS = {  # by task: the label's type, and its number of axes
     "depth": ("float32", 2),
     "classification": ("int64", 0),
     "correspondence": ("float32", 2),
+    "normals": ("float32", 3),
 }
 
 
@@ -101,9 +102,9 @@ def check_label(
     Raises:
         DataError: it is of another size, or nothing in it counts.
     """
-    if task not in ("segmentation", "depth"):
+    if task not in ("segmentation", "depth", "normals"):
         return
-    if label.shape != size:
+    if label.shape[:2] != size:
         raise DataError(
             f"{origin} must be as large as its image{f' {image}' if image else ''} ({size[1]} x {size[0]} px), but is "
             f"{label.shape[1]} x {label.shape[0]} px."

@@ -24,8 +24,9 @@ Label = (
     | Float32[np.ndarray, "rows columns"]
     | Int64[np.ndarray, ""]
     | Float32[np.ndarray, "keypoints 2"]
+    | Float32[np.ndarray, "rows columns 3"]
 )
-"""The answer of a sample: a mask, a depth map, a class id or keypoints; see `Sample`."""
+"""The answer of a sample: a mask, a depth map, a class id, keypoints or normals; see `Sample`."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Sample:
         label: the answer to the data set's `task`. Segmentation: uint8 (height, width), class ids, `IGNORE` where
             a pixel does not count. Depth: float32 (height, width) in metres, NaN where unknown. Classification: int64
             without axes, the class id. Correspondence: float32 (keypoints, 2), (x, y) in [0, 1] of the image, NaN
-            where a keypoint is not visible; rows of the same number correspond.
+            where a keypoint is not visible; rows of the same number correspond. Normals: float32 (height, width, 3),
+            unit vectors in the camera's frame (x right, y up, z towards the viewer), NaN where unknown.
         group: samples of one group never fall in different folds or splits.
         prompt: text that conditions the model on this image; None: the prompt in the model's part of the
             specification holds.

@@ -16,6 +16,7 @@ DATASETS: Registry[type[DataKind]] = Registry(
     "diffsift.datasets",
     {
         "digit-scenes": f"{_OURS}:DigitScenesSpecification",
+        "rendered-scenes": f"{_OURS}:RenderedScenesSpecification",
         "folder": f"{_OURS}:FolderSpecification",
         "voc": f"{_OURS}:VocSpecification",
         "ade20k": f"{_OURS}:AdeSpecification",

@@ -100,6 +100,33 @@ class DigitScenesSpecification(DataKind):
         return DigitScenes(self.train, self.validation, self.test, self.seed, detail=self.detail, task=task)
 
 
+class RenderedScenesSpecification(DataKind):
+    """The built-in data: rendered scenes, drawn from a seed."""
+
+    kind: Literal["rendered-scenes"] = "rendered-scenes"
+    train: int = Field(default=300, ge=1, le=1_000_000, description="training scenes; for pairs, pictures")
+    validation: int = Field(
+        default=300, ge=0, le=1_000_000, description="validation scenes; 0: cross-validate over training scenes"
+    )
+    test: int = Field(default=400, ge=1, le=1_000_000, description="test scenes, sealed until the search has ended")
+    seed: int = Field(default=0, ge=0, description="seed of the scenes")
+    size: int = Field(default=64, ge=16, le=256, description="edge of the square pictures in pixels")
+    difficulty: Literal["easy", "medium", "hard"] = Field(
+        default="medium", description="number of solids, how much they hide of each other, contrast of textures"
+    )
+
+    def describe(self) -> str:
+        counts = f"{self.train} training, {self.validation} validation, {self.test} test scenes"
+        return f"rendered scenes (built in), {self.difficulty}, {self.size} px: {counts}"
+
+    def open(self, task: str) -> Dataset:
+        from ._rendered_scenes import RenderedScenes
+
+        return RenderedScenes(
+            self.train, self.validation, self.test, self.seed, self.size, difficulty=self.difficulty, task=task
+        )
+
+
 class FolderSpecification(DataKind):
     """A folder of images and a folder of label PNGs with the same stems."""
 

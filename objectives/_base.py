@@ -62,7 +62,7 @@ class SplitResults:
     results: dict[str, NDArray[np.float64]]
     measures: dict[str, dict[str, float]]
     samples: list[Sample]
-    predictions: dict[str, list[Shaped[np.ndarray, "height width"]]] = field(default_factory=dict)
+    predictions: dict[str, list[Shaped[np.ndarray, "_ _"]]] = field(default_factory=dict)
     groups: tuple[str, ...] | None = None
 
 

@@ -40,7 +40,7 @@ def head_of(fitted: FittedSelection) -> Head:
 
 def dense_outputs(
     samples: Sequence[Sample], maps: CapturedMaps, fitted: Sequence[FittedSelection]
-) -> dict[str, list[Float[Tensor, "outputs height width"]]]:
+) -> dict[str, list[Float[Tensor, "outputs _ _"]]]:
     """The outputs of each head at every label pixel.
 
     A head's sums are linear, so they are formed on each activation's native grid, those on the same grid are added up,

@@ -67,7 +67,7 @@ class _Collected:
     def __init__(self) -> None:
         self._results: list[NDArray[np.float64]] = []
         self._further: dict[str, list[NDArray[np.float64]]] = {}
-        self.predictions: list[Shaped[np.ndarray, "height width"]] = []
+        self.predictions: list[Shaped[np.ndarray, "_ _"]] = []
 
     def add(self, evaluations: Sequence[Evaluation]) -> None:
         for evaluation in evaluations:

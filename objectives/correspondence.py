@@ -155,7 +155,7 @@ def _matched(
     fitted: Sequence[FittedSelection],
     grid: Float32[np.ndarray, "locations 2"],
     keypoints: Float32[np.ndarray, "images keypoints 2"],
-) -> dict[str, list[Float32[np.ndarray, "keypoints 2"]]]:
+) -> dict[str, list[Float32[np.ndarray, "_ 2"]]]:
     """By selection and pair, the predicted location (x, y) of every keypoint of the source; of hidden ones too."""
     count = len(batch.samples)
     at = np.concatenate([np.repeat(grid[None], count, axis=0), np.nan_to_num(keypoints, nan=0.5)], axis=1)

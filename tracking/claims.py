@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any, Self
 
-from sqlalchemy import CursorResult, Engine, RowMapping, bindparam, delete, func, insert, select, update
+from sqlalchemy import CursorResult, Engine, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -218,15 +219,15 @@ def _changed(result: Any) -> bool:
     return isinstance(result, CursorResult) and result.rowcount == 1
 
 
-def _process(row: RowMapping) -> Process:
+def _process(row: Mapping[Any, Any]) -> Process:
     return Process(row["host"], row["pid"], row["process_started"])
 
 
-def _claim_of(row: RowMapping) -> Claim:
+def _claim_of(row: Mapping[Any, Any]) -> Claim:
     return Claim(Selection.from_json(row["selection"]), _process(row), utc(row["created"]))
 
 
-def _lives(row: RowMapping) -> bool:
+def _lives(row: Mapping[Any, Any]) -> bool:
     process = _process(row)
     if process.is_here and process.pid == os.getpid():
         return row["token"] in _open_here

@@ -23,10 +23,11 @@ for theme in (search, studies, features, models):
 app.add_typer(bank.commands, name="bank", rich_help_panel="Studies")
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"diffsift {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

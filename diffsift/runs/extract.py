@@ -90,9 +90,7 @@ def extract_files(
     return written
 
 
-def _batches(
-    files: Sequence[Path], size: int
-) -> Iterator[tuple[list[Path], list[UInt8[np.ndarray, "height width 3"]]]]:
+def _batches(files: Sequence[Path], size: int) -> Iterator[tuple[list[Path], list[UInt8[np.ndarray, "_ _ 3"]]]]:
     """Files with their images, of one shape in each batch: each backbone resizes them to a size of its own."""
     for start in range(0, len(files), size):
         loaded = [(path, read_image(path)) for path in files[start : start + size]]

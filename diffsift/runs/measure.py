@@ -33,7 +33,7 @@ def cached_properties(
     backbone: Backbone,
     activations: Sequence[Activation],
     timesteps: Sequence[int],
-    images: Sequence[Float[Tensor, "3 height width"]],
+    images: Sequence[Float[Tensor, "3 _ _"]],
     context: RunContext,
 ) -> dict[Candidate, Properties]:
     """The properties of all activations but attention maps; what was measured before is read from the workspace.

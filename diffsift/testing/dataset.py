@@ -13,7 +13,7 @@ from diffsift.common.reporting import NullReporter
 from diffsift.datasets import IGNORE, MAX_CLASSES, SPLITS, Dataset, Sample, Split
 from diffsift.errors import DataError
 
-_TASKS = ("segmentation", "depth", "classification", "correspondence")
+_TASKS = ("segmentation", "depth", "normals", "classification", "correspondence")
 
 
 class DatasetContract(ABC):
@@ -163,6 +163,11 @@ def _check_sample(sample: Sample, dataset: Dataset) -> None:
         assert known.size
         assert np.isfinite(known).all()
         assert known.min() > 0
+    elif dataset.task == "normals":
+        assert (label.dtype, label.shape) == (np.dtype(np.float32), image.shape)
+        lengths = np.linalg.norm(label, axis=2)
+        assert np.isfinite(lengths).any()
+        assert np.abs(lengths[np.isfinite(lengths)] - 1).max() < 1e-3
     elif dataset.task == "classification":
         assert (label.dtype, label.ndim) == (np.dtype(np.int64), 0)
         assert 0 <= int(label) < classes

@@ -292,6 +292,7 @@ def test_cleaning_removes_what_was_asked_for_and_nothing_else(
     assert (left.path, left.images, left.state) == (kept.path, images - 1, "sound")
 
 
+@pytest.mark.unchecked
 def test_a_budget_is_respected_and_its_advice_fits(
     tiny_data: Path, tmp_path: Path, tiny_backbone: PipelineBackbone
 ) -> None:

@@ -14,7 +14,7 @@ from support.layouts import MAKERS, rebuilt, write_image
 
 import diffsift
 from diffsift import MappedDataset, Specification
-from diffsift.datasets import DATASETS, DataKind, Dataset, DigitScenes, register_dataset
+from diffsift.datasets import DATASETS, DataKind, Dataset, DigitScenes, RenderedScenes, register_dataset
 from diffsift.errors import DataError, SpecificationError
 from diffsift.testing.dataset import DatasetContract
 
@@ -160,6 +160,36 @@ class TestScenesForCorrespondence(DigitScenesContract):
     task = "correspondence"
 
 
+class RenderedScenesContract(DatasetContract):
+    task: str
+
+    def make(self, folder: Path) -> Dataset:
+        return RenderedScenes(train=6, validation=4, test=4, size=32, task=self.task)
+
+    def changed(self, folder: Path) -> Dataset:
+        return RenderedScenes(train=6, validation=4, test=4, size=32, seed=1, task=self.task)
+
+
+class TestRenderedScenesForSegmentation(RenderedScenesContract):
+    task = "segmentation"
+
+
+class TestRenderedScenesForDepth(RenderedScenesContract):
+    task = "depth"
+
+
+class TestRenderedScenesForNormals(RenderedScenesContract):
+    task = "normals"
+
+
+class TestRenderedScenesForClassification(RenderedScenesContract):
+    task = "classification"
+
+
+class TestRenderedScenesForCorrespondence(RenderedScenesContract):
+    task = "correspondence"
+
+
 class TestExample(DatasetContract):
     @pytest.fixture(autouse=True)
     def _module(self, custom: Any) -> None:
@@ -229,6 +259,7 @@ class Careless(Dataset):
         return [diffsift.datasets.Sample(**{**fields, **self.changes})]
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

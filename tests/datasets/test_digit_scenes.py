@@ -71,6 +71,7 @@ def test_no_validation_split() -> None:
     data.check()
 
 
+@pytest.mark.unchecked
 def test_unknown_split_is_refused() -> None:
     with pytest.raises(ValueError, match="one of train, validation, test, but got 'val'"):
         DigitScenes().split("val")  # type: ignore[arg-type]

@@ -283,6 +283,7 @@ class Stream(torch.utils.data.IterableDataset[Any]):
         yield from rows()
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [

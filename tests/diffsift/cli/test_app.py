@@ -251,7 +251,7 @@ def test_a_dry_run_prints_the_cost_and_makes_no_study(tiny_pipeline: Path, tiny_
     said = done("search", spec, "--dry-run", "--workspace", tmp_path / "workspace")
     assert "30 candidates; 14 passes (7 images)" in said
     assert "MB of" in said
-    assert "about 0 s" in said
+    assert re.search(r"about \d+ s", said)
     assert "GB beyond the model" in said
     assert not (tmp_path / "workspace" / "studies.db").exists()
     assert list((tmp_path / "workspace" / "bank").iterdir()) == []

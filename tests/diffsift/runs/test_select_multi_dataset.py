@@ -138,6 +138,7 @@ class _Probe:
         return np.stack([np.repeat(per_group, 10), np.ones(50)], axis=1)
 
 
+@pytest.mark.unchecked
 def test_weights_are_decided_by_group() -> None:
     found = Selection.of({Candidate("main", "a", 1): 0.5, Candidate("main", "b", 1): 1.0})
     alone = _Probe([str(image) for image in range(50)])
