@@ -99,7 +99,7 @@ def test_bounds_that_nothing_meets_and_a_study_that_is_not_there(ended: tuple[Pa
     smallest = min(record.channels for record in selections(folder))
     with pytest.raises(StudyError, match=rf"within 1 channels, but none is: the smallest has {smallest}"):
         pick("tiny", channels=1, out=tmp_path / "x.json", workspace=folder)
-    with pytest.raises(StudyError, match=r"within 1 passes and 0.0001 operations.* each minimum taken separately"):
+    with pytest.raises(StudyError, match=r"within 1 passes and 0.0001 operations.*each minimum taken separately"):
         pick("tiny", passes=1, operations=0.0001, out=tmp_path / "x.json", workspace=folder)
     with pytest.raises(StudyError, match="no study is named 'tinny'"):
         pick("tinny", channels=10, out=tmp_path / "x.json", workspace=folder)
