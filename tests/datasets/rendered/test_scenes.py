@@ -103,6 +103,7 @@ def test_visible_solids_come_from_left_to_right():
         assert middles == sorted(middles)
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -112,5 +113,5 @@ def test_visible_solids_come_from_left_to_right():
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
-    with pytest.raises((ValueError, TypeError), match=f"{message}|Actual value"):  # types may be checked before
+    with pytest.raises(ValueError, match=message):
         draw_scene(*arguments)
