@@ -200,7 +200,7 @@ def test_installed_demo_runs_outside_the_repository(installed: Installed, tmp_pa
     here.mkdir()
     options = ["--trials", "5", "--workspace", tmp_path / "kept"]
     run(installed.bin / "diffsift", "demo", *options, cwd=here, timeout=800)
-    written = list(tmp_path.rglob("selection.json"))
+    written = list(tmp_path.rglob("selection-demo-0.json"))
     assert written
     assert json.loads(written[0].read_text())
 

@@ -120,5 +120,5 @@ def test_a_pipeline_without_a_denoiser_is_refused() -> None:
 def test_a_pipeline_that_fails_is_named() -> None:
     pipeline = build("SD 1.5")
     pipeline.tokenizer = None
-    with pytest.raises(ModelError, match=r"my-model must run for a prompt .* StableDiffusionPipeline fails"):
+    with pytest.raises(ModelError, match=r"my-model must run with a prompt .* StableDiffusionPipeline fails"):
         backbone_of(pipeline, id="my-model")

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from diffusers import DiffusionPipeline
 from support import tiny
 
 import diffsift
-from diffsift.datasets import SeedSplit, SegmentationFiles, SegmentationFolder, _cache, _image_files
+from diffsift.datasets import SeedSplit, SegmentationFiles, SegmentationFolder, _cache, _files, _image_files
 
 
 class Work:
@@ -73,7 +74,7 @@ def test_data_beyond_the_cache_are_decoded_once_per_pass(
     bank is filled with: the model, the two controls and the network with random weights. Of test images: the check and
     the final test.
     """
-    monkeypatch.setattr(_cache.SampleCache.__init__, "__defaults__", (0,))
+    monkeypatch.setattr(_files, "SampleCache", partial(_cache.SampleCache, 0))
     work = Work(monkeypatch)
     search(tiny_pipeline, tiny_data, tmp_path)
     images = {name.removeprefix("image "): count for name, count in work.decoded.items() if name.startswith("image")}
