@@ -215,11 +215,13 @@ def _draw_block(
 def _partner(scene: Scene, part: Part, seed: int, number: int, difficulty: Difficulty) -> Scene:
     """The first of a few scenes with a solid of a kind that a scene has; the last if none has."""
     kinds = {solid.kind for solid in scene.solids}
-    for attempt in range(_TRIES):
-        other = draw_scene(part, seed, _PARTNERS + _TRIES * number + attempt, difficulty)
+    candidates = (
+        draw_scene(part, seed, _PARTNERS + _TRIES * number + attempt, difficulty) for attempt in range(_TRIES)
+    )
+    for other in candidates:
         if kinds & {solid.kind for solid in other.solids}:
-            break
-    return other
+            return other
+    return draw_scene(part, seed, _PARTNERS + _TRIES * number + _TRIES - 1, difficulty)
 
 
 def _view(rendering: Rendering, scene: int) -> _View:

@@ -1,5 +1,8 @@
 """What the training scripts learn from: rendered scenes on disk, their captions, their latents."""
 
+# diffusers annotates some arguments more narrowly than it takes them, and outputs as unions.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+
 from __future__ import annotations
 
 import os

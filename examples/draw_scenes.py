@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import get_args
 
 import matplotlib as mpl
+import matplotlib.axes
+import matplotlib.colors
 import numpy as np
 
 from diffsift.datasets.rendered import CLASSES, Difficulty, Renderer, draw_scene

@@ -10,6 +10,9 @@ themselves and their reconstructions, which is the best that can be reached, and
 which is chance. A picture of samples is written beside each pipeline.
 """
 
+# diffusers annotates some arguments more narrowly than it takes them, and outputs as unions.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+
 from __future__ import annotations
 
 import argparse

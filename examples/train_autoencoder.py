@@ -8,6 +8,11 @@ little of the Kullback-Leibler divergence. Most steps see 32 px crops, the last 
 matters: with torch's default the residual branches drown the stream between them and colour is never learnt.
 """
 
+# diffusers annotates some arguments more narrowly than it takes them, and outputs as unions.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+# pyright: reportOptionalCall=false, reportIncompatibleMethodOverride=false
+
 from __future__ import annotations
 
 from pathlib import Path

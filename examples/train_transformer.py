@@ -10,6 +10,11 @@ to block, so training carries one of them and adds the logarithm of their number
 same and much faster; the number varies, so that the network works with any.
 """
 
+# diffusers annotates some arguments more narrowly than it takes them, and outputs as unions.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+# pyright: reportOptionalCall=false, reportIncompatibleMethodOverride=false
+
 from __future__ import annotations
 
 import argparse

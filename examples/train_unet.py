@@ -8,6 +8,9 @@ to right ("red sphere and blue box"); three in ten images have no prompt, two in
 model is trained together with the U-Net.
 """
 
+# diffusers annotates some arguments more narrowly than it takes them, and outputs as unions.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+
 from __future__ import annotations
 
 import argparse

@@ -152,7 +152,8 @@ class _Sampler:
     """Draws one scene from a generator of random numbers."""
 
     def __init__(self, rng: np.random.Generator, part: Part, level: Level) -> None:
-        self._rng, self._part, self._level = rng, part, level
+        self._rng, self._level = rng, level
+        self._part: Part = part
 
     def scene(self) -> Scene:
         solids = self._solids()
