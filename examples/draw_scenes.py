@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import get_args
 
 import matplotlib as mpl
-import matplotlib.axes
-import matplotlib.colors
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 
 from diffsift.datasets.rendered import CLASSES, Difficulty, Renderer, draw_scene
 from diffsift.datasets.rendered.keypoints import Keypoints, draw_keypoints
@@ -29,7 +29,7 @@ def panels(difficulty: Difficulty, seed: int, size: int) -> tuple[list[np.ndarra
     """One array (columns, size, size, 3) in [0, 1] for every row of `ROWS`."""
     renderer = Renderer([draw_scene("development", seed, index, difficulty) for index in range(COLUMNS)])
     first, second = renderer.render(size), renderer.render(size, view=1)
-    kinds = np.array([mpl.colors.to_rgb(colour) for colour in _KIND_COLOURS[: len(CLASSES)]])
+    kinds = np.array([to_rgb(colour) for colour in _KIND_COLOURS[: len(CLASSES)]])
     depth = 1 - np.nan_to_num(first.depth.numpy() / _FARTHEST, nan=1.0).clip(0, 1)
     rng = np.random.default_rng(seed)
     points = [draw_keypoints(renderer, first, scene, POINTS, rng) for scene in range(COLUMNS)]
@@ -71,7 +71,7 @@ def draw(path: Path, seed: int, size: int) -> None:
     plt.close(figure)
 
 
-def _mark(axis: mpl.axes.Axes, points: Keypoints, second: bool) -> None:
+def _mark(axis: Axes, points: Keypoints, second: bool) -> None:
     shown = points.target[points.visible] if second else points.source
     hues = np.linspace(0, 1, POINTS, endpoint=False)
     hues = hues[points.visible] if second else hues

@@ -11,7 +11,7 @@ matters: with torch's default the residual branches drown the stream between the
 # diffusers annotates some arguments more narrowly than it takes them, and outputs as unions.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
 # pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
-# pyright: reportOptionalCall=false, reportIncompatibleMethodOverride=false
+# pyright: reportOptionalCall=false, reportIncompatibleMethodOverride=false, reportOperatorIssue=false
 
 from __future__ import annotations
 
