@@ -19,6 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from diffsift.backbones import Backbone, ModelSpecification
+from diffsift.backbones.specification import checked_device
 from diffsift.common.files import write_atomically
 from diffsift.errors import SelectionError
 from diffsift.spaces import Candidate, Selection
@@ -130,6 +131,10 @@ def read_selection(path: str | Path, *, device: str = "auto") -> SelectionFile:
     """
     file = Path(path)
     document = _read_document(file)
+    try:
+        checked_device(device)
+    except ValueError as error:
+        raise SelectionError(f"device {error}.") from None
     models = _read_models(file, document, device)
     selection = Selection.from_json(document["members"])
     return SelectionFile(

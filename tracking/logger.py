@@ -134,6 +134,19 @@ def register_logger(name: str, logger: MakeLogger) -> None:
     LOGGERS.register(name, logger)
 
 
+def require_loggers(tracking: TrackingSpecification) -> None:
+    """Refuse names of loggers that do not exist, before anything is done.
+
+    Args:
+        tracking: part of the specification.
+
+    Raises:
+        SpecificationError: there is no logger of a name.
+    """
+    for name in tracking.loggers:
+        _ = LOGGERS[name]
+
+
 def make_loggers(tracking: TrackingSpecification, study: str, workspace: Workspace, reporter: Reporter) -> list[Logger]:
     """The loggers that a specification asks for.
 

@@ -13,6 +13,7 @@ from diffsift.search.warm_start import require_warm_starts
 from diffsift.spaces import Decision, ModelSpace
 from diffsift.specification import Specification
 from diffsift.study_store import StudyStore
+from diffsift.tracking import require_loggers
 
 from .cost import Price, duration, joint_words, price_lines, prices
 from .prepare import Prepared, prepare
@@ -84,6 +85,7 @@ def plan(
     Raises:
         DiffsiftError: the specification, model or data is not what it must be, or the bank exceeds its budget.
     """
+    require_loggers(specification.tracking)
     with StudyStore(workspace, specification.study.storage) as store:
         if specification.study.warm_start:
             store.workspace.require_studies(specification.study.storage)

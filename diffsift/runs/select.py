@@ -28,7 +28,7 @@ from diffsift.spaces import Candidate, Selection
 from diffsift.specification import Specification
 from diffsift.specification_file import load_specification
 from diffsift.study_store import StudyStore
-from diffsift.tracking import Logger, Loggers, Outcome, TrialRecord, make_loggers, write_report
+from diffsift.tracking import Logger, Loggers, Outcome, TrialRecord, make_loggers, require_loggers, write_report
 
 from .cost import joint_words, prices
 from .final_test import FinalEvaluation, evaluate
@@ -88,6 +88,7 @@ def select(
     files = OutputFiles.of(name, out, report)
     files.refuse_overwriting(name, FOUND, force=force)
     refuse_workers(specification)
+    require_loggers(specification.tracking)
     with StudyStore(workspace, specification.study.storage) as store:
         context = specification.context(store.workspace, reporter or LoggingReporter())
         with store.ledger.exclusive(name):

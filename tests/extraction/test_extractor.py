@@ -165,3 +165,8 @@ def test_candidates_of_another_backbone_are_refused(tiny_backbone: PipelineBackb
 def test_it_is_a_module_with_the_denoiser_in_it(extractor: FeatureExtractor) -> None:
     assert sum(1 for _ in extractor.parameters()) == sum(1 for _ in extractor.denoisers.parameters()) > 0
     assert any(name.startswith("denoisers.0.") for name in extractor.state_dict())
+
+
+def test_a_misspelt_device_is_named(saved: Path) -> None:
+    with pytest.raises(SelectionError, match=r"device must be auto, cpu, .* but got 'gpu'; did you mean 'cuda'"):
+        FeatureExtractor.from_selection(saved, device="gpu")

@@ -174,3 +174,13 @@ def test_a_slow_probe_that_the_task_does_not_have_is_refused(
     values = tiny.specification(tiny_pipeline, tiny_data, study={"rerank": 3, "rerank_probe": "exact"})
     with pytest.raises(SpecificationError, match=r"study.rerank_probe of segmentation must be one of reference, mlp"):
         diffsift.select(values, workspace=tmp_path, out=tmp_path / "x.json")
+
+
+def test_a_logger_that_does_not_exist_is_refused_before_anything_is_done(
+    tiny_pipeline: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    values = tiny.specification(tiny_pipeline, tiny_data, tracking={"loggers": ["nowhere"]})
+    for start in (diffsift.select, planned):
+        with pytest.raises(SpecificationError, match="there is no logger 'nowhere'"):
+            start(values, workspace=tmp_path / "workspace")
+    assert not (tmp_path / "workspace").exists()
