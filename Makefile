@@ -30,7 +30,7 @@ check: .venv/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 clean:
 	rm -rf .venv build dist src/diffsift.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
