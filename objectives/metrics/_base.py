@@ -93,6 +93,25 @@ class Metric(ABC):
             The score of each sum, in the metric's own unit and direction.
         """
 
+    def of_resamples(
+        self,
+        sums: Float64[np.ndarray, "resamples *axes columns"],
+        whole: Float64[np.ndarray, "1 *axes columns"],
+    ) -> Float64[np.ndarray, "resamples"]:
+        """The score of bootstrap resamples. Default: `of_sums`.
+
+        A metric that is a mean over parts of the truth, such as classes, overrides it: a resample that lacks a part
+        must not be scored on the others alone, since that is another quantity.
+
+        Args:
+            sums: sums of `statistics` of each resample.
+            whole: the sum over all that is resampled.
+
+        Returns:
+            The score of each resample.
+        """
+        return self.of_sums(sums)
+
     @abstractmethod
     def counted(self, statistics: Float64[np.ndarray, "images *axes columns"]) -> Float64[np.ndarray, "images *kinds"]:
         """How much was scored in each image, such as its number of pixels of each class.
@@ -174,8 +193,9 @@ class Metric(ABC):
     ) -> Interval:
         """Percentile bootstrap interval of the score over images.
 
-        A resample may miss a rare class; its mean is then over the classes it has. Units without any scored point
-        carry no information and are left out of the resampling.
+        A resample may miss a rare class, of which it then says nothing: the class keeps the score that it has in all
+        images (see `of_resamples`). Units without any scored point carry no information and are left out of the
+        resampling.
 
         Args:
             per_image: results of each image.
@@ -219,7 +239,8 @@ class Metric(ABC):
         statistics = self._not_empty(per_image)
         units = self._units(statistics, groups, statistics.shape[-1])
         strata = self.strata(units, statistics.shape[-1])
-        return np.concatenate([self.of_sums(sums) for sums in _resample(strata, resamples, seed)])
+        whole = units.sum(0)[None]
+        return np.concatenate([self.of_resamples(sums, whole) for sums in _resample(strata, resamples, seed)])
 
     def paired_difference(
         self,
@@ -255,9 +276,11 @@ class Metric(ABC):
         one, other = self._not_empty(first), self._not_empty(second)
         columns = one.shape[-1]
         units = self._units(np.concatenate([one, other], axis=-1), groups, columns)
+        whole = units.sum(0)[None]
         differences = np.concatenate(
             [
-                self.of_sums(sums[..., :columns]) - self.of_sums(sums[..., columns:])
+                self.of_resamples(sums[..., :columns], whole[..., :columns])
+                - self.of_resamples(sums[..., columns:], whole[..., columns:])
                 for sums in _resample(self.strata(units, columns), resamples, seed)
             ]
         )

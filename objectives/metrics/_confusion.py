@@ -147,13 +147,36 @@ class _ConfusionMetric(Metric):
         return np.asarray(statistics[:, 1])
 
 
-class MeanIou(_ConfusionMetric):
+class _ClassMean(_ConfusionMetric):
+    """A mean over the classes that are present in the truth.
+
+    A bootstrap resample may lack a rare class. The mean over its other classes would be another quantity, mostly a
+    higher one, since rare classes tend to score low: the interval would lean to one side. So a class that a resample
+    lacks keeps the score that it has in all images. What the resample does not show of the class adds nothing to the
+    interval's width; the check of a data set says which classes are in so few images.
+    """
+
+    def by_class(self, sums: Float64[np.ndarray, "units 3 classes"]) -> Float64[np.ndarray, "units classes"]:
+        """The score of each class; not a number where it is absent from the truth."""
+        raise NotImplementedError
+
+    def of_sums(self, sums: Float64[np.ndarray, "resamples 3 classes"]) -> Float64[np.ndarray, "resamples"]:
+        return np.asarray(np.nanmean(self.by_class(sums), axis=1))
+
+    def of_resamples(
+        self, sums: Float64[np.ndarray, "resamples 3 classes"], whole: Float64[np.ndarray, "1 3 classes"]
+    ) -> Float64[np.ndarray, "resamples"]:
+        scores = self.by_class(sums)
+        return np.asarray(np.nanmean(np.where(np.isnan(scores), self.by_class(whole), scores), axis=1))
+
+
+class MeanIou(_ClassMean):
     """Mean IoU of the summed matrix, over the classes that are present in the truth."""
 
     name = "mean IoU"
 
-    def of_sums(self, sums: Float64[np.ndarray, "resamples 3 classes"]) -> Float64[np.ndarray, "resamples"]:
-        return np.asarray(np.nanmean(_ious(sums), axis=1))
+    def by_class(self, sums: Float64[np.ndarray, "units 3 classes"]) -> Float64[np.ndarray, "units classes"]:
+        return _ious(sums)
 
 
 class Accuracy(_ConfusionMetric):
@@ -165,15 +188,15 @@ class Accuracy(_ConfusionMetric):
         return np.asarray(sums[:, 0].sum(1) / sums[:, 1].sum(1))
 
 
-class BalancedAccuracy(_ConfusionMetric):
+class BalancedAccuracy(_ClassMean):
     """Mean recall, in [0, 1], over the classes that are present in the truth."""
 
     name = "balanced accuracy"
 
-    def of_sums(self, sums: Float64[np.ndarray, "resamples 3 classes"]) -> Float64[np.ndarray, "resamples"]:
-        recall = np.full(sums[:, 0].shape, np.nan)
+    def by_class(self, sums: Float64[np.ndarray, "units 3 classes"]) -> Float64[np.ndarray, "units classes"]:
+        recall: Float64[np.ndarray, "units classes"] = np.full(sums[:, 0].shape, np.nan)
         np.divide(sums[:, 0], sums[:, 1], out=recall, where=sums[:, 1] > 0)
-        return np.asarray(np.nanmean(recall, axis=1))
+        return recall
 
 
 def _statistics(confusions: Float[np.ndarray, "units classes classes"]) -> Float64[np.ndarray, "units 3 classes"]:

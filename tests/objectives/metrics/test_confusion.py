@@ -14,7 +14,10 @@ from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 from diffsift.datasets import IGNORE
 from diffsift.errors import DataError
 from diffsift.objectives.metrics import (
+    BalancedAccuracy,
     MeanIou,
+    MeanOverDataSets,
+    Metric,
     confusion,
     confusion_per_image,
     mean_iou,
@@ -171,6 +174,24 @@ def test_images_without_points_and_rare_classes_give_finite_intervals() -> None:
         warnings.simplefilter("error")
         low, high = bootstrap_interval(matrices)
     assert 0 <= low <= high <= 1
+
+
+@pytest.mark.parametrize("metric", [MeanIou(), BalancedAccuracy(), MeanOverDataSets([MeanIou()] * 2)])
+def test_a_class_that_a_resample_lacks_does_not_move_the_interval(metric: Metric) -> None:
+    """Class 1 is in one image of ten, and never found. Left out of a resample's mean, it would double the score."""
+    matrices = np.zeros((10, 2, 2))
+    matrices[:, 0, 0] = 100
+    matrices[0, 1, 0] = 1
+    results = metric.pack([matrices, matrices]) if isinstance(metric, MeanOverDataSets) else matrices
+    score = metric.value(results)
+    assert score == pytest.approx(0.5, abs=0.001)
+    assert metric.interval(results) == pytest.approx((score, score), abs=0.003)
+    found = matrices.copy()
+    found[0, 1] = 0, 1
+    better = metric.pack([found, found]) if isinstance(metric, MeanOverDataSets) else found
+    gain = metric.gain(better, results)
+    assert gain.difference == pytest.approx(0.5, abs=0.001)
+    assert (gain.low, gain.high) == pytest.approx((0.5, 0.5), abs=0.003)
 
 
 def test_paired_difference_is_sharper_than_two_intervals() -> None:
