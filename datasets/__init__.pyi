@@ -6,7 +6,7 @@ from ._digit_scenes import DigitScenes, SceneLook
 from ._folder import SegmentationFiles, SegmentationFolder, read_prompts
 from ._image_files import read_image
 from ._layouts import ade20k, cityscapes, ddpm_segmentation, voc
-from ._list import image_list
+from ._list import ListReading, image_list
 from ._listing import IMAGE_SUFFIXES
 from ._mapped import MappedDataset
 from ._published import DDPM_SETS
@@ -43,6 +43,7 @@ __all__ = [
     "FileSplit",
     "FolderSpecification",
     "Label",
+    "ListReading",
     "ListSplit",
     "MappedDataset",
     "PythonSpecification",

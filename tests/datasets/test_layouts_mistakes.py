@@ -30,7 +30,7 @@ from support.reporters import Recorder
 import diffsift
 from diffsift import Specification
 from diffsift.datasets import Dataset, class_folders, ddpm_segmentation, depth_folder, image_list
-from diffsift.datasets.specification import DdpmSegmentationSpecification, SpairSpecification
+from diffsift.datasets.layout_specifications import DdpmSegmentationSpecification, SpairSpecification
 from diffsift.errors import DataError, SpecificationError
 from diffsift.runs.plan import plan
 
