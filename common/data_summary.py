@@ -48,7 +48,7 @@ class SplitSummary:
         if self.classes:
             parts.append(self._classes_in_words())
         if self.depth is not None:
-            parts.append(f"depth {self.depths} m")
+            parts.append(f"depth {self.depths}")
         if self.excluded:
             parts.append(f"{'unknown' if self.depth is not None else 'ignored'} {percent(self.excluded)}")
         return f"{self.name}: {'; '.join(parts)}"
@@ -66,7 +66,7 @@ class SplitSummary:
         if self.depth is None:
             return ""
         low, typical, high = self.depth
-        return f"{low:.4g} to {high:.4g}, typically {typical:.4g}"
+        return f"{low:.4g} to {high:.4g} m, typically {typical:.4g} m"
 
     def _classes_in_words(self) -> str:
         if len(self.classes) <= _SHOWN_CLASSES:

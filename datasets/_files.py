@@ -196,10 +196,14 @@ class FileDataset(Dataset):
             )
         except DataError as error:
             if label.shape == size[::-1] != size and read.is_sideways:
-                remedy = f"turn the {_ROLES[self.task]}too, or set data.exif: ignore"
+                done, remedy = "turned", f"turn the {_ROLES[self.task]}too, or set data.exif: ignore"
                 if self._layout.exif == "ignore":
-                    remedy = f"set data.exif: turn, as the {_ROLES[self.task]}is of the turned image"
-                raise DataError(f"{str(error).rstrip('.')}; the image has an EXIF orientation: {remedy}.") from None
+                    done, remedy = (
+                        "not turned",
+                        f"set data.exif: turn, as the {_ROLES[self.task]}is of the turned image",
+                    )
+                said = str(error).rstrip(".")
+                raise DataError(f"{said}; the image is {done} by its EXIF orientation: {remedy}.") from None
             raise
         if read.hides_its_turn or (read.is_sideways and item.label_size is not None):
             self._turned.add(name)
@@ -240,7 +244,7 @@ def turned_images(count: int, images: int, choice: str = "data.exif: ignore") ->
     """The note on images that their EXIF orientation turns while nothing tells whether it turns their labels too."""
     return (
         f"{count} of {images} images are turned by their EXIF orientation, their labels are not, and sizes cannot tell "
-        "whether labels were drawn on the turned images: if on the stored pixels, set {choice}"
+        f"whether labels were drawn on the turned images: if on the stored pixels, set {choice}"
     )
 
 

@@ -93,19 +93,22 @@ def notes_on(facts: Facts, class_names: Mapping[int, str], depth_unit: float | N
     yield from _shared_images(facts)
     if class_names:
         yield from _lacking_classes(facts, class_names)
-    for split, entries in facts.items():
-        yield from _suspicious_depth(split, entries, depth_unit)
+    yield from _suspicious_depth([entry for entries in facts.values() for entry in entries], depth_unit)
 
 
 def _few_images(facts: Facts) -> Iterator[str]:
+    few = []
     for split, entries in facts.items():
         groups = len({entry.group for entry in entries})
         if 0 < groups < FEW_IMAGES:
-            held = f"{len(entries)} image{'' if len(entries) == 1 else 's'}"
-            if groups < len(entries):
-                held += f" in {groups} group{'' if groups == 1 else 's'}"
-            use = "its scores and intervals say little" if split != "train" else "what is fit on so few is unreliable"
-            yield f"the {split} split has {held}, fewer than {FEW_IMAGES} that are independent: {use}"
+            held = f"{len(entries)} {split} image{'' if len(entries) == 1 else 's'}"
+            in_groups = f" in {groups} group{'' if groups == 1 else 's'}" if groups < len(entries) else ""
+            few.append(f"{held}{in_groups}")
+    if few:
+        yield (
+            f"there are only {' and '.join(few)}: what is learnt and chosen from fewer than {FEW_IMAGES} independent "
+            "images is unreliable, and intervals over them are too narrow"
+        )
 
 
 def _shared_images(facts: Facts) -> Iterator[str]:
@@ -140,7 +143,7 @@ def _lacking_classes(facts: Facts, class_names: Mapping[int, str]) -> Iterator[s
         )
 
 
-def _suspicious_depth(split: Split, entries: Sequence[SampleFacts], unit: float | None) -> Iterator[str]:
+def _suspicious_depth(entries: Sequence[SampleFacts], unit: float | None) -> Iterator[str]:
     depths = [entry.depth for entry in entries if entry.depth is not None]
     if not depths:
         return
@@ -153,13 +156,13 @@ def _suspicious_depth(split: Split, entries: Sequence[SampleFacts], unit: float 
     if share >= _PLATEAU and (saturated or (below and highest >= _GAP * below)):
         why = "the largest value that the files can hold" if saturated else f"far beyond the next, {below:.4g} m"
         yield (
-            f"{percent(share)} of the known depths of {split} are {highest:.6g} m, {why}: if that stands for unknown, "
+            f"{percent(share)} of the known depths are {highest:.6g} m, {why}: if that stands for unknown, "
             "set data.depth_limit to the largest valid depth"
         )
     typical = float(np.median([depth.median for depth in depths]))
     if typical >= _FARTHEST:
         yield (
-            f"the typical depth of {split} is {typical:.4g} m: if these are millimetres, divide by 1000 or set the "
+            f"the typical depth is {typical:.4g} m: if these are millimetres, divide by 1000 or set the "
             "unit (data.png_unit, depth_unit); if far values are not valid, set data.depth_limit"
         )
 

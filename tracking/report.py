@@ -140,7 +140,7 @@ def _data_table(summary: DataSummary) -> dict[str, Any]:
         ("Groups of images", ["" if split.groups is None else str(split.groups) for split in splits]),
         ("Pairs", [str(split.pairs) for split in splits]),
         ("Size in px", [split.sizes for split in splits]),
-        ("Depth in m", [split.depths for split in splits]),
+        ("Depth", [split.depths for split in splits]),
         ("Ignored or unknown", ["" if split.excluded is None else percent(split.excluded) for split in splits]),
     ]
     classes = list(dict.fromkeys(name for split in splits for name in split.classes))
