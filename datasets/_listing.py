@@ -132,7 +132,7 @@ def _reason(entry: Path, suffixes: Container[str]) -> str:
     if entry.is_symlink() and not entry.exists():
         return _LEADS_NOWHERE
     if entry.is_dir():
-        return "folder(s), which are not searched"
+        return "folder(s) within folders"
     if entry.name.startswith("."):
         return "hidden file(s)"
     if not entry.is_file():
