@@ -72,9 +72,9 @@ def refuse_classes(facts: Facts, class_names: Mapping[int, str], ignore: int | N
         absent = [name for number, name in class_names.items() if number not in counts[split]]
         if absent:
             raise DataError(
-                f"every class must have {'a pixel' if masks else 'an image'} in train and in test, but {len(absent)} of "
-                f"{len(class_names)} {'has' if len(absent) == 1 else 'have'} none in {split} ({some(absent)}): add such "
-                "images, split otherwise, or set data.allow_absent_classes: true to leave them out of the score."
+                f"every class must have {'a pixel' if masks else 'an image'} in train and in test, but {len(absent)} "
+                f"of {len(class_names)} {'has' if len(absent) == 1 else 'have'} none in {split} ({some(absent)}): add "
+                "such images, split otherwise, or set data.allow_absent_classes: true to leave them out of the score."
             )
 
 

@@ -130,7 +130,7 @@ def test_a_class_that_a_split_lacks_is_refused_unless_allowed(split: str) -> Non
 
     data = [{**row, "split": where[number]} for number, row in enumerate(rows(labelled))]
     names = {"classes": ("sky", "sea", "sand"), "split": "split"}
-    refused = rf"1 of 3 has none in {split} \(sand\): add .* allow_absent_classes: true"
+    refused = rf"1 of 3 has none in {split} \(sand\): add .* data.allow_absent_classes: true"
     with pytest.raises(DataError, match=refused):
         check_splits(MappedDataset(data, **names))  # type: ignore[arg-type]
     notes = notes_of(MappedDataset(data, **names, allow_absent_classes=True))  # type: ignore[arg-type]
