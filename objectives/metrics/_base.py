@@ -93,15 +93,15 @@ class Metric(ABC):
             The score of each sum, in the metric's own unit and direction.
         """
 
-    def of_resamples(
+    def completed(
         self,
         sums: Float64[np.ndarray, "resamples *axes columns"],
         whole: Float64[np.ndarray, "1 *axes columns"],
     ) -> Float64[np.ndarray, "resamples"]:
-        """The score of bootstrap resamples. Default: `of_sums`.
+        """The score of bootstrap resamples where parts of the truth that one lacks keep their score in the whole.
 
-        A metric that is a mean over parts of the truth, such as classes, overrides it: a resample that lacks a part
-        must not be scored on the others alone, since that is another quantity.
+        Default: `of_sums`. A metric that is a mean over parts of the truth, such as classes, overrides it: `interval`
+        takes out what the mere lack of parts adds to the resamples on average.
 
         Args:
             sums: sums of `statistics` of each resample.
@@ -193,9 +193,10 @@ class Metric(ABC):
     ) -> Interval:
         """Percentile bootstrap interval of the score over images.
 
-        A resample may miss a rare class, of which it then says nothing: the class keeps the score that it has in all
-        images (see `of_resamples`). Units without any scored point carry no information and are left out of the
-        resampling.
+        A resample may lack a rare class, and its mean is then over the classes it has. That belongs to the spread of
+        scores, but it also moves them: they rise where rare classes score low. All resamples are shifted back by what
+        the lack adds on average (see `completed`), so that the interval does not lean to one side. Units without any
+        scored point carry no information and are left out of the resampling.
 
         Args:
             per_image: results of each image.
@@ -211,7 +212,13 @@ class Metric(ABC):
             ValueError: an argument is out of range or has another length.
             DataError: there is nothing to score.
         """
-        return _percentiles(self.resampled(per_image, resamples=resamples, seed=seed, groups=groups), level)
+        statistics = self._not_empty(per_image)
+        units = self._units(statistics, groups, statistics.shape[-1])
+        whole, scores, moved = units.sum(0)[None], [], []
+        for sums in _resample(self.strata(units, statistics.shape[-1]), resamples, seed):
+            scores.append(self.of_sums(sums))
+            moved.append(scores[-1] - self.completed(sums, whole))
+        return _percentiles(np.concatenate(scores) - np.concatenate(moved).mean(), level)
 
     def resampled(
         self,
@@ -239,8 +246,7 @@ class Metric(ABC):
         statistics = self._not_empty(per_image)
         units = self._units(statistics, groups, statistics.shape[-1])
         strata = self.strata(units, statistics.shape[-1])
-        whole = units.sum(0)[None]
-        return np.concatenate([self.of_resamples(sums, whole) for sums in _resample(strata, resamples, seed)])
+        return np.concatenate([self.of_sums(sums) for sums in _resample(strata, resamples, seed)])
 
     def paired_difference(
         self,
@@ -276,11 +282,9 @@ class Metric(ABC):
         one, other = self._not_empty(first), self._not_empty(second)
         columns = one.shape[-1]
         units = self._units(np.concatenate([one, other], axis=-1), groups, columns)
-        whole = units.sum(0)[None]
         differences = np.concatenate(
             [
-                self.of_resamples(sums[..., :columns], whole[..., :columns])
-                - self.of_resamples(sums[..., columns:], whole[..., columns:])
+                self.of_sums(sums[..., :columns]) - self.of_sums(sums[..., columns:])
                 for sums in _resample(self.strata(units, columns), resamples, seed)
             ]
         )

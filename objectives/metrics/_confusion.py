@@ -150,10 +150,7 @@ class _ConfusionMetric(Metric):
 class _ClassMean(_ConfusionMetric):
     """A mean over the classes that are present in the truth.
 
-    A bootstrap resample may lack a rare class. The mean over its other classes would be another quantity, mostly a
-    higher one, since rare classes tend to score low: the interval would lean to one side. So a class that a resample
-    lacks keeps the score that it has in all images. What the resample does not show of the class adds nothing to the
-    interval's width; the check of a data set says which classes are in so few images.
+    A bootstrap resample may lack a rare class; `completed` gives the class the score that it has in all images.
     """
 
     def by_class(self, sums: Float64[np.ndarray, "units 3 classes"]) -> Float64[np.ndarray, "units classes"]:
@@ -163,7 +160,7 @@ class _ClassMean(_ConfusionMetric):
     def of_sums(self, sums: Float64[np.ndarray, "resamples 3 classes"]) -> Float64[np.ndarray, "resamples"]:
         return np.asarray(np.nanmean(self.by_class(sums), axis=1))
 
-    def of_resamples(
+    def completed(
         self, sums: Float64[np.ndarray, "resamples 3 classes"], whole: Float64[np.ndarray, "1 3 classes"]
     ) -> Float64[np.ndarray, "resamples"]:
         scores = self.by_class(sums)
