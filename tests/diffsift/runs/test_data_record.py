@@ -19,6 +19,7 @@ import diffsift
 from diffsift import Specification
 from diffsift.errors import DataError
 from diffsift.runs.plan import plan
+from diffsift.study_store import StudyStore
 
 
 @pytest.fixture
@@ -127,11 +128,18 @@ def test_data_that_cannot_be_searched_on_are_refused_before_the_bank(
     assert message in refused("search", spec, "--dry-run", "--workspace", workspace)
 
 
-def test_a_study_goes_on_when_absent_classes_are_allowed_later(tiny_pipeline: Path, data: Path, tmp_path: Path) -> None:
-    """A study of a version that did not refuse them: its identity does not hold the field."""
+def test_a_study_of_a_version_that_allowed_absent_classes_goes_on(
+    tiny_pipeline: Path, data: Path, tmp_path: Path
+) -> None:
     files = {"workspace": tmp_path / "workspace", "out": tmp_path / "a.json"}
     four = {"classes": [*tiny.CLASSES, "nothing"], "allow_absent_classes": True}
     diffsift.select(values(tiny_pipeline, data, data=four), **files)
+    with StudyStore.existing(files["workspace"]) as store:
+        assert "allow_absent_classes" not in store.row("tiny").identity["data"]
+        runtime = dict(store.row("tiny").runtime)
+        runtime["data"] = {name: value for name, value in runtime["data"].items() if name != "allow_absent_classes"}
+        store.ledger.set_runtime("tiny", runtime)
+    diffsift.resume("tiny", **files)
     with pytest.raises(DataError, match=r"1 of 4 has none in train \(nothing\)"):
         diffsift.select(values(tiny_pipeline, data, data={**four, "allow_absent_classes": False}), **files)
     diffsift.select(values(tiny_pipeline, data, data=four), **files)
