@@ -21,15 +21,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import math
 import tempfile
 import time
-from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
 
-from _common import RESULTS, environment, load, pipeline_digest, print_table, write_csv
+from _common import RESULTS, pipeline_digest, write_csv
+from _outcomes import Row, print_study, print_summary, rows_of
 
 import diffsift
 from diffsift.common.reporting import ConsoleReporter, NullReporter
@@ -38,7 +36,6 @@ from diffsift.tracking import Outcome
 
 SEEDS = (11, 12, 13, 14, 15)
 MODELS = (*PIPELINES, "both")
-Row = dict[str, Any]
 
 
 def main() -> None:
@@ -49,13 +46,13 @@ def main() -> None:
         if any((int(row["seed"]), row["model"], row["task"]) == (seed, model, task) for row in rows):
             continue
         outcome, seconds = _search(seed, model, task, options)
-        _print_study(f"{task}, {model}, seed {seed}", outcome, seconds)
-        rows += _rows(seed, model, task, outcome, seconds)
+        print_study(f"{task}, {model}, seed {seed}", outcome, seconds)
+        rows += rows_of(outcome, seconds, task=task, model=model, seed=seed)
         write_csv(options.out, rows)
     if options.join:
         write_csv(options.out, sorted(rows, key=lambda row: studies.index(_key(row))))
     for model, task in product(options.models, options.tasks):
-        _print_summary(model, task, [row for row in rows if (row["model"], row["task"]) == (model, task)])
+        print_summary(f"{task}, {model}", [row for row in rows if (row["model"], row["task"]) == (model, task)])
 
 
 def _key(row: Row) -> tuple[int, str, str]:
@@ -80,77 +77,6 @@ def _search(seed: int, model: str, task: str, options: argparse.Namespace) -> tu
             reporter=ConsoleReporter() if options.progress else NullReporter(),
         )
     return result.outcome, time.process_time() - started
-
-
-def _rows(seed: int, model: str, task: str, outcome: Outcome, seconds: float) -> list[Row]:
-    return [
-        {
-            "task": task,
-            "model": model,
-            "seed": seed,
-            "metric": outcome.metric,
-            "row": entry.name,
-            "score": entry.score,
-            "low": entry.low,
-            "high": entry.high,
-            "channels": entry.channels,
-            "passes": entry.passes,
-            "gain": entry.gain,
-            "gain_low": entry.gain_low,
-            "gain_high": entry.gain_high,
-            "selection": str(entry.selection),
-            "verdict": outcome.verdict.recommendation,
-            "trials": len(outcome.trials),
-            "cpu_s": seconds,
-            "load": load(),
-            **environment(),
-        }
-        for entry in outcome.table
-    ]
-
-
-def _print_study(title: str, outcome: Outcome, seconds: float) -> None:
-    print(f"\n{title}: {len(outcome.trials)} trials, {seconds:.0f} s of processor time, machine load {load()}")
-    cells = []
-    for entry in outcome.table:
-        gain = "" if entry.gain is None else f"{entry.gain:+.4f} [{entry.gain_low:+.4f}, {entry.gain_high:+.4f}]"
-        interval = f"{entry.score:.4f} [{entry.low:.4f}, {entry.high:.4f}]"
-        cells.append((entry.name, interval, gain, str(entry.channels), str(entry.passes)))
-    print_table(("row", outcome.metric, "gain of the selection found", "channels", "passes"), cells)
-    print(outcome.verdict, flush=True)
-
-
-def _print_summary(model: str, task: str, rows: Sequence[Row]) -> None:
-    seeds = sorted({int(row["seed"]) for row in rows})
-    if not seeds:
-        return
-    print(f"\n{task}, {model}, over seeds {', '.join(map(str, seeds))}")
-    cells = []
-    for name in dict.fromkeys(row["row"] for row in rows):
-        entries = [row for row in rows if row["row"] == name]
-        score = f"{sum(float(row['score']) for row in entries) / len(entries):.4f}"
-        gains = [row for row in entries if row["gain"] not in (None, "")]
-        if not gains:
-            cells.append((name, score, "", "", ""))
-            continue
-        better = sum(float(row["gain_low"]) > 0 for row in gains)
-        worse = sum(float(row["gain_high"]) < 0 for row in gains)
-        mean = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*mean_with_interval([float(row["gain"]) for row in gains]))
-        cells.append((name, score, mean, f"{better} of {len(gains)}", f"{worse} of {len(gains)}"))
-    print_table(("row", "mean score", "found minus row, 95 % t interval", "found better", "found worse"), cells)
-    print("better, worse: seeds whose own paired interval lies above, below zero")
-
-
-def mean_with_interval(gains: Sequence[float]) -> tuple[float, float, float]:
-    """The mean and its 95 % t interval; not a number for the bounds of a single value."""
-    from scipy.stats import t
-
-    count, mean = len(gains), sum(gains) / len(gains)
-    if count < 2:
-        return mean, math.nan, math.nan
-    deviation = math.sqrt(sum((gain - mean) ** 2 for gain in gains) / (count - 1))
-    half = float(t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
-    return mean, mean - half, mean + half
 
 
 def _share(text: str) -> tuple[int, int]:

@@ -15,8 +15,8 @@ from pathlib import Path
 from statistics import fmean
 
 from _common import RESULTS
+from _outcomes import mean_with_interval
 from _search_methods import METHODS, OURS
-from demo_quality import mean_with_interval
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
