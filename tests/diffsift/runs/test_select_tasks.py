@@ -18,7 +18,6 @@ from diffsift.cli.app import app
 from diffsift.common.context import RunContext
 from diffsift.common.workspace import Workspace
 from diffsift.datasets import RenderedScenes
-from diffsift.demo import TRIALS, demo_specification
 from diffsift.errors import BankError, SpecificationError, StudyError
 from diffsift.objectives import OBJECTIVES
 from diffsift.objectives.reference import reference_kinds
@@ -142,16 +141,3 @@ def test_a_probe_of_another_task_is_refused(searched: tuple[Path, dict[str, str]
     folder, _ = searched
     with pytest.raises(SpecificationError, match="depth must be one of ridge, reference, linear, conv, but got 'mlp'"):
         score_file(folder / "depth.json", probe="mlp", workspace=folder / "workspace")
-
-
-@pytest.mark.parametrize("task", ["segmentation", "depth", "classification", "correspondence"])
-def test_the_demo_of_each_task_is_a_study_of_its_own(task: str) -> None:
-    specification = demo_specification(task=task, seed=3, trials=7)
-    assert (specification.task.kind, specification.study.trials) == (task, 7)
-    others = {demo_specification(task=other, seed=3).study.name for other in TRIALS if other != task}
-    assert specification.study.name not in others
-
-
-def test_an_unknown_task_of_the_demo_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(SpecificationError, match=r"must be one of segmentation, depth.* but got 'depht'"):
-        demo_specification(task="depht")
