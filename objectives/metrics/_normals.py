@@ -65,18 +65,19 @@ def normals_measures(
         raise ValueError(f"prediction and truth must have one shape, but got {predicted.shape} and {truth.shape}.")
     if not np.isfinite(predicted).all():
         raise ValueError("predictions must be finite, but some are not.")
-    share = np.ones(len(truth)) if weights is None else np.asarray(weights, dtype=np.float64)
-    known = np.isfinite(truth).all(1) & (share > 0)
+    counts = np.ones(len(truth)) if weights is None else np.asarray(weights, dtype=np.float64)
+    known = np.isfinite(truth).all(1) & (counts > 0)
     if not known.any():
         return {}
-    p, n, share = unit_vectors(predicted[known]), unit_vectors(truth[known]), share[known] / share[known].sum()
+    p, n, counts = unit_vectors(predicted[known]), unit_vectors(truth[known]), counts[known]
+    share = counts / counts.sum()
     # The arc tangent is exact for small angles too, where the arc cosine of a rounded product is not.
     cosines = (p * n).sum(1)
     angles = np.degrees(np.arctan2(np.linalg.norm(np.cross(p, n), axis=1), cosines))
     angles[~p.any(1)] = 90.0
     return {
         "mean-angle": float(share @ angles),
-        "median-angle": float(np.quantile(angles, 0.5, weights=share, method="inverted_cdf")),
+        "median-angle": float(np.quantile(angles, 0.5, weights=counts, method="inverted_cdf")),
         "rmse-angle": float(np.sqrt(share @ angles**2)),
         **{name: float(share @ (angles < threshold)) for name, threshold in NORMALS_THRESHOLDS.items()},
     }

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from support import ROOT
 
-from diffsift.datasets import DigitScenesSpecification
+from diffsift.datasets import DigitScenesSpecification, RenderedScenesSpecification
 from diffsift.errors import SpecificationError
 from diffsift.objectives import (
     OBJECTIVES,
     ClassificationSpecification,
     CorrespondenceSpecification,
     DepthSpecification,
+    NormalsSpecification,
     Objective,
     OtherTaskSpecification,
     ProbeSpecification,
@@ -52,6 +53,14 @@ class TestOurs(ObjectiveContract):
     def make_objective(self, request: pytest.FixtureRequest) -> Callable[[], Objective]:
         task = TASKS[request.param]
         return lambda: OBJECTIVES[task.kind](SCENES, task, BANK, ProbeSpecification())
+
+
+class TestNormals(ObjectiveContract):
+    @pytest.fixture(scope="class")
+    def make_objective(self) -> Callable[[], Objective]:
+        data = RenderedScenesSpecification(train=12, validation=8, test=5, size=32)
+        task = NormalsSpecification(kind="normals", score="within-22.5")
+        return lambda: OBJECTIVES["normals"](data, task, BANK, ProbeSpecification())
 
 
 class TestSeveralDataSets(ObjectiveContract):
