@@ -148,8 +148,8 @@ class ProbeSpecification(_Part):
 
     kind: str = Field(
         default="ridge",
-        description="`ridge`: closed-form ridge regression, on one-hot classes or values; `knn`: nearest neighbours; "
-        "or a registered probe",
+        description="`ridge`: closed-form ridge regression, on one-hot classes, values or normals; `knn`: nearest "
+        "neighbours; or a registered probe",
     )
     regularisation: float | Literal["auto"] = Field(
         default=1e-4,

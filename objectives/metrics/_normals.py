@@ -71,13 +71,13 @@ def normals_measures(
         return {}
     p, n, counts = unit_vectors(predicted[known]), unit_vectors(truth[known]), counts[known]
     share = counts / counts.sum()
-    # The arc tangent is exact for small angles too, where the arc cosine of a rounded product is not.
-    cosines = (p * n).sum(1)
-    angles = np.degrees(np.arctan2(np.linalg.norm(np.cross(p, n), axis=1), cosines))
-    angles[~p.any(1)] = 90.0
+    # Unlike the arc cosine of p . n, this is exact for small angles too, and 90 degrees where p is zero.
+    angles = np.degrees(2 * np.arctan2(np.linalg.norm(p - n, axis=1), np.linalg.norm(p + n, axis=1)))
+    order = np.argsort(angles)
+    below = np.cumsum(counts[order])
     return {
         "mean-angle": float(share @ angles),
-        "median-angle": float(np.quantile(angles, 0.5, weights=counts, method="inverted_cdf")),
+        "median-angle": float(angles[order[np.searchsorted(below, below[-1] / 2)]]),
         "rmse-angle": float(np.sqrt(share @ angles**2)),
         **{name: float(share @ (angles < threshold)) for name, threshold in NORMALS_THRESHOLDS.items()},
     }
