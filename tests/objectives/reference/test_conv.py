@@ -88,7 +88,7 @@ def test_values_come_back_in_their_own_unit_and_images_in_bands(monkeypatch: pyt
     np.testing.assert_allclose(outputs_of(head, features, 0), whole, atol=1e-4)
 
 
-def test_directions_are_learnt_whatever_their_pixels_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directions_are_learnt_where_they_are_known() -> None:
     features, agree = maps_of(8, 0)
     upwards, aside = np.array([0.0, 0.6, 0.8], np.float32), np.array([1.0, 0.0, 0.0], np.float32)
     directions = np.where(agree[..., None] > 0, upwards, aside).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Normals as an objective: scores against a dense fit, what is drawn, unknown pixels."""
+"""Regression at every pixel: scores of normals against a dense fit, what is reported and drawn, unknown pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sklearn.linear_model import Ridge
 from diffsift.backbones import BackboneCache, PipelineBackbone, activation_named
 from diffsift.bank import Bank, BankSpecification
 from diffsift.common.context import RunContext
-from diffsift.datasets import RenderedScenesSpecification
+from diffsift.datasets import DATASETS, RenderedScenesSpecification
 from diffsift.errors import SpecificationError
 from diffsift.extraction import block_scale
 from diffsift.objectives import (
@@ -24,7 +24,7 @@ from diffsift.objectives import (
     ProbeSpecification,
     make_objective,
 )
-from diffsift.objectives.metrics import NORMALS_MEASURES, normals_measures
+from diffsift.objectives.metrics import DEPTH_MEASURES, NORMALS_MEASURES, normals_measures
 from diffsift.spaces import Candidate, Selection
 
 A, B = (Candidate("main", name, 50) for name in ("up-level1-repeat1-res-out", "up-level1-repeat1-vit-out"))
@@ -99,6 +99,26 @@ def test_targets_are_the_known_pixels(made: tuple[Any, Bank]) -> None:
     assert objective.result(targets, 7.0 * targets.targets)[0] == pytest.approx(0, abs=0.05)
 
 
+@pytest.mark.parametrize(("alignment", "optimised"), [("none", "rmse"), ("scale-and-shift", "rmse aligned")])
+def test_depth_is_reported_plain_and_aligned(
+    alignment: str, optimised: str, tiny_backbone: PipelineBackbone, tmp_path: Path
+) -> None:
+    task = DepthSpecification.model_validate({"kind": "depth", "alignment": alignment})
+    objective = OBJECTIVES["depth"](SCENES, task, BANK, ProbeSpecification())
+    bank = Bank(tmp_path, objective.load(), BANK, RunContext(batch_size=8))
+    bank.fill(tiny_backbone, {50: [activation_named(A.activation, tiny_backbone.activations())]})
+    selection, backbones = Selection.of([A]), BackboneCache()
+    backbones.add("main", lambda: tiny_backbone)
+    fitted = FittedSelection("row", selection, objective.probe(bank).fit(selection), bank.standardisers([A]))
+    found = objective.test([fitted], backbones, RunContext(batch_size=2))
+    measures = found.measures["row"]
+    assert list(measures) == [f"{name}{suffix}" for suffix in ("", " aligned") for name in DEPTH_MEASURES]
+    assert objective.metric.value(found.results["row"]) == measures[optimised]
+    assert measures["rmse aligned"] < measures["rmse"]
+    for sample, predicted in zip(found.samples, found.predictions["row"], strict=True):
+        assert predicted.shape == sample.label.shape == (32, 32)
+
+
 @pytest.mark.parametrize("score", NORMALS_MEASURES)
 def test_shares_are_maximised_and_angles_minimised(score: str) -> None:
     task = NormalsSpecification.model_validate({"kind": "normals", "score": score})
@@ -117,8 +137,6 @@ def test_several_data_sets_are_scored_by_their_mean(tmp_path: Path, tiny_backbon
 
 
 def test_data_without_normals_are_refused(tmp_path: Path) -> None:
-    from diffsift.datasets import DATASETS
-
     folder = DATASETS["depth-folder"].model_validate({"kind": "depth-folder", "root": tmp_path})
     with pytest.raises(SpecificationError, match=r"'normals' needs data .* has labels for 'depth'"):
         OBJECTIVES["normals"](folder, NORMALS, BANK, ProbeSpecification())
