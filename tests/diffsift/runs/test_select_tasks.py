@@ -1,4 +1,4 @@
-"""All four tasks from the command line to the final table and the verdict, and what compares with what."""
+"""All tasks from the command line to the final table and the verdict, and what compares with what."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from diffsift.common.workspace import Workspace
 from diffsift.datasets import RenderedScenes
 from diffsift.errors import BankError, SpecificationError, StudyError
 from diffsift.objectives import OBJECTIVES
+from diffsift.objectives.metrics import NORMALS_MEASURES
 from diffsift.objectives.reference import reference_kinds
 from diffsift.runs.compare import compare
 from diffsift.runs.score import score_file
@@ -27,10 +28,11 @@ from diffsift.runs.workers import join
 from diffsift.study_store import StudyStore
 from diffsift.tracking import Ledger, open_database
 
-TASKS = ("segmentation", "depth", "classification", "correspondence")
+TASKS = ("segmentation", "depth", "normals", "classification", "correspondence")
 METRICS = {
     "segmentation": "mean IoU",
     "depth": "rmse",
+    "normals": "mean-angle in degrees",
     "classification": "accuracy",
     "correspondence": "PCK@0.1 by image, per point",
 }
@@ -75,6 +77,9 @@ def test_the_report_shows_further_measures(searched: tuple[Path, dict[str, str]]
     folder, _ = searched
     report = folder / "correspondence.html"
     assert "PCK@0.15 by box, per image" in report.read_text()
+    text = (folder / "normals.html").read_text()
+    assert all(f">{measure}</th>" in text for measure in NORMALS_MEASURES)
+    assert "Prediction for test scene 1" in text
 
 
 def test_studies_of_one_protocol_are_compared_and_others_refused(
