@@ -1,14 +1,13 @@
 from ._base import Dataset
 from ._class_folders import class_folders
 from ._depth_folder import depth_folder
-from ._digit_rendering import CLASS_NAMES, PHOTO_CREDITS, Scene, SceneGenerator
-from ._digit_scenes import DigitScenes, SceneLook
 from ._folder import SegmentationFiles, SegmentationFolder, read_prompts
 from ._image_files import read_image
 from ._layouts import ade20k, cityscapes, ddpm_segmentation, voc
 from ._list import ListReading, image_list
 from ._listing import IMAGE_SUFFIXES
 from ._mapped import MappedDataset
+from ._normals_folder import normals_folder
 from ._published import DDPM_SETS
 from ._rendered_scenes import RenderedScenes
 from ._samples import IGNORE, MAX_CLASSES, SPLITS, Label, Sample, Samples, Split
@@ -20,26 +19,21 @@ from .registry import DATASETS, register_dataset
 from .specification import (
     DataKind,
     DataSpecification,
-    DigitScenesSpecification,
     FolderSpecification,
     PythonSpecification,
     RenderedScenesSpecification,
 )
 
 __all__ = [
-    "CLASS_NAMES",
     "DATASETS",
     "DDPM_SETS",
     "IGNORE",
     "IMAGE_SUFFIXES",
     "MAX_CLASSES",
-    "PHOTO_CREDITS",
     "SPLITS",
     "DataKind",
     "DataSpecification",
     "Dataset",
-    "DigitScenes",
-    "DigitScenesSpecification",
     "FileSplit",
     "FolderSpecification",
     "Label",
@@ -51,9 +45,6 @@ __all__ = [
     "RenderedScenesSpecification",
     "Sample",
     "Samples",
-    "Scene",
-    "SceneGenerator",
-    "SceneLook",
     "SeedSplit",
     "SegmentationFiles",
     "SegmentationFolder",
@@ -67,6 +58,7 @@ __all__ = [
     "depth_folder",
     "image_list",
     "image_tensors",
+    "normals_folder",
     "open_dataset",
     "prompts_of",
     "read_image",

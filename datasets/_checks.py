@@ -83,6 +83,18 @@ def check_label(
     counted = label != IGNORE if task == "segmentation" else np.isfinite(label)
     if not counted.any():
         raise DataError(f"{origin} must have a pixel that counts, but {nothing}; leave this image out.")
+    if task == "normals":
+        _check_lengths(label, origin)
+
+
+def _check_lengths(normals: Label, origin: str) -> None:
+    """Refuse what does not hold unit vectors."""
+    known = normals[np.isfinite(normals).all(2)]
+    lengths = np.linalg.norm(known, axis=1)
+    if normals.shape[2] != 3 or len(known) < np.isfinite(normals).any(2).sum() or np.abs(lengths - 1).max() > 1e-3:
+        raise DataError(
+            f"{origin} must hold unit vectors of 3 components, all of them NaN where a normal is unknown, but does not."
+        )
 
 
 def refuse_twice(names: Iterable[str]) -> None:

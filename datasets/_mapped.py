@@ -30,14 +30,15 @@ from ._depth_folder import DepthScale
 from ._facts import SampleFacts, facts_of
 from ._files import turned_images
 from ._image_files import Exif
-from ._row_values import class_of, depth_of, image_of, mask_of
+from ._row_values import class_of, depth_of, image_of, mask_of, normals_of
 from ._samples import IGNORE, MAX_CLASSES, SPLITS, Label, Sample, Samples, Split, check_split_name
 from ._splits import SeedSplit
 
 Column = str | int
 """A key of rows that are mappings, or a position in rows that are tuples."""
 
-_TASKS = ("segmentation", "depth", "classification")
+_TASKS = ("segmentation", "depth", "normals", "classification")
+_WITHOUT_CLASSES = ("depth", "normals")
 
 
 @runtime_checkable
@@ -88,7 +89,7 @@ class _Row:
 
 
 class MappedDataset(Dataset):
-    """Rows with an image and its answer in named columns, for segmentation, depth or classification.
+    """Rows with an image and its answer in named columns, for segmentation, depth, normals or classification.
 
     Takes any ``torch.utils.data.Dataset`` with a length, any Hugging Face data set or ``DatasetDict``, and any sequence
     of mappings. All rows are read once to check them and to digest their content. Later, a row is read when it is
@@ -99,7 +100,8 @@ class MappedDataset(Dataset):
         data: the rows; or a mapping of ``train``, ``test`` and optionally ``validation`` to rows of their own.
         image: column of images: Pillow's, arrays of 0 to 255 or of 0 to 1 with channels first or last, or paths.
         label: column of answers. Segmentation: class ids per pixel (picture, array or path of a PNG). Depth: metres per
-            pixel. Classification: class names or ids.
+            pixel. Normals: unit vectors, (height, width, 3), or paths as in a ``normals-folder``. Classification: class
+            names or ids.
         group: column of what belongs together: rows of one group are never in different splits or folds.
         split: column with ``train``, ``validation`` or ``test``.
         prompt: column of texts that condition the model on each image; not to be made from labels.
@@ -160,7 +162,7 @@ class MappedDataset(Dataset):
         self.allow_absent_classes = allow_absent_classes
         self._cache = SampleCache()
         self._declared = self._names(classes, label)
-        self.class_names = () if task == "depth" else self._declared or self._names_in_rows()
+        self.class_names = () if task in _WITHOUT_CLASSES else self._declared or self._names_in_rows()
 
     def content(self) -> dict[str, Any]:
         digests: dict[str, str] = {
@@ -316,6 +318,8 @@ class MappedDataset(Dataset):
             return mask_of(value, len(self._declared), self._ignore, origin), None
         if self.task == "depth":
             return depth_of(value, DepthScale(self._depth_unit, self._depth_limit), origin), None
+        if self.task == "normals":
+            return normals_of(value, origin), None
         found = class_of(value, origin)
         known = self._declared
         if known and (found not in known if isinstance(found, str) else not 0 <= found < len(known)):
@@ -336,9 +340,9 @@ class MappedDataset(Dataset):
             classes = next((entry.names for entry in declared if getattr(entry, "names", None)), None)
             if classes is None:
                 return ()
-        if self.task == "depth":
+        if self.task in _WITHOUT_CLASSES:
             if classes is not None:
-                raise SpecificationError(f"classes must be left out for depth, but got {classes!r}.")
+                raise SpecificationError(f"classes must be left out for {self.task}, but got {classes!r}.")
             return ()
         if classes is None:
             raise SpecificationError("classes must be given for segmentation: their number, or names in order of id.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from ._published import DDPM_SETS
-from .specification import AllowAbsentClasses, DataKind, DepthLimit, Exif, Fractions, PngUnit
+from .specification import AllowAbsentClasses, DataKind, DepthLimit, Exif, PngUnit
 
 if TYPE_CHECKING:
     from ._base import Dataset
@@ -18,6 +18,16 @@ class RootedSpecification(DataKind):
     """A data set under one folder."""
 
     root: Path = Field(description="folder of the data set")
+
+
+class DividedSpecification(RootedSpecification):
+    """A data set under one folder that diffsift divides into splits."""
+
+    fractions: tuple[float, float, float] = Field(
+        default=(0.6, 0.0, 0.4),
+        description="fractions of train, validation and test; used if the files define no splits",
+    )
+    seed: int = Field(default=0, ge=0, description="seed of the split by fractions")
 
 
 class VocSpecification(RootedSpecification):
@@ -117,12 +127,10 @@ class DdpmSegmentationSpecification(RootedSpecification):
         )
 
 
-class DepthFolderSpecification(RootedSpecification):
+class DepthFolderSpecification(DividedSpecification):
     """Images in ``images`` and their depth in ``depth``: 16-bit PNGs in millimetres or ``.npy`` in metres."""
 
     kind: Literal["depth-folder"]
-    fractions: Fractions = (0.6, 0.0, 0.4)
-    seed: int = Field(default=0, ge=0, description="seed of the split by fractions")
     png_unit: PngUnit = None
     depth_limit: DepthLimit = None
     exif: Exif = "turn"
@@ -133,12 +141,22 @@ class DepthFolderSpecification(RootedSpecification):
         return depth_folder(self.root, self.fractions, self.seed, self.png_unit, self.depth_limit, self.exif)
 
 
-class ClassFoldersSpecification(RootedSpecification):
+class NormalsFolderSpecification(DividedSpecification):
+    """Images in ``images`` and their normals in ``normals``: RGB PNGs of (n + 1) / 2 or ``.npy`` of unit vectors."""
+
+    kind: Literal["normals-folder"]
+    exif: Exif = "turn"
+
+    def open(self, task: str) -> Dataset:
+        from ._normals_folder import normals_folder
+
+        return normals_folder(self.root, self.fractions, self.seed, self.exif)
+
+
+class ClassFoldersSpecification(DividedSpecification):
     """A folder of images per class, under ``train``, ``val`` and ``test`` or under the root itself."""
 
     kind: Literal["class-folders"]
-    fractions: Fractions = (0.6, 0.0, 0.4)
-    seed: int = Field(default=0, ge=0, description="seed of the split by fractions")
     allow_absent_classes: AllowAbsentClasses = False
 
     def open(self, task: str) -> Dataset:

@@ -16,7 +16,6 @@ DATASETS: Registry[type[DataKind]] = Registry(
     "data kind",
     "diffsift.datasets",
     {
-        "digit-scenes": f"{_OURS}:DigitScenesSpecification",
         "rendered-scenes": f"{_OURS}:RenderedScenesSpecification",
         "folder": f"{_OURS}:FolderSpecification",
         "voc": f"{_LAYOUTS}:VocSpecification",
@@ -24,6 +23,7 @@ DATASETS: Registry[type[DataKind]] = Registry(
         "cityscapes": f"{_LAYOUTS}:CityscapesSpecification",
         "ddpm-segmentation": f"{_LAYOUTS}:DdpmSegmentationSpecification",
         "depth-folder": f"{_LAYOUTS}:DepthFolderSpecification",
+        "normals-folder": f"{_LAYOUTS}:NormalsFolderSpecification",
         "class-folders": f"{_LAYOUTS}:ClassFoldersSpecification",
         "spair": f"{_LAYOUTS}:SpairSpecification",
         "list": f"{_OURS}:ListSpecification",

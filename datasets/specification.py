@@ -26,11 +26,6 @@ from .registry import DATASETS
 if TYPE_CHECKING:  # readers are imported when a data set is opened: a specification is judged without them
     from ._base import Dataset
 
-Fractions = Annotated[
-    tuple[float, float, float],
-    Field(description="fractions of train, validation and test; used if the files define no splits"),
-]
-
 PngUnit = Annotated[
     float | None,
     Field(gt=0, description="metres per grey level of a PNG; null: 16-bit PNGs in millimetres"),
@@ -100,26 +95,6 @@ class DataKind(BaseModel, ABC):
             SpecificationError: the fields contradict each other, or lack what only Python can give.
             DataError: a list that names the classes cannot be read.
         """
-
-
-class DigitScenesSpecification(DataKind):
-    """The built-in data: digit scenes, generated from a seed."""
-
-    kind: Literal["digit-scenes"] = "digit-scenes"
-    train: int = Field(default=300, ge=1, description="training scenes")
-    validation: int = Field(default=300, ge=0, description="validation scenes; 0: cross-validate over training scenes")
-    test: int = Field(default=400, ge=1, description="test scenes, sealed until the search has ended")
-    seed: int = Field(default=0, ge=0, description="seed of the scenes")
-    detail: int = Field(default=3, ge=2, le=32, description="background colours per edge; 32 is the hard variant")
-
-    def describe(self) -> str:
-        return f"digit scenes (built in): {self.train} training, {self.validation} validation, {self.test} test scenes"
-
-    def open(self, task: str) -> Dataset:
-        from ._digit_scenes import DigitScenes, SceneLook
-
-        look = SceneLook(detail=self.detail)
-        return DigitScenes(self.train, self.validation, self.test, self.seed, look=look, task=task)
 
 
 class RenderedScenesSpecification(DataKind):
@@ -210,8 +185,9 @@ class ListSpecification(DataKind):
 
     kind: Literal["list"]
     file: Path = Field(description="CSV with a header, or JSON list of mappings; paths in it are relative to it")
-    answers: Literal["segmentation", "depth", "classification"] = Field(
-        description="content of the column label: masks, depth files or class names (ids if classes is a number)"
+    answers: Literal["segmentation", "depth", "normals", "classification"] = Field(
+        description="content of the column label: masks, depth or normals files, or class names (ids if classes is a "
+        "number)"
     )
     classes: Annotated[int, Field(ge=2, le=255)] | tuple[str, ...] | None = Field(
         default=None, description="number or names of classes; default for classification: all names in the list"
@@ -260,6 +236,16 @@ class PythonSpecification(DataKind):
         return dataset
 
 
+_REMOVED = {
+    "digit-scenes": (
+        "is 'digit-scenes', the built-in data of an older version, which this one does not draw. Search anew with "
+        "rendered-scenes; to go on with an old study, install the version that made it: its trials, table and report "
+        "can be read with this one (diffsift status, compare, report)"
+    )
+}
+"""Kinds that there were, and how to go on."""
+
+
 def _of_its_kind(value: Any) -> DataKind:
     """The fields of a data set, validated by the class that is registered under their `kind`.
 
@@ -272,6 +258,8 @@ def _of_its_kind(value: Any) -> DataKind:
     kind, about = value.get("kind"), {"discriminator": "'kind'"}
     if isinstance(kind, str) and kind in DATASETS:
         return DATASETS[kind].model_validate(value)
+    if kind in _REMOVED:
+        raise ValueError(f"kind {_REMOVED[kind]}")
     if "kind" not in value:
         error = InitErrorDetails(type="union_tag_not_found", ctx=about, input=value)
     else:

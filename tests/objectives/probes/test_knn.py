@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from diffsift.backbones import BackboneCache, PipelineBackbone, activation_named
 from diffsift.bank import Bank, BankSpecification
 from diffsift.common.context import RunContext
-from diffsift.datasets import DigitScenesSpecification, image_tensors
+from diffsift.datasets import RenderedScenesSpecification, image_tensors
 from diffsift.errors import SpecificationError
 from diffsift.extraction import block_scale, sample_map
 from diffsift.objectives import (
@@ -22,6 +22,7 @@ from diffsift.objectives import (
     DepthSpecification,
     FittedSelection,
     NeighbourProbe,
+    NormalsSpecification,
     ProbeSpecification,
     TaskSpecification,
 )
@@ -32,6 +33,7 @@ SELECTION = Selection.of({A: 0.4, B: 1.0})
 TASKS = {
     "segmentation": TaskSpecification(),
     "depth": DepthSpecification(kind="depth"),
+    "normals": NormalsSpecification(kind="normals"),
     "classification": ClassificationSpecification(kind="classification"),
 }
 
@@ -41,7 +43,7 @@ def made(
     request: pytest.FixtureRequest, tiny_backbone: PipelineBackbone, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Any, Bank]:
     bank = BankSpecification(pixels_per_image=20, max_channels=6, fit_images=6)
-    data = DigitScenesSpecification(train=12, validation=8, test=5)
+    data = RenderedScenesSpecification(size=32, train=12, validation=8, test=5)
     probe = ProbeSpecification(kind="knn", neighbours=3)
     objective = OBJECTIVES[request.param](data, TASKS[request.param], bank, probe)
     folder = tmp_path_factory.mktemp("bank")
@@ -65,7 +67,7 @@ def targets_of(bank: Bank) -> np.ndarray:
     """(images, rows, outputs)."""
     development = bank.development
     if not development.class_names:
-        return np.asarray(development.labels[..., None])
+        return np.asarray(development.labels.reshape(*development.labels.shape[:2], -1))
     return np.eye(len(development.class_names))[development.labels]
 
 
@@ -150,5 +152,5 @@ def test_correspondence_refuses_a_probe_of_its_own() -> None:
     task = CorrespondenceSpecification(kind="correspondence")
     with pytest.raises(SpecificationError, match=r"probe\.kind must be left out for correspondence.*'knn'"):
         OBJECTIVES["correspondence"](
-            DigitScenesSpecification(), task, BankSpecification(), ProbeSpecification(kind="knn")
+            RenderedScenesSpecification(), task, BankSpecification(), ProbeSpecification(kind="knn")
         )

@@ -13,7 +13,14 @@ from diffsift.bank import BankView
 from diffsift.errors import SpecificationError
 from diffsift.objectives import PROBES, Probe, ProbeSpecification
 from diffsift.objectives.metrics import Accuracy
-from diffsift.objectives.probes import ClassReadout, DepthReadout, MultiDatasetProbe, Readout, fast_probe
+from diffsift.objectives.probes import (
+    ClassReadout,
+    DepthReadout,
+    MultiDatasetProbe,
+    NormalsReadout,
+    Readout,
+    fast_probe,
+)
 from diffsift.specification import Specification
 from diffsift.testing.probe import ProbeContract
 from diffsift.testing.synthetic import SyntheticBank
@@ -21,6 +28,7 @@ from diffsift.testing.synthetic import SyntheticBank
 READOUTS: dict[str, Readout] = {
     "segmentation": ClassReadout(),
     "depth": DepthReadout("rmse", aligned=False),
+    "normals": NormalsReadout("mean-angle"),
     "classification": ClassReadout(Accuracy()),
 }
 
@@ -66,7 +74,7 @@ class TestTheExample(ProbeContract):
 
 
 def test_a_specification_names_the_example(example: ModuleType) -> None:
-    values = {"model": {"id": "x"}, "data": {"kind": "digit-scenes"}, "study": {"name": "x"}}
+    values = {"model": {"id": "x"}, "data": {"kind": "rendered-scenes"}, "study": {"name": "x"}}
     probe = Specification.parse({**values, "probe": {"kind": "nearest-mean", "options": {"a": 1}}}).probe
     assert PROBES[probe.kind] is example.NearestMean
     assert str(probe) == "nearest-mean probe (a 1), balance 1"

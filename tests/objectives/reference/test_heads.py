@@ -10,7 +10,7 @@ from torch import nn
 
 from diffsift.backbones import BackboneCache, PipelineBackbone
 from diffsift.common.context import RunContext
-from diffsift.datasets import DigitScenes, image_tensors
+from diffsift.datasets import RenderedScenes, image_tensors
 from diffsift.extraction import Standardiser, sample_map
 from diffsift.objectives.reference import (
     FeatureMaps,
@@ -46,6 +46,22 @@ def test_heads_learn_what_can_be_learnt(head: ReferenceHead) -> None:
     again = type(head)(**{name: getattr(head, name) for name in head.__dataclass_fields__})
     again.fit(locations(features, labels, 3))
     np.testing.assert_array_equal(again.outputs(fresh), head.outputs(fresh))
+
+
+def test_directions_are_learnt_by_their_cosine() -> None:
+    features, labels = clusters()
+    directions = np.array([[0, 0, 1], [0.6, 0.8, 0], [-1, 0, 0]], np.float32)[labels]
+    head = LinearHead(steps=300)
+    head.fit(locations(features, directions, 0))
+    fresh, truth = clusters(seed=1)
+    found = head.outputs(fresh)
+    assert found.shape == (600, 3)
+    expected = np.array([[0, 0, 1], [0.6, 0.8, 0], [-1, 0, 0]])[truth]
+    cosines = (found * expected).sum(1) / np.linalg.norm(found, axis=1)
+    assert cosines.mean() > 0.9
+    again = LinearHead(steps=300)  # their lengths mean nothing, as they would to squared errors
+    again.fit(locations(features, 10 * directions, 0))
+    np.testing.assert_allclose(again.outputs(fresh), found, rtol=1e-3, atol=1e-4)
 
 
 def test_heads_learn_nothing_from_noise() -> None:
@@ -121,7 +137,7 @@ def test_uncompressed_features_are_those_of_the_fused_feature(tiny_backbone: Pip
     names = [name for name in known if name.endswith("res-out")][:2]
     first, second = (Candidate(tiny_backbone.name, name, 100) for name in names)
     selection = Selection.of({first: 1.0, second: 0.5})
-    samples = DigitScenes(3, 0, 1, seed=0).split("train")
+    samples = RenderedScenes(3, 0, 1, size=32).split("train")
     images = torch.stack(image_tensors([sample.image for sample in samples]))
     maps = dict(next(iter(tiny_backbone.capture(images, {100: [known[name] for name in names]}, seed=0)))[1])
     statistics = {
