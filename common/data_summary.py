@@ -50,7 +50,7 @@ class SplitSummary:
         if self.depth is not None:
             parts.append(f"depth {self.depths}")
         if self.excluded:
-            parts.append(f"{'unknown' if self.depth is not None else 'ignored'} {percent(self.excluded)}")
+            parts.append(f"{'ignored' if self.classes else 'unknown'} {percent(self.excluded)}")
         return f"{self.name}: {'; '.join(parts)}"
 
     @property

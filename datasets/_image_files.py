@@ -26,6 +26,7 @@ RGB_PNG = 2
 """PNG's colour type of images in red, green and blue."""
 
 # What Pillow lets through when a file is damaged depends on format and place of the damage.
+_SLIPS = (TypeError, KeyError, IndexError, OverflowError)  # of Pillow's on damaged headers, such as a TIFF's
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
@@ -256,16 +257,19 @@ def read_array(file: Path, axes: int = 2) -> Shaped[np.ndarray, "rows columns *c
 @contextmanager
 def decoded(path: Path, role: str) -> Iterator[Image.Image]:
     """The opened and fully decoded file; what is not an image must be in a format that loses nothing."""
-    formats = {"image": None, "mask": _MASK_FORMATS}.get(role, ("PNG",))
+    formats, is_loaded = {"image": None, "mask": _MASK_FORMATS}.get(role, ("PNG",)), False
     try:
         with Image.open(path, formats=formats) as picture:
             if role == "mask" and isinstance(picture, TiffImagePlugin.TiffImageFile):
                 _refuse_ambiguous_tiff(picture, f"mask {path}")
             picture.load()
+            is_loaded = True
             yield picture
     except DataError:
         raise
-    except _DECODING_ERRORS as error:
+    except (*_DECODING_ERRORS, *_SLIPS) as error:
+        if is_loaded and not isinstance(error, _DECODING_ERRORS):
+            raise  # a mistake of the caller's
         reason = " ".join(str(error).split()).rstrip(".")
         if formats is not None and _is_jpeg(path):
             reason = f"it is a JPEG, which changes values where it compresses; save it as {' or '.join(formats)}"

@@ -66,6 +66,14 @@ def test_tiff_masks_that_are_stored_inverted_are_refused(folders: Path) -> None:
         data_of(folders).check()
 
 
+def test_a_tiff_without_dimensions_is_told(folders: Path) -> None:
+    replace_mask(folders, Image.fromarray(mask(0)))
+    file = folders / "labels" / "image0.tif"
+    file.write_bytes(file.read_bytes().replace(b"\x00\x01\x04\x00", b"\x00\x7f\x04\x00"))  # the tag of the width
+    with pytest.raises(DataError, match=r"mask .*image0\.tif cannot be decoded: "):
+        data_of(folders).check()
+
+
 def test_a_jpeg_that_is_called_png_is_told(folders: Path) -> None:
     Image.fromarray(mask(0)).save(folders / "labels" / "image0.png", format="JPEG")
     with pytest.raises(DataError, match=r"cannot be decoded: it is a JPEG, which .* save it as PNG or TIFF"):
