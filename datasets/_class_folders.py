@@ -11,6 +11,7 @@ import numpy as np
 
 from diffsift.errors import DataError
 
+from ._checks import all_of
 from ._files import FileDataset, FileLayout, Item
 from ._listing import images_in, is_litter, require_folder, split_by_fractions
 from ._names import refuse_unreadable_names
@@ -50,13 +51,14 @@ def class_folders(
     refuse_unreadable_names(names)
 
     def items_of(folder: Path, prefix: str) -> list[Item]:
+        inside = all_of(lambda name: images_in(folder / name) if (folder / name).is_dir() else [], names, str)
+        found = dict(zip(names, inside, strict=True))
         return [
             Item(
                 f"{prefix}{name}/{image.name}", image, partial(_class_id, number), name, f"{prefix}{name}/{image.name}"
             )
             for number, name in enumerate(names)
-            if (folder / name).is_dir()
-            for image in images_in(folder / name)
+            for image in found[name]
         ]
 
     def find() -> Mapping[Split, Sequence[Item]]:

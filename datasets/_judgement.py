@@ -11,7 +11,7 @@ from diffsift.common.data_summary import percent
 from diffsift.errors import DataError
 
 from ._facts import SampleFacts, totals
-from ._names import SHOWN, some
+from ._names import shown, some
 from ._samples import IGNORE, Split
 
 Facts = Mapping[Split, Sequence[SampleFacts]]
@@ -115,11 +115,10 @@ def _shared_images(facts: Facts) -> Iterator[str]:
     for first, second in _COMPARED:
         pairs = _nearly_equal(facts.get(first, ()), facts.get(second, ()))
         if pairs:
-            examples = ", ".join(f"{mine} and {other}" for mine, other in pairs[:SHOWN])
-            more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
+            alike = some([f"{shown(mine)} ~ {shown(other)}" for mine, other in pairs])
             yield (
                 f"{len(pairs)} of {len(facts[second])} {second} images equal or nearly equal a {first} image "
-                f"({examples}{more}): scores on {second} look too good; keep such images in one split, by groups"
+                f"({alike}): scores on {second} look too good; keep such images in one split, by groups"
             )
 
 

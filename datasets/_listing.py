@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from diffsift.errors import DataError
 
-from ._names import composed, in_form_of, refuse_unreadable_names, shown, some
+from ._names import REFUSED, composed, in_form_of, refuse_unreadable_names, shown, some
 from ._samples import Split
 from ._splits import SeedSplit
 
@@ -171,12 +171,13 @@ def files_by_stem(folder: Path, suffixes: tuple[str, ...], role: str) -> dict[st
             f"the folder of {role} must exist, but {folder} {'is a file' if folder.exists() else 'does not'}."
         )
     files: dict[str, Path] = {}
+    twice = []
     for path in _files_in(folder, suffixes):
-        if path.stem in files:
-            raise DataError(
-                f"{role} must have different stems, but {folder} holds {files[path.stem].name} and {path.name}."
-            )
-        files[path.stem] = path
+        other = files.setdefault(path.stem, path)
+        if other is not path:
+            twice.append(f"{shown(other.name)} and {shown(path.name)}")
+    if twice:
+        raise DataError(f"{role} must have different stems, but {folder} holds {some(twice, REFUSED)}.")
     return files
 
 
@@ -199,7 +200,7 @@ def refuse_partnerless(
     names = [shown(files[stem].name) for stem in sorted(alone)]
     raise DataError(
         f"{condition} of the same stem, but {len(alone)} of {len(files)} {'has' if len(alone) == 1 else 'have'} "
-        f"none: {some(names)}{_instead(sorted(alone), partners)}."
+        f"none: {some(names, REFUSED)}{_instead(sorted(alone), partners)}."
     )
 
 

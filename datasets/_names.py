@@ -10,8 +10,13 @@ from diffsift.errors import DataError
 
 _NO_UTF8 = 0xDC00  # from here on Python keeps the bytes of names that are no UTF-8
 
+_MOST_CHARACTERS = 1000  # of names in a message
+
 SHOWN = 3
-"""Names in a message."""
+"""Names in a line among others."""
+
+REFUSED = 25
+"""Names in a message that refuses them: as good as all, in a few lines."""
 
 Content = TypeVar("Content")
 
@@ -36,7 +41,7 @@ def refuse_unreadable_names(names: Iterable[str]) -> None:
     wrong = [shown(name) for name in names if not name.isascii() and not _is_utf8(name)]
     if wrong:
         is_or_are = "is" if len(wrong) == 1 else "are"
-        raise DataError(f"names of files must be UTF-8, but {some(wrong)} {is_or_are} not: rename them.")
+        raise DataError(f"names of files must be UTF-8, but {some(wrong, REFUSED)} {is_or_are} not: rename them.")
 
 
 def with_form_of(names: Iterable[str], known: Collection[str]) -> list[str]:
@@ -68,6 +73,9 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    return f"{', '.join(names[:SHOWN])}{f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''}"
+def some(names: Sequence[str], most: int = SHOWN) -> str:
+    """The first names, fewer if they are long, and how many more there are."""
+    first = list(names[:most])
+    while len(first) > 1 and sum(map(len, first)) > _MOST_CHARACTERS:
+        first.pop()
+    return f"{', '.join(first)}{f' and {len(names) - len(first)} more' if len(first) < len(names) else ''}"

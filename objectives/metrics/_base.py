@@ -16,7 +16,7 @@ is resampled by itself.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 
 from diffsift.errors import DataError
 
-_CHUNK = 4_000_000
-"""Draw counts held in memory at once, of 8 bytes each."""
+from ._bootstrap import resample
 
 
 class Interval(NamedTuple):
@@ -98,10 +97,9 @@ class Metric(ABC):
         sums: Float64[np.ndarray, "resamples *axes columns"],
         whole: Float64[np.ndarray, "1 *axes columns"],
     ) -> Float64[np.ndarray, "resamples"]:
-        """The score of bootstrap resamples where parts of the truth that one lacks keep their score in the whole.
+        """The score of resamples in which parts of the truth that one lacks, such as classes, keep their whole score.
 
-        Default: `of_sums`. A metric that is a mean over parts of the truth, such as classes, overrides it: `interval`
-        takes out what the mere lack of parts adds to the resamples on average.
+        Default: `of_sums`. `interval` takes out what the mere lack of parts adds to the resamples on average.
 
         Args:
             sums: sums of `statistics` of each resample.
@@ -193,10 +191,9 @@ class Metric(ABC):
     ) -> Interval:
         """Percentile bootstrap interval of the score over images.
 
-        A resample may lack a rare class, and its mean is then over the classes it has. That belongs to the spread of
-        scores, but it also moves them: they rise where rare classes score low. All resamples are shifted back by what
-        the lack adds on average (see `completed`), so that the interval does not lean to one side. Units without any
-        scored point carry no information and are left out of the resampling.
+        A resample may lack a rare class; its mean is then over the classes it has, which spreads scores, but also moves
+        them, up where rare classes score low. All are shifted back by the mean of that (see `completed`), so that the
+        interval does not lean to one side. Units without any scored point are left out of the resampling.
 
         Args:
             per_image: results of each image.
@@ -212,13 +209,11 @@ class Metric(ABC):
             ValueError: an argument is out of range or has another length.
             DataError: there is nothing to score.
         """
-        statistics = self._not_empty(per_image)
-        units = self._units(statistics, groups, statistics.shape[-1])
-        whole, scores, moved = units.sum(0)[None], [], []
-        for sums in _resample(self.strata(units, statistics.shape[-1]), resamples, seed):
-            scores.append(self.of_sums(sums))
-            moved.append(scores[-1] - self.completed(sums, whole))
-        return _percentiles(np.concatenate(scores) - np.concatenate(moved).mean(), level)
+        units = self._units_of(per_image, groups)
+        drawn = list(resample(self.strata(units, units.shape[-1]), resamples, seed))
+        scores = np.concatenate([self.of_sums(sums) for sums in drawn])
+        completed = np.concatenate([self.completed(sums, units.sum(0)[None]) for sums in drawn])
+        return _percentiles(scores - (scores - completed).mean(), level)
 
     def resampled(
         self,
@@ -243,10 +238,9 @@ class Metric(ABC):
             ValueError: an argument is out of range or has another length.
             DataError: there is nothing to score.
         """
-        statistics = self._not_empty(per_image)
-        units = self._units(statistics, groups, statistics.shape[-1])
-        strata = self.strata(units, statistics.shape[-1])
-        return np.concatenate([self.of_sums(sums) for sums in _resample(strata, resamples, seed)])
+        units = self._units_of(per_image, groups)
+        strata = self.strata(units, units.shape[-1])
+        return np.concatenate([self.of_sums(sums) for sums in resample(strata, resamples, seed)])
 
     def paired_difference(
         self,
@@ -285,7 +279,7 @@ class Metric(ABC):
         differences = np.concatenate(
             [
                 self.of_sums(sums[..., :columns]) - self.of_sums(sums[..., columns:])
-                for sums in _resample(self.strata(units, columns), resamples, seed)
+                for sums in resample(self.strata(units, columns), resamples, seed)
             ]
         )
         return Difference(self.value(first) - self.value(second), *_percentiles(differences, level))
@@ -315,6 +309,10 @@ class Metric(ABC):
         if not len(statistics) or not self.scored(statistics).any():
             raise DataError("at least one point that is not ignored must be scored, but there is none.")
         return statistics
+
+    def _units_of(self, per_image: NDArray[np.float64], groups: Sequence[str] | None) -> NDArray[np.float64]:
+        statistics = self._not_empty(per_image)
+        return self._units(statistics, groups, statistics.shape[-1])
 
     def _units(
         self, statistics: NDArray[np.float64], groups: Sequence[str] | None, columns: int
@@ -372,29 +370,6 @@ def per_image(measures: Sequence[dict[str, float]], name: str) -> Float64[np.nda
         (value, 1) of each image; (0, 0) where no point counted.
     """
     return np.array([(entry[name], 1.0) if entry else (0.0, 0.0) for entry in measures]).reshape(-1, 2)
-
-
-def _resample(
-    strata: Sequence[Float64[np.ndarray, "..."]], resamples: int, seed: int
-) -> Iterator[Float64[np.ndarray, "..."]]:
-    """Sums of statistics, some resamples at a time; each has as many units of every stratum as there are."""
-    if resamples < 1:
-        raise ValueError(f"resamples must be at least 1, but got {resamples}.")
-    rng = np.random.default_rng(seed)
-    at_once = max(1, _CHUNK // max(map(len, strata)))
-    for begin in range(0, resamples, at_once):
-        rows = min(at_once, resamples - begin)
-        yield np.sum([_resampled_sums(units, rows, rng) for units in strata], axis=0)
-
-
-def _resampled_sums(
-    units: Float64[np.ndarray, "units *axes"], rows: int, rng: np.random.Generator
-) -> Float64[np.ndarray, "rows *axes"]:
-    """Each row is the sum over as many units as there are, drawn with replacement."""
-    count = len(units)
-    drawn = rng.integers(count, size=(rows, count)) + np.arange(rows)[:, None] * count
-    how_often = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
-    return np.asarray((how_often.astype(np.float64) @ units.reshape(count, -1)).reshape(rows, *units.shape[1:]))
 
 
 def _percentiles(scores: Float64[np.ndarray, "resamples"], level: float) -> Interval:

@@ -153,18 +153,18 @@ class _ClassMean(_ConfusionMetric):
     A bootstrap resample may lack a rare class; `completed` gives the class the score that it has in all images.
     """
 
-    def by_class(self, sums: Float64[np.ndarray, "units 3 classes"]) -> Float64[np.ndarray, "units classes"]:
+    def _by_class(self, sums: Float64[np.ndarray, "units 3 classes"]) -> Float64[np.ndarray, "units classes"]:
         """The score of each class; not a number where it is absent from the truth."""
         raise NotImplementedError
 
     def of_sums(self, sums: Float64[np.ndarray, "resamples 3 classes"]) -> Float64[np.ndarray, "resamples"]:
-        return np.asarray(np.nanmean(self.by_class(sums), axis=1))
+        return np.asarray(np.nanmean(self._by_class(sums), axis=1))
 
     def completed(
         self, sums: Float64[np.ndarray, "resamples 3 classes"], whole: Float64[np.ndarray, "1 3 classes"]
     ) -> Float64[np.ndarray, "resamples"]:
-        scores = self.by_class(sums)
-        return np.asarray(np.nanmean(np.where(np.isnan(scores), self.by_class(whole), scores), axis=1))
+        scores = self._by_class(sums)
+        return np.asarray(np.nanmean(np.where(np.isnan(scores), self._by_class(whole), scores), axis=1))
 
 
 class MeanIou(_ClassMean):
@@ -172,7 +172,7 @@ class MeanIou(_ClassMean):
 
     name = "mean IoU"
 
-    def by_class(self, sums: Float64[np.ndarray, "units 3 classes"]) -> Float64[np.ndarray, "units classes"]:
+    def _by_class(self, sums: Float64[np.ndarray, "units 3 classes"]) -> Float64[np.ndarray, "units classes"]:
         return _ious(sums)
 
 
@@ -190,7 +190,7 @@ class BalancedAccuracy(_ClassMean):
 
     name = "balanced accuracy"
 
-    def by_class(self, sums: Float64[np.ndarray, "units 3 classes"]) -> Float64[np.ndarray, "units classes"]:
+    def _by_class(self, sums: Float64[np.ndarray, "units 3 classes"]) -> Float64[np.ndarray, "units classes"]:
         recall: Float64[np.ndarray, "units classes"] = np.full(sums[:, 0].shape, np.nan)
         np.divide(sums[:, 0], sums[:, 1], out=recall, where=sums[:, 1] > 0)
         return recall

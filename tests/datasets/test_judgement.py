@@ -201,7 +201,7 @@ def test_images_in_two_splits_are_told(image: Callable[[int], np.ndarray], found
         "test": rows(image=image)[20:] + rows(image=lambda n: picture(100 + n))[:8],
     }
     notes = notes_of(MappedDataset(data, classes=2))
-    expected = f"{found} of 12 test images equal or nearly equal a train image (test/0 and train/0"
+    expected = f"{found} of 12 test images equal or nearly equal a train image (test/0 ~ train/0"
     assert (expected in notes) == bool(found)
     assert ("nearly equal" in notes) == bool(found)
 

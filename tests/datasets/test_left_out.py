@@ -189,6 +189,18 @@ def test_a_prompt_given_twice_is_refused(folders: Path) -> None:
         reader(folders, prompts=folders / "prompts.yaml").check()
 
 
+def test_all_files_of_one_stem_and_all_empty_classes_are_named(folders: Path, tmp_path: Path) -> None:
+    for number in (0, 4, 8):
+        Image.fromarray(picture(0)).save(folders / "images" / f"image{number}.bmp")
+    with pytest.raises(DataError, match=r"image0\.bmp and image0\.png, image4\.bmp .*, image8\.bmp and image8\.png\.$"):
+        reader(folders).check()
+    make_classes(tmp_path / "classes")
+    for file in list((tmp_path / "classes" / "train").rglob("*.jpg")):
+        file.unlink()
+    with pytest.raises(DataError, match=r"2 samples cannot be used: .*train/cat must hold.*train/dog must hold images"):
+        rebuilt("class-folders", tmp_path / "classes").check()
+
+
 def test_images_of_other_kinds_beside_known_ones_are_named(tmp_path: Path) -> None:
     make_classes(tmp_path)
     write_image(tmp_path / "train" / "cat" / "x.gif")
