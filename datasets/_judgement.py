@@ -42,24 +42,16 @@ def refuse_classes(facts: Facts, class_names: Mapping[int, str], ignore: int | N
         allow_absent: whether a class may be absent from the training or test split.
 
     Raises:
-        DataError: fewer than two classes are there, each mask holds one value, or a class is absent.
+        DataError: fewer than two classes are in the training split, each mask holds one value, or a class is absent.
     """
     counts = {split: totals(entries) for split, entries in facts.items()}
-    present = sorted(set().union(*counts.values()))
     masks = [entry for entries in facts.values() for entry in entries if entry.values]
-    thing = "pixel" if masks else "image"
-    if len(present) < 2:
-        only = f"only {class_names[present[0]]!r} (class {present[0]}) has any" if present else "none has any"
-        excluded = sum(entry.excluded for entry in masks) / max(1, sum(entry.values for entry in masks))
-        hint = f"check data.classes against the label {'values' if masks else 'names'}."
-        if present == [0] and excluded and ignore is not None:
-            hint = f"{percent(excluded)} of the pixels hold {ignore}, which is ignored. Did you mean class 1?"
-            if ignore == IGNORE:
-                hint += (
-                    " Black and white masks must hold 0 and 1, or need data.palette: [[0, 0, 0], [255, 255, 255]]"
-                    " (data.kind folder and list)."
-                )
-        raise DataError(f"at least two classes must have {thing}s, but of {len(class_names)} {only}: {hint}")
+    if len(counts["train"]) < 2:
+        thing, only = "pixels" if masks else "images", next(iter(counts["train"]), None)
+        which = "none has any" if only is None else f"only {class_names[only]!r} (class {only}) has any"
+        hint = _black_and_white(masks, ignore) if only == 0 else ""
+        hint = hint or f"check data.classes against the label {'values' if masks else 'names'}."
+        raise DataError(f"at least two classes must have {thing} in train, but of {len(class_names)} {which}: {hint}")
     if masks and len(masks) > 1 and all(entry.is_flat for entry in masks):
         raise DataError(
             f"masks must tell parts of an image from others, but each of {len(masks)} masks holds one value alone: for "
@@ -76,6 +68,18 @@ def refuse_classes(facts: Facts, class_names: Mapping[int, str], ignore: int | N
                 f"of {len(class_names)} {'has' if len(absent) == 1 else 'have'} none in {split} ({some(absent)}): add "
                 "such images, split otherwise, or set data.allow_absent_classes: true to leave them out of the score."
             )
+
+
+def _black_and_white(masks: Sequence[SampleFacts], ignore: int | None) -> str:
+    """What to do where masks hold class 0 and ignored pixels alone, which may be meant as class 1."""
+    excluded = sum(entry.excluded for entry in masks) / max(1, sum(entry.values for entry in masks))
+    if not excluded or ignore is None:
+        return ""
+    remedy = "Black and white masks must hold 0 and 1, or need data.palette: [[0, 0, 0], [255, 255, 255]]"
+    return (
+        f"{percent(excluded)} of the pixels hold {ignore}, which is ignored. Did you mean class 1?"
+        f"{f' {remedy} (data.kind folder and list).' if ignore == IGNORE else ''}"
+    )
 
 
 def notes_on(facts: Facts, class_names: Mapping[int, str], depth_unit: float | None = None) -> Iterator[str]:

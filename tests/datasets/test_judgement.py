@@ -111,8 +111,18 @@ def test_black_and_white_masks_with_another_ignored_value_are_explained(tmp_path
 @pytest.mark.parametrize("allow", [False, True])
 def test_masks_of_one_class_are_refused(allow: bool) -> None:
     data = MappedDataset(rows(lambda number: square(number, 1, 1)), classes=2, allow_absent_classes=allow)
-    with pytest.raises(DataError, match=r"at least two classes must have pixels, but of 2 only 'class 1' \(class 1\)"):
+    with pytest.raises(
+        DataError, match=r"must have pixels in train, but of 2 only 'class 1' \(class 1\) has any: check"
+    ):
         check_splits(data)
+
+
+def test_classes_in_the_test_split_alone_are_no_training_data() -> None:
+    where = ["train", "test"] * 12
+    one = rows(lambda number: square(number, 0, number % 2))
+    data = [{**row, "split": where[number]} for number, row in enumerate(one)]
+    with pytest.raises(DataError, match=r"in train, but of 2 only 'class 0' \(class 0\) has any: check data\.classes"):
+        check_splits(MappedDataset(data, classes=2, split="split", allow_absent_classes=True))
 
 
 def test_masks_of_one_value_each_are_refused() -> None:

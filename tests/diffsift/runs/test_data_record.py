@@ -113,7 +113,7 @@ def whiten(data: Path) -> None:
     ("damage", "message"),
     [
         (lambda data: keep(data, 2), "there must be at least two groups of training images to cross-validate over"),
-        (whiten, "at least two classes must have pixels, but of 3 only 'background'"),
+        (whiten, "at least two classes must have pixels in train, but of 3 only 'background'"),
     ],
 )
 def test_data_that_cannot_be_searched_on_are_refused_before_the_bank(
