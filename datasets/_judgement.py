@@ -128,9 +128,10 @@ def _shared_images(facts: Facts) -> Iterator[str]:
 
 def _lacking_classes(facts: Facts, class_names: Mapping[int, str]) -> Iterator[str]:
     counts = {split: totals(entries) for split, entries in facts.items()}
+    sizes = {split: len(entries) for split, entries in facts.items()}
     for split, found in counts.items():
         absent = [name for number, name in class_names.items() if number not in found]
-        if absent and facts[split]:
+        if absent and sizes[split]:
             effect = "nothing can be learnt of it" if split == "train" else "scores leave it out"
             yield f"{_named(absent)} absent from {split}: {effect}"
     images = {

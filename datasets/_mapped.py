@@ -158,7 +158,8 @@ class MappedDataset(Dataset):
         self._tables = _tables_of(data)
         self._columns = {"image": image, "label": label, "group": group, "split": split, "prompt": prompt}
         self._ignore, self._rule = ignore, SeedSplit(fractions, seed)
-        self._ignored_value, self._depth_unit, self._depth_limit, self._exif = ignore, depth_unit, depth_limit, exif
+        self._ignored_value, self._depth_unit, self._depth_limit = ignore, depth_unit, depth_limit
+        self._exif: Exif = exif
         self.allow_absent_classes = allow_absent_classes
         self._cache = SampleCache()
         self._declared = self._names(classes, label)
