@@ -208,6 +208,8 @@ class PipelineBackbone(Backbone):
         return {
             **known,
             "conditioning": {"prompt": self.prompt, "text_encoders": self._loaded.text_digest},
+            "tokens": self._loaded.tokens(self.prompt),
+            "configuration": self._loaded.configuration,
             "scheduler": self._loaded.schedule.identity(),
             "dtype": str(self.dtype),
             **self.input_identity(),
