@@ -143,8 +143,8 @@ def _refuse_empty_weights(pipeline: DiffusionPipeline, source: str) -> None:
         empty = next((key for key, tensor in tensors if tensor.is_meta), None)
         if empty is not None:
             raise ModelError(
-                f"the weights of {name} in {source} must all be loaded, but {empty} is empty: its weight files lack it; "
-                f"download or convert {name} again."
+                f"the weights of {name} in {source} must all be loaded, but {empty} is empty: its weight files lack "
+                f"it; download or convert {name} again."
             )
 
 

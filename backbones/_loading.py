@@ -26,8 +26,8 @@ from diffsift.errors import ModelError, did_you_mean, first_line
 
 from ._base import Backbone
 from ._loaded_pipeline import DENOISERS, LoadedPipeline
-from ._pipeline import PipelineBackbone
 from ._parts import MOST_REGISTRATIONS, bounded, class_of, load_part
+from ._pipeline import PipelineBackbone
 from ._weight_files import check_weights
 from .folders import check_model_folder, check_parts, parts_of, read_index
 from .names import BackboneName

@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -112,11 +113,15 @@ class Schedule:
         for form in forms:
             expected = form(timestep)
             if abs(passed - expected) <= 4e-3 * max(1.0, abs(expected)):  # bfloat16 keeps eight bits
-                return form if self._levels is None else lambda t: form(float(self._levels.timesteps[-1 - t]))
+                return form if self._levels is None else partial(self._passed, form)
         raise ModelError(
             f"the pipeline {source} must pass the timestep t to its denoiser as t, t / {steps} or 1 - t / {steps}, but "
             f"passes {passed:g} for t = {timestep:g}: diffsift does not know what this model means by a timestep."
         )
+
+    def _passed(self, form: Callable[[float], float], timestep: int) -> float:
+        """What is passed for a level of a scheduler that has its own timesteps."""
+        return form(float(self._levels.timesteps[-1 - timestep]))
 
 
 def _checked_timesteps(count: Any, kind: str, source: str) -> int:

@@ -15,7 +15,23 @@ from diffsift.errors import ModelError
 
 from .folders import refuse_pointer
 
-_WORDS = "The quick brown fox jumped over 13 lazy dogs: naïve café, Größe 0.5 × 27 – don't! 東京 привет 🙂".split()
+_WORDS = [
+    "The",
+    "quick",
+    "brown",
+    "jumped",
+    "over",
+    "13",
+    "lazier",
+    "dogs:",
+    "naïve",
+    "Größe",
+    "0.5",
+    "don't!",
+    "東京",
+    "привет",
+    "🙂",
+]
 """Words that a tokenizer with other merges or rules splits in another way."""
 
 _TOKENS = ("token_embedding", "embed_tokens", "word_embeddings")
