@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from diffusers import ModelMixin
@@ -45,3 +46,15 @@ def _is_plain(value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def earlier_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """A backbone's identity as versions made it that knew neither its tokens nor its settings.
+
+    Args:
+        identity: of `Backbone.identity`.
+
+    Returns:
+        What a study of such a version recorded for the same model.
+    """
+    return {name: value for name, value in identity.items() if name not in ("tokens", "configuration")}

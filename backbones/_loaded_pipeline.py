@@ -14,6 +14,7 @@ from diffsift.common.files import digest as digest_of_json
 from diffsift.errors import ModelError
 
 from ._configuration import settings_of
+from ._latents import check_latent_scale
 from ._pipeline_call import DenoiserCall, record_denoiser_call, refuse_other_media
 from ._schedule import Schedule
 from ._tokenizers import check_tokenizers, tokens_of
@@ -54,6 +55,8 @@ class LoadedPipeline:
             if isinstance(part, nn.Module):
                 part.requires_grad_(False).eval()
         self.vae: Any = getattr(pipeline, "vae", None)
+        if self.vae is not None:
+            check_latent_scale(self.vae, source)
         self.processor: Any = getattr(pipeline, "image_processor", None)
         self.schedule = Schedule(pipeline.scheduler, source)
         self.vae_factor = _vae_factor(pipeline, self.vae)

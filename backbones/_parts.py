@@ -77,6 +77,12 @@ def load_part(folder: Path, kind: Any, model: ModelSpecification, dtype: torch.d
         ModelError: naming the part and the file: weights that are not there, not whole or not the network's; a
             configuration that cannot be built.
     """
+    configured = "scheduler_config.json" if issubclass(kind, SchedulerMixin) else "config.json"
+    if issubclass(kind, (*_STEMS, SchedulerMixin)) and not (folder / configured).is_file():
+        raise ModelError(
+            f"{folder} must hold {configured}, but does not: it was not wholly downloaded or copied; download "
+            f"{folder.name} again."
+        )
     family = next((family for family in _STEMS if issubclass(kind, family)), None)
     if family is not None:
         weights = find_weights(folder, _STEMS[family], variant=model.variant, allow_pickle=model.allow_pickle)
@@ -98,7 +104,8 @@ def _load_network(folder: Path, kind: Any, weights: WeightFiles, dtype: torch.dt
             variant=weights.variant,
             use_safetensors=weights.files[0].suffix == ".safetensors",
             output_loading_info=True,
-            **{"torch_dtype" if of_diffusers else "dtype": dtype},
+            # Transformers only names the tensors whose shapes differ where it is told to go on.
+            **({"torch_dtype": dtype} if of_diffusers else {"dtype": dtype, "ignore_mismatched_sizes": True}),
         )
     _check_fit(network, info, folder, weights)
     loaded: nn.Module = network
@@ -162,7 +169,8 @@ def _named(folder: Path, kind: Any) -> Iterator[None]:
         yield
     except Exception as error:
         raise ModelError(
-            f"{folder.name} of {folder.parent} cannot be loaded as {kind.__name__}: {first_line(error)}"
+            f"{folder.name} of {folder.parent} cannot be loaded as {kind.__name__} ({first_line(error)}): download "
+            f"{folder.name} again, or mend its configuration."
         ) from error
     finally:
         torch.set_default_dtype(default)  # diffusers leaves its own behind where building fails
@@ -173,15 +181,18 @@ def _check_fit(network: nn.Module, info: dict[str, Any], folder: Path, weights: 
     file = weights.files[0].name if len(weights.files) == 1 else f"its {len(weights.files)} shards"
     empty = [name for name, tensor in network.state_dict().items() if tensor.is_meta]
     missing = sorted({*info["missing_keys"], *empty})
+    other = sorted(str(entry[0]) for entry in info["mismatched_keys"])
     unexpected = sorted(name for name in info["unexpected_keys"] if not name.endswith(_HARMLESS))
-    if not missing and not unexpected:
-        return
-    lacks = f"lacks {_listed(missing)}" if missing else ""
-    has = f"holds {_listed(unexpected)}, which the network does not have" if unexpected else ""
-    raise ModelError(
-        f"the weights of {folder.name} in {folder.parent} must be exactly those of its config.json, but {file} "
-        f"{' and '.join(filter(None, (lacks, has)))}: download or convert {folder.name} again."
+    faults = (
+        f"lacks {_listed(missing)}" if missing else "",
+        f"has {_listed(other)} in another shape" if other else "",
+        f"holds {_listed(unexpected)}, which the network does not have" if unexpected else "",
     )
+    if any(faults):
+        raise ModelError(
+            f"the weights of {folder.name} in {folder.parent} must be exactly those of its config.json, but {file} "
+            f"{' and '.join(filter(None, faults))}: download or convert {folder.name} again."
+        )
 
 
 def _listed(names: list[str]) -> str:

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from diffsift.common.files import digest
-from diffsift.errors import ModelError
+from diffsift.errors import ModelError, first_line
 
 from .folders import refuse_pointer
 
@@ -33,6 +33,8 @@ _WORDS = [
     "🙂",
 ]
 """Words that a tokenizer with other merges or rules splits in another way."""
+
+_SETTINGS = ("model_max_length", "padding_side", "truncation_side", "pad_token_id", "chat_template")
 
 _TOKENS = ("token_embedding", "embed_tokens", "word_embeddings")
 """What text encoders call the table of their tokens."""
@@ -88,9 +90,9 @@ def check_tokenizers(pipeline: DiffusionPipeline, source: str) -> None:
                 f"{len(tokenizer)}: its vocabulary is damaged or another model's; download {name} again."
             )
         positions = next((size for path, size in tables.items() if path.endswith("position_embedding")), None)
-        if positions is not None and tokenizer.model_max_length > positions:
-            given = tokenizer.model_max_length
-            says = f"says {given}" if given < 10**9 else "has none"
+        given = tokenizer.model_max_length
+        if positions is not None and not (isinstance(given, int | float) and 0 < given <= positions):
+            says = "has none" if isinstance(given, int) and given > 10**9 else f"says {str(given)[:40]}"
             raise ModelError(
                 f"{name} of {source} must have a maximal length of at most {positions} tokens, which {encoder_name} "
                 f"takes, but {says}: set model_max_length: {positions} in {name}/tokenizer_config.json, or download "
@@ -111,16 +113,13 @@ def tokens_of(pipeline: DiffusionPipeline, prompt: str) -> dict[str, str]:
     """
     found = {}
     for name, tokenizer in _tokenizers(pipeline):
-        settings = ("model_max_length", "padding_side", "truncation_side", "pad_token_id", "chat_template")
-        found[name] = digest(
-            [
-                tokenizer(prompt, verbose=False)["input_ids"],
-                tokenizer(_WORDS, add_special_tokens=False, verbose=False)["input_ids"],
-                sorted(tokenizer.get_vocab().items()),
-                [str(getattr(tokenizer, setting, None)) for setting in settings],
-            ],
-            32,
-        )
+        settings = [str(getattr(tokenizer, setting, None)) for setting in _SETTINGS]
+        try:
+            prompt_ids = tokenizer(prompt, verbose=False)["input_ids"]
+            word_ids = tokenizer(_WORDS, add_special_tokens=False, verbose=False)["input_ids"]
+        except Exception as error:  # whatever a tokenizer says of files that others wrote
+            raise ModelError(f"{name} must turn text into tokens, but fails: {first_line(error)}") from error
+        found[name] = digest([prompt_ids, word_ids, sorted(tokenizer.get_vocab().items()), settings], 32)
     return found
 
 

@@ -82,7 +82,8 @@ def first_line(error: BaseException, *, most: int = 160) -> str:
         >>> first_line(KeyError("width")), first_line(ZeroDivisionError())
         ("KeyError: 'width'", 'ZeroDivisionError')
     """
-    text = (str(error).strip().splitlines() or [""])[0]
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    text = " ".join(lines[:2]) if lines and lines[0].endswith(":") else "".join(lines[:1])
     if not text or isinstance(error, ArithmeticError | AttributeError | LookupError | TypeError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return text if len(text) <= most else f"{text[:most]} ..."
