@@ -38,7 +38,7 @@ _STEMS = {
 }
 """Names of weight files, as the two libraries write them."""
 
-MOST_REGISTRATIONS = 20_000
+MOST_REGISTRATIONS = 15_000
 """Most modules and tensors of a network that is built without weight files: several times those of the largest."""
 
 _HARMLESS = ("position_ids", "inv_freq")
