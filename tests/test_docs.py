@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,12 @@ from support import ROOT
 from diffsift import Specification, load_specification
 from diffsift.cli.app import app
 from diffsift.datasets import DATASETS
-from diffsift.objectives import ClassificationSpecification, CorrespondenceSpecification, DepthSpecification
+from diffsift.objectives import (
+    ClassificationSpecification,
+    CorrespondenceSpecification,
+    DepthSpecification,
+    NormalsSpecification,
+)
 from diffsift.specification import _RUNTIME_FIELDS
 
 PAGES = [
@@ -32,6 +40,7 @@ SMALLEST = {"model": {"id": "m"}, "data": {"kind": "rendered-scenes"}, "study": 
 DATA_PARTS = {f"data: {kind}": DATASETS[kind] for kind in DATASETS.names()}
 TASK_PARTS = {
     "task: depth": DepthSpecification,
+    "task: normals": NormalsSpecification,
     "task: classification": ClassificationSpecification,
     "task: correspondence": CorrespondenceSpecification,
 }
@@ -168,3 +177,8 @@ def test_template_shows_defaults() -> None:
 def plain(value: Any) -> Any:
     """What a value is in YAML: tuples are lists."""
     return json.loads(json.dumps(value))
+
+
+def test_figures_are_those_of_the_stored_results() -> None:
+    script = ROOT / "benchmarks" / "figures.py"
+    subprocess.run([sys.executable, script, "--check"], check=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
