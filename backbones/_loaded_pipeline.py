@@ -113,10 +113,13 @@ class LoadedPipeline:
         return self._calls[key]
 
     def tokens(self, prompt: str) -> dict[str, str]:
-        """What the tokenizers make of a prompt, as digests by name.
+        """What the tokenizers make of a prompt.
 
         Args:
             prompt: text.
+
+        Returns:
+            Digests by the names of the tokenizers.
         """
         return tokens_of(self.pipeline, prompt)
 
