@@ -17,6 +17,8 @@ from support.tiny_pipelines import backbone_of
 
 from diffsift.backbones import ModelSpecification, load, load_structure
 from diffsift.errors import ModelError
+from diffsift.runs.inputs import check_inputs
+from diffsift.specification import Specification
 
 
 @pytest.fixture
@@ -187,3 +189,23 @@ def test_a_structure_that_cannot_be_is_refused(folder: Path, changes: dict[str, 
     damage.edit(folder / "unet" / "config.json", **changes)
     with pytest.raises(ModelError, match=r"config\.json"):
         load_structure(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda folder: shutil.rmtree(folder / "tokenizer"), "has no folder tokenizer"),
+        (lambda folder: damage.cut(folder / "text_encoder" / "config.json"), r"config\.json must be JSON"),
+        (
+            lambda folder: damage.edit(folder / "scheduler" / "scheduler_config.json", num_train_timesteps=10**9),
+            "must be at most 10000, but is 1000000000",
+        ),
+    ],
+)
+def test_what_configurations_show_is_refused_before_the_data_are_read(
+    folder: Path, tmp_path: Path, harm: Callable[[Path], Any], message: str
+) -> None:
+    harm(folder)
+    specification = tiny.specification(folder, tmp_path / "no such data")
+    with pytest.raises(ModelError, match=message):
+        check_inputs(Specification.parse(specification, source="test"))
