@@ -46,7 +46,7 @@ class LoadedPipeline:
         offload: torch.device | None = None,
         digest: Digest = digest_of,
     ) -> None:
-        refuse_other_media(pipeline, source)
+        refuse_other_media(type(pipeline), source)
         _refuse_empty_weights(pipeline, source)
         check_tokenizers(pipeline, source)
         self.pipeline, self.source, self.offload = pipeline, source, offload

@@ -28,6 +28,7 @@ from ._base import Backbone
 from ._loaded_pipeline import DENOISERS, LoadedPipeline
 from ._parts import MOST_REGISTRATIONS, bounded, class_of, load_part
 from ._pipeline import PipelineBackbone
+from ._pipeline_call import refuse_other_media
 from ._weight_files import check_weights
 from .folders import check_model_folder, check_parts, parts_of, read_index
 from .names import BackboneName
@@ -113,6 +114,7 @@ def _loaded(model: ModelSpecification, dtype: torch.dtype) -> Any:
         folder = _folder_of(model)
         index = read_index(folder)
         kind = _pipeline_class(index, folder)
+        refuse_other_media(kind, model.id)
         parts = parts_of(index)
         check_parts(folder, parts)
         loaded = {}

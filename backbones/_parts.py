@@ -114,9 +114,10 @@ def _load_network(folder: Path, kind: Any, weights: WeightFiles, dtype: torch.dt
 
 def build_empty(kind: Any, folder: Path) -> None:
     """Build a network on the meta device, to see whether it stays within bounds; other errors are left for loading."""
+    of_diffusers = issubclass(kind, ModelMixin)
     try:
         with torch.device("meta"):
-            if issubclass(kind, ModelMixin):
+            if of_diffusers:
                 kind.from_config(kind.load_config(str(folder)))
             else:
                 kind(kind.config_class.from_pretrained(str(folder)))

@@ -73,17 +73,21 @@ class DenoiserCall:
         return {self.image_argument: value, self.timestep_argument: time.to(self.timestep_dtype)}
 
 
-def refuse_other_media(pipeline: DiffusionPipeline, source: str) -> None:
+def refuse_other_media(kind: type[DiffusionPipeline], source: str) -> None:
     """Refuse a pipeline that makes video or audio.
+
+    Args:
+        kind: class of the pipeline.
+        source: the user's name for it, for the message.
 
     Raises:
         ModelError: it does.
     """
-    parameters = inspect.signature(type(pipeline).__call__).parameters
+    parameters = inspect.signature(kind.__call__).parameters
     found = next((name for name in _NOT_IMAGES if name in parameters), None)
     if found is not None:
         media = "audio" if "audio" in found else "video"
-        raise ModelError(f"{source} must be an image model, but its {type(pipeline).__name__} makes {media}.")
+        raise ModelError(f"{source} must be an image model, but its {kind.__name__} makes {media}.")
 
 
 def record_denoiser_call(

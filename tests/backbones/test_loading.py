@@ -129,3 +129,11 @@ def test_a_device_that_does_not_exist_is_refused(tiny_pipeline: Path, device: st
 def test_an_image_size_that_does_not_fit_is_refused(tiny_pipeline: Path) -> None:
     with pytest.raises(ModelError, match=r"must be multiples of 8 px .* but got 18 x 16"):
         load(ModelSpecification(id=str(tiny_pipeline), device="cpu", image_size=(18, 16)))
+
+
+def test_a_video_pipeline_is_refused_before_its_weights_are_read(folder: Path) -> None:
+    edit_index(_class_name="CogVideoXPipeline")(folder)
+    for file in folder.rglob("*.safetensors"):
+        damage.cut(file)
+    with pytest.raises(ModelError, match="must be an image model, but its CogVideoXPipeline makes video"):
+        load(ModelSpecification(id=str(folder), device="cpu"))
