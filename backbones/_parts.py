@@ -114,13 +114,13 @@ def _load_network(folder: Path, kind: Any, weights: WeightFiles, dtype: torch.dt
 
 def build_empty(kind: Any, folder: Path) -> None:
     """Build a network on the meta device, to see whether it stays within bounds; other errors are left for loading."""
-    of_diffusers = issubclass(kind, ModelMixin)
+    builder: Any = kind
     try:
         with torch.device("meta"):
-            if of_diffusers:
-                kind.from_config(kind.load_config(str(folder)))
+            if issubclass(kind, ModelMixin):
+                builder.from_config(builder.load_config(str(folder)))
             else:
-                kind(kind.config_class.from_pretrained(str(folder)))
+                builder(builder.config_class.from_pretrained(str(folder)))
     except ModelError:
         raise
     except Exception:  # some networks compute with values while they are built

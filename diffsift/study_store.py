@@ -136,7 +136,7 @@ class StudyStore:
         row = self.ledger.study(name)
         if row is not None:
             known = dict(content or row.identity[CONTENT])
-            if row.identity[CONTENT]["model"] == earlier_model:
+            if earlier_model is not None and row.identity[CONTENT]["model"] == earlier_model:
                 known["model"] = earlier_model
             identity = with_stored_paths(specification.identity(), row.identity)
             self.ledger.check_identity(name, {**identity, CONTENT: known})
