@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -184,17 +184,30 @@ def _merge_lora(pipeline: Any, model: ModelSpecification) -> None:
     if given:
         check_weights(path)
     try:
-        pipeline.load_lora_weights(
-            str(path.parent if given else model.lora),
-            use_safetensors=None if model.allow_pickle else True,
-            **given,
-        )
+        source = str(path.parent if given else model.lora)
+        options = {"use_safetensors": None if model.allow_pickle else True, **given}
+        pipeline.load_lora_weights(source, **options)
         if not pipeline.get_list_adapters():
             raise ValueError("none of its weights is of this model")
+        read = pipeline.lora_state_dict(source, **options)
+        names = read[0] if isinstance(read, tuple) else read
+        # Diffusers leaves out what the model has no place for, and makes random values of what is missing.
+        there, taken = _lora_tensors(names), _lora_tensors(_parameter_names(pipeline))
+        if there != taken:
+            raise ValueError(f"it holds {there} tensors, but {taken} are needed: it is of another model or not whole")
         pipeline.fuse_lora(lora_scale=model.lora_scale)
         pipeline.unload_lora_weights()
     except Exception as error:  # also the hub's client, without a network
         raise ModelError(f"model.lora {model.lora} cannot be added to {model.id}: {first_line(error)}") from error
+
+
+def _lora_tensors(names: Iterable[str]) -> int:
+    return sum("lora" in name and name.endswith(".weight") for name in names)
+
+
+def _parameter_names(pipeline: Any) -> list[str]:
+    networks = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
+    return [name for network in networks for name, _ in network.named_parameters()]
 
 
 def load_structure(model: str, *, revision: str | None = None) -> nn.Module:
