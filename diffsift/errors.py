@@ -18,6 +18,7 @@ __all__ = [
     "SpecificationError",
     "StudyError",
     "did_you_mean",
+    "first_line",
 ]
 
 
@@ -70,3 +71,19 @@ def did_you_mean(name: str, valid: Iterable[str], *, most: int = 3) -> str:
         return f"; did you mean {' or '.join(repr(match) for match in close)}?"
     shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
     return f"; valid: {shown}"
+
+
+def first_line(error: BaseException, *, most: int = 160) -> str:
+    """What another library's error says, short enough for a message.
+
+    Examples:
+        >>> first_line(ValueError("no such file"))
+        'no such file'
+        >>> first_line(KeyError("width")), first_line(ZeroDivisionError())
+        ("KeyError: 'width'", 'ZeroDivisionError')
+    """
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    text = " ".join(lines[:2]) if lines and lines[0].endswith(":") else "".join(lines[:1])
+    if not text or isinstance(error, ArithmeticError | AttributeError | LookupError | TypeError):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text if len(text) <= most else f"{text[:most]} ..."

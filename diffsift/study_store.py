@@ -113,12 +113,19 @@ class StudyStore:
         shared = self.workspace.shared(specification.study.name)
         return Bank.reopened(shared, self.workspace.bank, specification.bank, context)
 
-    def refuse_other_identity(self, specification: Specification, content: Mapping[str, str] | None = None) -> None:
+    def refuse_other_identity(
+        self,
+        specification: Specification,
+        content: Mapping[str, str] | None = None,
+        *,
+        earlier_model: str | None = None,
+    ) -> None:
         """Refuse a study of this name that was made with another specification or, once it is known, other content.
 
         Args:
             specification: as it is asked for now.
             content: digests of models and data; None where they are not known yet.
+            earlier_model: the digest that an earlier version made of the same models, which is taken for the same.
 
         Raises:
             StudyError: fields differ; all are named.
@@ -128,9 +135,11 @@ class StudyStore:
         name = specification.study.name
         row = self.ledger.study(name)
         if row is not None:
-            known = content or row.identity[CONTENT]
+            known = dict(content or row.identity[CONTENT])
+            if earlier_model is not None and row.identity[CONTENT]["model"] == earlier_model:
+                known["model"] = earlier_model
             identity = with_stored_paths(specification.identity(), row.identity)
-            self.ledger.check_identity(name, {**identity, CONTENT: dict(known)})
+            self.ledger.check_identity(name, {**identity, CONTENT: known})
 
     def refuse_fewer_trials(self, specification: Specification) -> None:
         """Refuse a total below what is there: whoever gives it takes it for what is to be added.

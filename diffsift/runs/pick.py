@@ -129,7 +129,7 @@ def pick(
 
         context = specification.context(store.workspace, reporter or LoggingReporter())
         prepared = prepare(specification, store, context)
-        store.refuse_other_identity(specification, prepared.content)
+        store.refuse_other_identity(specification, prepared.content, earlier_model=prepared.earlier_model)
     for model in prepared.models.values():
         wanted = activations_by_timestep(chosen.selection.candidates, model.name, model.activations)
         if wanted:

@@ -96,7 +96,7 @@ def select(
             store.refuse_fewer_trials(specification)
             require_warm_starts(store.ledger, specification.study.warm_start)
             prepared = prepare(specification, store, context)
-            store.refuse_other_identity(specification, prepared.content)
+            store.refuse_other_identity(specification, prepared.content, earlier_model=prepared.earlier_model)
             with _Search(prepared, store) as search:
                 search.run()
                 end = evaluate(prepared, search.study, store)
