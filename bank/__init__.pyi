@@ -1,5 +1,6 @@
 from ._bank import Bank
 from ._entry import FORMAT
+from ._folds import folds_by_group, pack_groups
 from ._inventory import Removal, StoredEntry, clean, inventory, removals
 from ._joined import join_development_sets
 from ._part import BankPart, BankView
@@ -13,9 +14,7 @@ from .development import (
     LazySamples,
     Matching,
     development_set,
-    folds_by_group,
     keypoints_of,
-    pack_groups,
     pooling_side,
 )
 from .locations import Locations, all_locations, grid_points, sample_locations, sample_values, sampling_probabilities

@@ -48,6 +48,9 @@ def join_development_sets(members: Mapping[str, DevelopmentSet]) -> DevelopmentS
         matching=_joined_matching([member.matching for member in sets if member.matching is not None], starts),
         pooled=sets[0].pooled,
         notes=tuple(f"{name}: {note}" for name, member in members.items() for note in member.notes),
+        summaries=tuple(
+            replace(summary, name=name) for name, member in members.items() for summary in member.summaries
+        ),
         members=sets,
         has_prompts=sets[0].has_prompts,
         digests=tuple(digest for member in sets for digest in member.digests) if all(m.digests for m in sets) else (),

@@ -10,9 +10,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 
+from diffsift.common.data_summary import DataSummary
 from diffsift.datasets import Dataset, Sample
 from diffsift.errors import DataError
 
+from ._folds import folds_by_group, pack_groups, refuse_one_group
 from ._records import DIGEST_BYTES
 from .locations import Locations, grid_points, sample_locations, sample_values
 from .specification import BankSpecification
@@ -80,6 +82,7 @@ class DevelopmentSet:
         matching: what correspondence needs besides; None for other tasks.
         pooled: whether the features of an image are pooled over its points to one.
         notes: what a user should know of the data, in words.
+        summaries: what each data set holds, test images included: counted when it was checked.
         members: where several data sets are joined, the development set of each, in the order of their images.
         has_prompts: whether each image has a prompt of its own.
         digests: the `image_digest` of each image, where they are known already; else empty.
@@ -97,6 +100,7 @@ class DevelopmentSet:
     matching: Matching | None = None
     pooled: bool = False
     notes: tuple[str, ...] = ()
+    summaries: tuple[DataSummary, ...] = ()
     members: tuple[DevelopmentSet, ...] = ()
     has_prompts: bool = False
     digests: tuple[bytes, ...] = ()
@@ -184,7 +188,7 @@ def development_set(
         Training images, then validation images.
 
     Raises:
-        DataError: an image has nothing that counts.
+        DataError: an image has nothing that counts, or there is too little to cross-validate over.
         ValueError: correspondence is given no resolution.
     """
     train, validation = dataset.split("train"), dataset.split("validation")
@@ -200,6 +204,8 @@ def development_set(
     if len(validation):
         fold = np.array([ALWAYS_FIT] * len(train) + [0] * len(validation))
     else:
+        if dataset.task != "correspondence":  # which fits nothing
+            refuse_one_group(located.groups)
         fold = folds_by_group(located.groups, folds, bank.seed)
     return DevelopmentSet(
         samples=samples,
@@ -214,6 +220,7 @@ def development_set(
         matching=located.matching,
         pooled=dataset.task == "classification",
         notes=dataset.notes(),
+        summaries=(dataset.summary(),),
         has_prompts=dataset.has_prompts,
         digests=tuple(located.digests),
     )
@@ -361,32 +368,3 @@ def _at_keypoints(dataset: Dataset, samples: LazySamples, training: int, resolut
     groups = [entry.group for entry in entries]
     weights = np.ones(points.shape[:2], np.float32)
     return _Located(points, keypoints, weights, groups, {"grid": resolution, "keypoints": "visible"}, matching)
-
-
-def folds_by_group(groups: Sequence[str], folds: int, seed: int) -> Int[np.ndarray, "images"]:
-    """Deal whole groups out to folds, in an order drawn with `seed`.
-
-    Args:
-        groups: group of each image.
-        folds: their number.
-        seed: any integer from 0 on.
-
-    Returns:
-        The fold of each image, from 0 on.
-    """
-    names = sorted(set(groups))
-    order = np.random.default_rng(seed).permutation(len(names))
-    fold_of = {names[group]: position % folds for position, group in enumerate(order)}
-    return np.array([fold_of[group] for group in groups], dtype=np.int64)
-
-
-def pack_groups(groups: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """Groups of the results of several data sets, such that those of different data sets differ.
-
-    Args:
-        groups: group of each result, for each data set.
-
-    Returns:
-        Group of each result, one data set after another.
-    """
-    return tuple(f"{number}: {group}" for number, members in enumerate(groups) for group in members)

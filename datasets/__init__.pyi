@@ -4,7 +4,7 @@ from ._depth_folder import depth_folder
 from ._folder import SegmentationFiles, SegmentationFolder, read_prompts
 from ._image_files import read_image
 from ._layouts import ade20k, cityscapes, ddpm_segmentation, voc
-from ._list import image_list
+from ._list import ListReading, image_list
 from ._listing import IMAGE_SUFFIXES
 from ._mapped import MappedDataset
 from ._normals_folder import normals_folder
@@ -37,6 +37,7 @@ __all__ = [
     "FileSplit",
     "FolderSpecification",
     "Label",
+    "ListReading",
     "ListSplit",
     "MappedDataset",
     "PythonSpecification",

@@ -7,21 +7,23 @@ from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
+from diffsift.common.data_summary import DataSummary, SplitSummary
 from diffsift.common.reporting import Reporter
+from diffsift.errors import DataError
 
 from ._checks import (
-    SampleFacts,
+    BadSamples,
     check_sample,
     digest_of,
-    facts_of,
     joined_digest,
     read_all,
     refuse_torn_groups,
     refuse_twice,
     refuse_untaught,
-    unknown_values,
 )
-from ._samples import SPLITS, Sample, Split, check_split_name
+from ._facts import SampleFacts, facts_of, summary_of
+from ._judgement import notes_on, refuse_classes
+from ._samples import IGNORE, SPLITS, Sample, Split, check_split_name
 
 
 class Dataset(ABC):
@@ -30,9 +32,10 @@ class Dataset(ABC):
     The life of a data set in a search:
 
     1. It is made, by `open_dataset` from a specification or by the user. Nothing is read yet.
-    2. The objective calls `check` once, before any long work. It reads all samples of all splits and refuses what a
-       search could not use. After that, no test image is read until the final test.
-    3. `notes` and `identity` are read. The identity is computed once; it names the data in the study.
+    2. The objective calls `check` once, before any long work. It reads all samples of all splits and refuses those that
+       a search could not use. After that, no test image is read until the final test. `refuse_unusable` then judges the
+       whole by what `check` counted.
+    3. `summary`, `notes` and `identity` are read. The identity is computed once; it names the data in the study.
     4. The development set and the bank read `split("train")` and `split("validation")`, with `pairs` and
        `has_prompts`, several times and in order. A validation split that is not empty is what trials are scored on;
        without one, the search cross-validates by group over the training split.
@@ -48,11 +51,13 @@ class Dataset(ABC):
         task: what the labels are: segmentation, depth, normals, classification or correspondence; see `Sample`.
         class_names: one per class id, counted from 0; at most `MAX_CLASSES`; none for the other tasks.
         credits: whom to name where images are shown; empty where nothing is known.
+        allow_absent_classes: whether a class may be absent from the training or test split.
     """
 
     task: str
     class_names: tuple[str, ...]
     credits: tuple[str, ...] = ()
+    allow_absent_classes: bool = False
 
     _threads: ClassVar[int] = 1
     """How many samples `check` reads at a time; above 1 where loading is thread-safe and worth it."""
@@ -100,22 +105,45 @@ class Dataset(ABC):
             reporter: told the progress; default: nobody.
 
         Raises:
-            DataError: a sample is missing, is not what `Sample` says or has nothing that counts; a name or a group is
-                in two splits; or a class has no training image. The message names the file or sample.
+            DataError: samples are missing, are not what `Sample` says or have nothing that counts; a name or a group is
+                in two splits; or a class has no training image. The message names the files or samples.
         """
-        facts: dict[Split, list[SampleFacts]] = {split: self._check_split(split, reporter) for split in SPLITS}
+        bad = BadSamples()
+        facts: dict[Split, list[SampleFacts]] = {split: self._check_split(split, reporter, bad) for split in SPLITS}
+        bad.refuse()
         refuse_twice(entry.name for entries in facts.values() for entry in entries)
         refuse_torn_groups({split: [(entry.group, entry.name) for entry in facts[split]] for split in SPLITS})
-        if self.task == "classification":
+        if self.task == "classification" and not self.allow_absent_classes:
             refuse_untaught(
-                {split: [(self.class_names[entry.answer], entry.name) for entry in facts[split]] for split in SPLITS}
+                {
+                    split: [(self.class_names[number], entry.name) for entry in entries for number in entry.counts]
+                    for split, entries in facts.items()
+                }
             )
+        self._facts.update(facts)
+        self._digests.update({split: [entry.digest for entry in entries] for split, entries in facts.items()})
+
+    def refuse_unusable(self) -> None:
+        """Refuse data on which no search makes sense, by what `check` counted; without a check, nothing is known.
+
+        Raises:
+            DataError: fewer than two classes are there, each mask holds one value, or a class is absent from the
+                training or test split and `allow_absent_classes` is false.
+        """
+        if self._facts and self.task in ("segmentation", "classification"):
+            allowed = self.allow_absent_classes
+            refuse_classes(self._facts, self._counted_classes, self._ignored_value, allow_absent=allowed)
+
+    def summary(self) -> DataSummary:
+        """What the data hold; only numbers of images where no `check` has counted more."""
+        splits = []
         for split in SPLITS:
-            self._digests[split] = [entry.digest for entry in facts[split]]
-            self._unknown[split] = (
-                sum(entry.unknown for entry in facts[split]),
-                sum(entry.values for entry in facts[split]),
-            )
+            pairs, facts = len(self.pairs(split)), self._facts.get(split, ())
+            if facts:
+                splits.append(summary_of(split, facts, self.class_names, pairs))
+            elif count := len(self.split(split)):
+                splits.append(SplitSummary(split, count, pairs=pairs))
+        return DataSummary(tuple(splits))
 
     def identity(self) -> dict[str, Any]:
         """What names the data in a study: computed once, so files that change during a run are not noticed.
@@ -148,9 +176,9 @@ class Dataset(ABC):
         """What a user should know of the data though it is no mistake; complete once `check` has run.
 
         Returns:
-            Sentences without a full stop; by default, how many depth values or normals of each split are unknown.
+            Sentences without a full stop.
         """
-        return tuple(unknown_values(self.task, split, *counts) for split, counts in self._unknown.items() if counts[0])
+        return tuple(notes_on(self._facts, self._counted_classes, self._depth_unit))
 
     @cached_property
     def _identity(self) -> dict[str, Any]:
@@ -162,21 +190,42 @@ class Dataset(ABC):
         return {}
 
     @cached_property
-    def _unknown(self) -> dict[Split, tuple[int, int]]:
-        """(values that are not known, values) of the labels of each split that was checked."""
+    def _facts(self) -> dict[Split, list[SampleFacts]]:
+        """Of all samples of the splits that were checked, in order."""
         return {}
 
-    def _check_split(self, split: Split, reporter: Reporter | None) -> list[SampleFacts]:
-        """Check every sample of a split; only facts outlive the check, not images."""
-        samples = self.split(split)
+    _ignored_value: int | None = IGNORE
+    """The label value that does not count, as the user knows it; None: unknown."""
+    _depth_unit: float | None = None
+    """Metres that a whole number stands for, where depths are stored so."""
 
-        def check(index: int) -> SampleFacts:
-            sample = samples[index]
-            self._check_sample(sample)
-            return facts_of(sample, self.task, self._sample_digest(split, index, sample))
+    @property
+    def _counted_classes(self) -> dict[int, str]:
+        """Names of the classes that count by their ids."""
+        return dict(enumerate(self.class_names))
+
+    def _check_split(self, split: Split, reporter: Reporter | None, bad: BadSamples) -> list[SampleFacts]:
+        """Check every sample of a split; only facts outlive the check, not images."""
+        samples, facts = self.split(split), list[SampleFacts]()
+        names = getattr(samples, "names", None)
+
+        def check(index: int) -> SampleFacts | DataError:
+            try:
+                sample = samples[index]
+                self._check_sample(sample)
+                return facts_of(sample, self.task, self._sample_digest(split, index, sample))
+            except DataError as error:
+                return error
 
         description = f"checking {split} images and labels"
-        return list(read_all(check, range(len(samples)), description, reporter, self._threads))
+        for index, found in enumerate(read_all(check, range(len(samples)), description, reporter, self._threads)):
+            if isinstance(found, SampleFacts):
+                facts.append(found)
+                continue
+            bad.add(names[index] if names else f"sample {index} of {split}", found)
+            if bad.are_too_many:
+                bad.refuse()
+        return facts
 
     def _check_sample(self, sample: Sample) -> None:
         """Refuse a sample that is not what `Sample` says."""

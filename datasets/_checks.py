@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -25,46 +24,6 @@ _LABELS = {  # by task: the label's type, and its number of axes
     "correspondence": ("float32", 2),
     "normals": ("float32", 3),
 }
-
-_UNKNOWN = {  # by task: what the values are called, and which of them are unknown
-    "depth": ("depth values", "0, negative or not finite"),
-    "normals": ("normals", "not of unit length"),
-}
-
-
-@dataclass(frozen=True)
-class SampleFacts:
-    """What a check remembers of a sample.
-
-    Attributes:
-        name: of the sample.
-        group: of the sample.
-        digest: of its content.
-        answer: the class id for classification, else 0.
-        unknown: pixels of its depth or normals that are not known.
-        values: all pixels of its depth or normals.
-    """
-
-    name: str
-    group: str
-    digest: str
-    answer: int = 0
-    unknown: int = 0
-    values: int = 0
-
-
-def facts_of(sample: Sample, task: str, digest: str) -> SampleFacts:
-    """The facts of a sample that was checked."""
-    answer = int(sample.label) if task == "classification" else 0
-    return SampleFacts(sample.name, sample.group, digest, answer, *unknown_pixels(sample.label, task))
-
-
-def unknown_pixels(label: Label, task: str) -> tuple[int, int]:
-    """(unknown pixels, pixels) of a depth or normals map; (0, 0) for other tasks."""
-    if task not in _UNKNOWN:
-        return 0, 0
-    pixels = label.shape[0] * label.shape[1]
-    return int(np.isnan(label).reshape(pixels, -1).any(1).sum()), pixels
 
 
 def check_sample(sample: Sample, task: str, classes: int) -> None:
@@ -208,13 +167,6 @@ def sorted_classes(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=(lambda name: (int(name), name)) if all(map(str.isdecimal, names)) else None))
 
 
-def unknown_values(task: str, split: str, unknown: int, values: int) -> str:
-    """The note on values of depth or normals maps that do not count."""
-    what, why = _UNKNOWN[task]
-    share = f"{unknown} of {values} {what} ({unknown / values:.1%})"
-    return f"{share} of the {split} split are unknown ({why}): they are masked"
-
-
 def digest_of(sample: Sample) -> str:
     """SHA-256 of everything that a sample holds, in hexadecimal."""
     about = [sample.name, sample.group, str(sample.prompt), str(sample.box), str(sample.image.shape)]
@@ -251,3 +203,69 @@ def read_all(
                 bar.update()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def all_of(make: Callable[[Task], Result], entries: Iterable[Task], name: Callable[[Task], str]) -> list[Result]:
+    """What is made of each entry.
+
+    Args:
+        make: may raise `DataError`.
+        entries: any.
+        name: what an entry is called in a message.
+
+    Raises:
+        DataError: of all entries of which nothing can be made.
+    """
+    bad, made = BadSamples(), list[Result]()
+    for entry in entries:
+        try:
+            made.append(make(entry))
+        except DataError as error:
+            bad.add(name(entry), error)
+            if bad.are_too_many:
+                break
+    bad.refuse()
+    return made
+
+
+class BadSamples:
+    """Gathers the errors of single samples, so that one message names them all.
+
+    Reading stops after `most`: by then it is no slip in single files.
+    """
+
+    most = 100
+    _in_full, _characters = 3, 1500  # of a message
+
+    def __init__(self) -> None:
+        self._errors: list[tuple[str, DataError]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._errors)
+
+    @property
+    def are_too_many(self) -> bool:
+        """Whether to go on reading makes no sense."""
+        return len(self._errors) >= self.most
+
+    def add(self, name: str, error: DataError) -> None:
+        """Remember what is wrong with a sample of some name."""
+        self._errors.append((name, error))
+
+    def refuse(self) -> None:
+        """Raise `DataError` where there was an error: the only one as it is, or one that names all samples."""
+        if not self._errors:
+            return
+        if len(self._errors) == 1:
+            raise self._errors[0][1]
+        messages = [str(error) for _, error in self._errors[: self._in_full]]
+        count = f"{'at least ' if self.are_too_many else ''}{len(self._errors)} samples"
+        text = f"{count} cannot be used: {' '.join(messages)}"
+        others, named = [name for name, _ in self._errors[self._in_full :]], 0
+        for name in others:
+            joint = ", " if named else " Also: "
+            if len(text) + len(joint) + len(name) > self._characters:
+                break
+            text, named = f"{text}{joint}{name}", named + 1
+        more = f" and {len(others) - named} more" if named < len(others) else ""
+        raise DataError(f"{text}{more}{'.' if others else ''}") from self._errors[0][1]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from diffsift.common.data_summary import DataSummary
 from diffsift.common.reporting import Reporter
 from diffsift.errors import DataError
 
 from ._base import Dataset
 from ._cache import SampleCache
 from ._checks import check_label, refuse_twice, refuse_untaught
-from ._image_files import has_turned_size, read_image
+from ._image_files import Exif, read_oriented
+from ._listing import left_out
+from ._names import refuse_unreadable_names
 from ._samples import MAX_CLASSES, SPLITS, Label, Sample, Samples, Split, check_split_name
 
 _ROLES = {"segmentation": "mask ", "depth": "depth ", "normals": "normals "}
@@ -58,7 +61,12 @@ class FileLayout:
         pairs: for correspondence, names of the items to match in each split.
         settings: what the labels depend on besides the files' content; part of the identity.
         ignore: value of masks that does not count, for messages.
+        ignored_class: a class id that is ignored too, so that no pixel of it counts.
         published: name of the published protocol, and its number of images in each split; `notes` names a difference.
+        folders: whose every file should be used: the summary says which are not; called once, after `find`.
+        exif: whether images are turned as their EXIF orientation says.
+        allow_absent_classes: see `Dataset`.
+        depth_unit: metres that a whole number stands for, where depths are stored so.
     """
 
     name: str
@@ -68,7 +76,12 @@ class FileLayout:
     pairs: Callable[[], Mapping[Split, Sequence[tuple[str, str]]]] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     ignore: int | None = None
+    ignored_class: int | None = None
     published: tuple[str, Mapping[Split, int]] | None = None
+    folders: Callable[[], Sequence[Path]] = tuple
+    exif: Exif = "turn"
+    allow_absent_classes: bool = False
+    depth_unit: float | None = None
 
 
 class FileDataset(Dataset):
@@ -86,7 +99,10 @@ class FileDataset(Dataset):
     def __init__(self, layout: FileLayout) -> None:
         self._layout = layout
         self.task, self.class_names = layout.task, tuple(layout.class_names)
+        self.allow_absent_classes = layout.allow_absent_classes
+        self._ignored_value, self._depth_unit = layout.ignore, layout.depth_unit
         self._cache = SampleCache()
+        self._turned: set[str] = set()  # names of read images whose orientation their labels' sizes cannot tell
 
     def split(self, name: Split) -> Samples:
         check_split_name(name)
@@ -106,7 +122,8 @@ class FileDataset(Dataset):
         return any(item.prompt is not None for item in items.values())
 
     def check(self, reporter: Reporter | None = None) -> None:
-        if self.task == "classification":  # known from names alone, so said before all files are read
+        # Known from names alone, so said before all files are read.
+        if self.task == "classification" and not self.allow_absent_classes:
             found = self._items.items()
             refuse_untaught({split: [(str(i.answer), str(i.image)) for i in items.values()] for split, items in found})
         super().check(reporter)
@@ -118,6 +135,7 @@ class FileDataset(Dataset):
             "task": self.task,
             "classes": list(self.class_names),
             **self._layout.settings,
+            **self._orientation,
             **{split: self._split_digest(split) for split in SPLITS},
         }
 
@@ -131,13 +149,31 @@ class FileDataset(Dataset):
                     f"the published protocol of {name} has {_counted(published)} images, but here are "
                     f"{_counted(counts)}: scores are not comparable with published ones"
                 )
+        if self._turned and self._layout.exif == "turn" and self.task != "classification":
+            notes.append(turned_images(len(self._turned), sum(map(len, self._items.values()))))
         return tuple(notes)
+
+    def summary(self) -> DataSummary:
+        items = [item for items in self._items.values() for item in items.values()]
+        used = {item.image for item in items} | {item.answer for item in items if isinstance(item.answer, Path)}
+        return replace(super().summary(), left_out=tuple(left_out(self._layout.folders(), used)))
+
+    @property
+    def _counted_classes(self) -> dict[int, str]:
+        names = super()._counted_classes
+        return {number: name for number, name in names.items() if number != self._layout.ignored_class}
+
+    @property
+    def _orientation(self) -> dict[str, str]:
+        """What the identity holds of `exif`: nothing at the default, which older versions did not have."""
+        return {} if self._layout.exif == "turn" else {"exif": self._layout.exif}
 
     @cached_property
     def _items(self) -> dict[Split, dict[str, Item]]:
         if len(self.class_names) > MAX_CLASSES:
             raise DataError(f"there must be at most {MAX_CLASSES} classes, but there are {len(self.class_names)}.")
         found = self._layout.find()
+        refuse_unreadable_names(item.name for items in found.values() for item in items)
         refuse_twice(item.name for items in found.values() for item in items)
         return {split: {item.name: item for item in found.get(split, ())} for split in SPLITS}
 
@@ -146,8 +182,8 @@ class FileDataset(Dataset):
 
     def _read(self, name: str) -> Sample:
         item = next(items[name] for items in self._items.values() if name in items)
-        image = read_image(item.image)
-        size = (image.shape[0], image.shape[1])
+        read = read_oriented(item.image, self._layout.exif)
+        size = (read.pixels.shape[0], read.pixels.shape[1])
         label = item.read(size)
         try:
             check_label(
@@ -159,13 +195,19 @@ class FileDataset(Dataset):
                 nothing="has none" if self._layout.ignore is None else f"all hold {self._layout.ignore} (ignored)",
             )
         except DataError as error:
-            if label.shape[:2] == size[::-1] != size and has_turned_size(item.image):
-                raise DataError(
-                    f"{str(error).rstrip('.')}; the image is turned by its EXIF orientation: turn the "
-                    f"{_ROLES[self.task]}too."
-                ) from None
+            if label.shape[:2] == size[::-1] != size and read.is_sideways:
+                done, remedy = "turned", f"turn the {_ROLES[self.task]}too, or set data.exif: ignore"
+                if self._layout.exif == "ignore":
+                    done, remedy = (
+                        "not turned",
+                        f"set data.exif: turn, as the {_ROLES[self.task]}is of the turned image",
+                    )
+                said = str(error).rstrip(".")
+                raise DataError(f"{said}; the image is {done} by its EXIF orientation: {remedy}.") from None
             raise
-        return Sample(item.name, image, label, item.group, item.prompt, item.box)
+        if read.hides_its_turn or (read.is_sideways and item.label_size is not None):
+            self._turned.add(name)
+        return Sample(item.name, read.pixels, label, item.group, item.prompt, item.box)
 
     def _check_sample(self, sample: Sample) -> None:
         pass  # done when it was read, with the names of its files
@@ -196,6 +238,14 @@ def file_digest(file: Path) -> str:
             return hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+def turned_images(count: int, images: int, choice: str = "data.exif: ignore") -> str:
+    """The note on images that their EXIF orientation turns while nothing tells whether it turns their labels too."""
+    return (
+        f"{count} of {images} images are turned by their EXIF orientation, their labels are not, and sizes cannot tell "
+        f"whether labels were drawn on the turned images: if on the stored pixels, set {choice}"
+    )
 
 
 def _counted(images: Mapping[Split, int]) -> str:

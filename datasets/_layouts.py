@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from diffsift.errors import DataError
 
-from ._checks import class_names_of
+from ._checks import all_of, class_names_of
 from ._files import FileDataset, FileLayout, Item
 from ._image_files import read_array, read_mask
 from ._listing import pair_by_stem, read_lines, require_file, require_folder
@@ -18,11 +19,12 @@ from ._published import ADE_CLASSES, CITYSCAPES_CLASSES, DDPM_SETS, VOC_CLASSES
 from ._samples import IGNORE, Label, Split
 
 
-def voc(root: Path) -> FileDataset:
+def voc(root: Path, *, allow_absent_classes: bool = False) -> FileDataset:
     """Pascal VOC: ``JPEGImages``, ``SegmentationClass`` and the lists in ``ImageSets/Segmentation``.
 
     Args:
         root: folder of the data set.
+        allow_absent_classes: whether a class may be absent from the training or test split.
 
     Returns:
         The data set: the published training images, and the published validation images as the test split.
@@ -37,7 +39,7 @@ def voc(root: Path) -> FileDataset:
         found: dict[Split, list[Item]] = {}
         for split, name in _PUBLISHED_SPLITS.items():
             file = root / "ImageSets" / "Segmentation" / f"{name}.txt"
-            found[split] = [item(stem) for stem in read_lines(file)]
+            found[split] = all_of(item, read_lines(file), str)
             if not found[split]:
                 raise DataError(f"{file} must name at least one image, but names none.")
         return found
@@ -47,7 +49,8 @@ def voc(root: Path) -> FileDataset:
         mask = require_file(root / "SegmentationClass" / f"{stem}.png", f"{stem} in {root}")
         return Item(stem, image, partial(_voc_label, mask), mask, stem)
 
-    return FileDataset(FileLayout("voc", "segmentation", find, VOC_CLASSES, ignore=IGNORE))
+    layout = FileLayout("voc", "segmentation", find, VOC_CLASSES, ignore=IGNORE)
+    return FileDataset(replace(layout, allow_absent_classes=allow_absent_classes))
 
 
 _PUBLISHED_SPLITS: dict[Split, str] = {"train": "train", "test": "val"}
@@ -59,20 +62,21 @@ def _voc_label(mask: Path, size: tuple[int, int]) -> Label:
     return read_mask(mask, classes=len(VOC_CLASSES), ignore=IGNORE)
 
 
-def ade20k(root: Path) -> FileDataset:
+def ade20k(root: Path, *, allow_absent_classes: bool = False) -> FileDataset:
     """ADE20K scene parsing: ``images`` and ``annotations``, each with ``training`` and ``validation``; 0 is ignored.
 
     Args:
         root: folder of the data set.
+        allow_absent_classes: whether a class may be absent from the training or test split.
 
     Returns:
         The data set: the published training images, and the published validation images as the test split.
     """
+    parts: dict[Split, str] = {"train": "training", "test": "validation"}
 
     def find() -> dict[Split, list[Item]]:
         found: dict[Split, list[Item]] = {}
-        folders: dict[Split, str] = {"train": "training", "test": "validation"}
-        for split, name in folders.items():
+        for split, name in parts.items():
             masks = require_folder(root, "annotations", name)
             found[split] = [
                 Item(f"{name}/{image.stem}", image, partial(_ade_label, mask), mask, image.stem)
@@ -80,8 +84,12 @@ def ade20k(root: Path) -> FileDataset:
             ]
         return found
 
+    def folders() -> list[Path]:
+        return [root / kind / name for kind in ("images", "annotations") for name in parts.values()]
+
     names = [f"class {number + 1}" for number in range(ADE_CLASSES)]
-    return FileDataset(FileLayout("ade20k", "segmentation", find, names, ignore=0))
+    layout = FileLayout("ade20k", "segmentation", find, names, ignore=0, folders=folders)
+    return FileDataset(replace(layout, allow_absent_classes=allow_absent_classes))
 
 
 def _ade_label(mask: Path, size: tuple[int, int]) -> Label:
@@ -89,11 +97,12 @@ def _ade_label(mask: Path, size: tuple[int, int]) -> Label:
     return np.where(values == IGNORE, IGNORE, values - 1).astype(np.uint8)
 
 
-def cityscapes(root: Path) -> FileDataset:
+def cityscapes(root: Path, *, allow_absent_classes: bool = False) -> FileDataset:
     """Cityscapes: ``leftImg8bit`` and ``gtFine``, by split and city; label ids become the 19 training ids.
 
     Args:
         root: folder of the data set.
+        allow_absent_classes: whether a class may be absent from the training or test split.
 
     Returns:
         The data set: the published training images, and the published validation images as the test split.
@@ -113,19 +122,29 @@ def cityscapes(root: Path) -> FileDataset:
 
     def frames(split: str) -> list[Item]:
         images, masks = require_folder(root, "leftImg8bit", split), require_folder(root, "gtFine", split)
-        found = []
-        for image in sorted(images.glob(f"*/*{_FRAME}")):
+
+        def item(image: Path) -> Item:
             stem = image.name.removesuffix(_FRAME)
             mask = require_file(masks / image.parent.name / f"{stem}{_LABEL_IDS}", image.name)
-            found.append(Item(f"{split}/{stem}", image, partial(label, mask), mask, stem.rpartition("_")[0]))
+            return Item(f"{split}/{stem}", image, partial(label, mask), mask, stem.rpartition("_")[0])
+
+        found = all_of(item, sorted(images.glob(f"*/*{_FRAME}")), lambda image: image.name)
         if not found:
             raise DataError(f"{images} must hold a folder with images *{_FRAME} for each city, but holds none.")
-        for mask in sorted(masks.glob(f"*/*{_LABEL_IDS}")):
-            image = images / mask.parent.name / f"{mask.name.removesuffix(_LABEL_IDS)}{_FRAME}"
-            require_file(image, mask.name)
+
+        def image_of(mask: Path) -> Path:
+            stem = mask.name.removesuffix(_LABEL_IDS)
+            return require_file(images / mask.parent.name / f"{stem}{_FRAME}", mask.name)
+
+        all_of(image_of, sorted(masks.glob(f"*/*{_LABEL_IDS}")), lambda mask: mask.name)
         return found
 
-    return FileDataset(FileLayout("cityscapes", "segmentation", find, list(CITYSCAPES_CLASSES)))
+    def folders() -> list[Path]:  # those of the masks hold other files of each image too, as they are published
+        splits = [root / "leftImg8bit" / split for split in _PUBLISHED_SPLITS.values()]
+        return [*splits, *(city for split in splits for city in sorted(split.iterdir()) if city.is_dir())]
+
+    layout = FileLayout("cityscapes", "segmentation", find, list(CITYSCAPES_CLASSES), folders=folders)
+    return FileDataset(replace(layout, allow_absent_classes=allow_absent_classes))
 
 
 _FRAME, _LABEL_IDS = "_leftImg8bit.png", "_gtFine_labelIds.png"
@@ -138,6 +157,7 @@ def ddpm_segmentation(
     *,
     preset: str = "",
     label_size: int | None = None,
+    allow_absent_classes: bool = False,
 ) -> FileDataset:
     """The sets of Baranchuk et al. (ICLR 2022): ``train`` and ``test``, each image with a ``.npy`` of class ids.
 
@@ -147,6 +167,7 @@ def ddpm_segmentation(
         ignore: label that does not count.
         preset: one of `DDPM_SETS`, whose published numbers of images are compared with; empty: none.
         label_size: edge of the square that labels are brought to, by the nearest pixel; None: as large as their images.
+        allow_absent_classes: whether a class may be absent from the training or test split.
 
     Returns:
         The data set.
@@ -181,6 +202,9 @@ def ddpm_segmentation(
             names,
             settings={"ignore": ignore, "label_size": label_size},
             ignore=ignore,
+            ignored_class=ignore,
+            folders=lambda: (root / "train", root / "test"),
+            allow_absent_classes=allow_absent_classes,
             published=(preset, known.images) if known else None,
         )
     )

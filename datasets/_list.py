@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ import numpy as np
 
 from diffsift.errors import DataError, SpecificationError, did_you_mean
 
-from ._checks import class_names_of, refuse_torn_groups, sorted_classes
-from ._depth_folder import read_depth
+from ._checks import all_of, class_names_of, refuse_torn_groups, sorted_classes
+from ._depth_folder import DepthScale, read_depth
 from ._files import FileDataset, FileLayout, Item
-from ._image_files import read_mask
+from ._image_files import Colour, Exif, check_palette, read_mask
 from ._listing import require_file
 from ._normals_folder import read_normals
 from ._samples import IGNORE, SPLITS, Split
@@ -26,12 +27,31 @@ _REQUIRED = ("image", "label", "split")
 _KNOWN = (*_REQUIRED, "group", "prompt")
 
 
+@dataclass(frozen=True)
+class ListReading:
+    """How the files of an `image_list` are read, beside what is usual.
+
+    Attributes:
+        palette: where colours of masks stand for classes: (red, green, blue) of each class by id, and one more for
+            pixels that are ignored, if any; None: masks hold class ids.
+        depth_limit: the largest valid depth in metres: larger ones are unknown; None: none is too large.
+        exif: ``ignore`` leaves images as they are stored, whatever their EXIF orientation says.
+        allow_absent_classes: whether a class may be absent from the training or test split.
+    """
+
+    palette: tuple[Colour, ...] | None = None
+    depth_limit: float | None = None
+    exif: Exif = "turn"
+    allow_absent_classes: bool = False
+
+
 def image_list(
     file: Path,
     answers: str,
     classes: int | Sequence[str] | None,
     ignore: int = IGNORE,
     png_unit: float | None = None,
+    reading: ListReading | None = None,
 ) -> FileDataset:
     """Images and answers listed in rows with the columns image, label and split, optionally group and prompt.
 
@@ -42,23 +62,28 @@ def image_list(
         classes: number or names; None, for class names alone, takes all names in the list, sorted.
         ignore: mask value that does not count.
         png_unit: metres that one grey level of a PNG stands for; None: PNGs hold millimetres in 16 bits.
+        reading: how files are read, beside what is usual; None: as usual.
 
     Returns:
         The data set.
 
     Raises:
-        SpecificationError: masks are listed without `classes`.
+        SpecificationError: masks are listed without `classes`, or the palette does not fit them.
         DataError: class names are to be taken from the list, but it cannot be read.
     """
     if answers == "segmentation" and classes is None:
         raise SpecificationError("data.classes must be given for masks: their number, or their names in order of id.")
-    rows = cache(partial(_read_rows, file))
+    rows, reading = cache(partial(_read_rows, file)), reading or ListReading()
+    scale = DepthScale(png_unit, reading.depth_limit)
     if classes is None and answers == "classification":
         names = sorted_classes(row["label"] for row in rows())
     else:
         names = () if classes is None else class_names_of(classes)
     ids = {str(number): number for number in range(classes)} if isinstance(classes, int) else {}
     ids |= {name: number for number, name in enumerate(names)}
+    if answers == "segmentation":
+        check_palette(reading.palette, len(names))
+    read = partial(read_mask, classes=len(names), ignore=ignore, palette=reading.palette)
 
     def label_of(row: dict[str, str]) -> tuple[Any, Path | str]:
         if answers == "classification":
@@ -71,28 +96,43 @@ def image_list(
             return (lambda size: number), names[ids[row["label"]]]
         answer = require_file(file.parent / row["label"], row["image"])
         if answers == "depth":
-            return partial(read_depth, answer, png_unit), answer
+            return partial(read_depth, answer, scale), answer
         if answers == "normals":
             return partial(read_normals, answer), answer
-        return (lambda size: read_mask(answer, classes=len(names), ignore=ignore)), answer
+        return (lambda size: read(answer)), answer
+
+    def item(row: dict[str, str]) -> Item:
+        if row["split"] not in SPLITS:
+            raise DataError(f"{file} must have train, validation or test as split, but has {row['split']!r}.")
+        image = require_file(file.parent / row["image"], f"a row of {file}")
+        label, answer = label_of(row)
+        return Item(row["image"], image, label, answer, row.get("group") or row["image"], row.get("prompt"))
 
     def find() -> dict[Split, list[Item]]:
-        found: dict[Split, list[Item]] = {split: [] for split in SPLITS}
-        for row in rows():
-            if row["split"] not in found:
-                raise DataError(f"{file} must have train, validation or test as split, but has {row['split']!r}.")
-            image = require_file(file.parent / row["image"], f"a row of {file}")
-            read, answer = label_of(row)
-            item = Item(row["image"], image, read, answer, row.get("group") or row["image"], row.get("prompt"))
-            found[row["split"]].append(item)
+        items = all_of(item, rows(), lambda row: row["image"])
+        found: dict[Split, list[Item]] = {
+            split: [made for row, made in zip(rows(), items, strict=True) if row["split"] == split] for split in SPLITS
+        }
         groups: dict[Split, list[tuple[str, str]]] = {
             split: [(item.group, item.name) for item in items] for split, items in found.items()
         }
         refuse_torn_groups(groups, str(file))
         return found
 
-    settings = {"ignore": ignore, "png_unit": png_unit}
-    return FileDataset(FileLayout("list", answers, find, names, settings=settings, ignore=ignore))
+    palette = {} if reading.palette is None else {"palette": [list(colour) for colour in reading.palette]}
+    layout = FileLayout(
+        "list",
+        answers,
+        find,
+        names,
+        settings={"ignore": ignore, **scale.settings, **palette},
+        ignore=ignore,
+        ignored_class=ignore if answers == "segmentation" else None,
+        exif=reading.exif,
+        allow_absent_classes=reading.allow_absent_classes,
+        depth_unit=png_unit,
+    )
+    return FileDataset(layout)
 
 
 def _read_rows(file: Path) -> list[dict[str, str]]:

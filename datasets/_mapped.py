@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,6 +17,7 @@ from diffsift.errors import DataError, SpecificationError, did_you_mean
 from ._base import Dataset
 from ._cache import SampleCache
 from ._checks import (
+    BadSamples,
     check_label,
     class_names_of,
     joined_digest,
@@ -24,8 +25,11 @@ from ._checks import (
     refuse_torn_groups,
     refuse_untaught,
     sorted_classes,
-    unknown_pixels,
 )
+from ._depth_folder import DepthScale
+from ._facts import SampleFacts, facts_of
+from ._files import turned_images
+from ._image_files import Exif
 from ._row_values import class_of, depth_of, image_of, mask_of, normals_of
 from ._samples import IGNORE, MAX_CLASSES, SPLITS, Label, Sample, Samples, Split, check_split_name
 from ._splits import SeedSplit
@@ -53,22 +57,30 @@ class _Row:
     Attributes:
         table: name of the split whose rows it is one of; empty where all rows are in one table.
         index: its position in the table.
-        name: of the sample.
-        group: of the sample.
         split: the split it belongs to; None until it is split by fractions.
         answer: its class, for classification.
-        unknown: (values that are not known, values), for depth and normals.
-        digest: of everything that the sample is made of.
+        facts: of its sample; its digest is of everything that the sample is made of. The class id is not known yet.
+        is_float: whether its image is stored as floating point.
+        is_turned: whether its image has an EXIF orientation that the size of its label cannot tell.
     """
 
     table: str
     index: int
-    name: str
-    group: str
     split: str | None
     answer: int | str | None
-    unknown: tuple[int, int]
-    digest: str
+    facts: SampleFacts = field(repr=False)
+    is_float: bool
+    is_turned: bool
+
+    @property
+    def name(self) -> str:
+        """Of the sample."""
+        return self.facts.name
+
+    @property
+    def group(self) -> str:
+        """Of the sample."""
+        return self.facts.group
 
     @property
     def origin(self) -> str:
@@ -98,6 +110,9 @@ class MappedDataset(Dataset):
             Face data set declares, or those found in the rows.
         ignore: label of pixels that do not count.
         depth_unit: metres that 1 stands for where depths are whole numbers; None: such depths are refused.
+        depth_limit: the largest valid depth in metres: larger ones are unknown; None: none is too large.
+        exif: ``ignore`` leaves pictures and files as they are stored, whatever their EXIF orientation says.
+        allow_absent_classes: whether a class may be absent from the training or test split.
         fractions: shares of train, validation and test, where neither `data` nor a column names the splits.
         seed: of the split by fractions.
 
@@ -126,6 +141,9 @@ class MappedDataset(Dataset):
         classes: int | Sequence[str] | None = None,
         ignore: int = IGNORE,
         depth_unit: float | None = None,
+        depth_limit: float | None = None,
+        exif: Exif = "turn",
+        allow_absent_classes: bool = False,
         fractions: tuple[float, float, float] = (0.6, 0.0, 0.4),
         seed: int = 0,
     ) -> None:
@@ -139,17 +157,20 @@ class MappedDataset(Dataset):
         self.task = task
         self._tables = _tables_of(data)
         self._columns = {"image": image, "label": label, "group": group, "split": split, "prompt": prompt}
-        self._ignore, self._unit, self._rule = ignore, depth_unit, SeedSplit(fractions, seed)
+        self._ignore, self._rule = ignore, SeedSplit(fractions, seed)
+        self._ignored_value, self._depth_unit, self._depth_limit = ignore, depth_unit, depth_limit
+        self._exif: Exif = exif
+        self.allow_absent_classes = allow_absent_classes
         self._cache = SampleCache()
         self._declared = self._names(classes, label)
         self.class_names = () if task in _WITHOUT_CLASSES else self._declared or self._names_in_rows()
 
     def content(self) -> dict[str, Any]:
         digests: dict[str, str] = {
-            split: joined_digest(row.digest for row in rows) for split, rows in self._splits.items()
+            split: joined_digest(row.facts.digest for row in rows) for split, rows in self._splits.items()
         }
         fixed = {"kind": "mapped", "format": 1, "task": self.task, "classes": list(self.class_names)}
-        return {**fixed, "ignore": self._ignore, **digests}
+        return {**fixed, "ignore": self._ignore, **digests}  # pixels and labels are digested as they were read
 
     def split(self, name: Split) -> Samples:
         check_split_name(name)
@@ -168,16 +189,37 @@ class MappedDataset(Dataset):
 
         Raises:
             DataError: a column is missing, a value is not what it should be, a group is in two splits, or a class has
-                no training image; the message says which row.
+                no training image; the message says which rows.
         """
         if "_rows" not in vars(self):
             self._rows = self._read_rows(reporter)
-        if self.task == "classification":
+        if self.task == "classification" and not self.allow_absent_classes:
             rows = self._splits.items()
             refuse_untaught({split: [(row.answer, row.origin) for row in members] for split, members in rows})
-        for split, members in self._splits.items():
-            unknown, values = (sum(row.unknown[position] for row in members) for position in (0, 1))
-            self._unknown[split] = (unknown, values)
+        self._facts.update({split: [self._facts_of(row) for row in rows] for split, rows in self._splits.items()})
+
+    def notes(self) -> tuple[str, ...]:
+        notes, rows = list(super().notes()), self._rows
+        floats = sum(row.is_float for row in rows)
+        if floats:
+            notes.append(
+                f"{floats} of {len(rows)} images are floating point: each is taken as 0 (black) to 1 (white); if they "
+                "were normalised or hold another range, hand over 0 to 255 as uint8 instead"
+            )
+        turned = sum(row.is_turned for row in rows)
+        if turned and self._exif == "turn" and self.task != "classification":
+            notes.append(turned_images(turned, len(rows), "exif='ignore'"))
+        return tuple(notes)
+
+    @property
+    def _counted_classes(self) -> dict[int, str]:
+        names = super()._counted_classes
+        ignored = self._ignore if self.task == "segmentation" else None
+        return {number: name for number, name in names.items() if number != ignored}
+
+    def _facts_of(self, row: _Row) -> SampleFacts:
+        """The facts of a row, for classification with its class id, which is known now."""
+        return replace(row.facts, counts={int(self._class_id(row)): 1}) if self.task == "classification" else row.facts
 
     @cached_property
     def _rows(self) -> list[_Row]:
@@ -186,7 +228,22 @@ class MappedDataset(Dataset):
 
     def _read_rows(self, reporter: Reporter | None) -> list[_Row]:
         positions = [(table, index) for table, rows in self._tables.items() for index in range(len(rows))]
-        found = list(read_all(lambda position: self._read(*position)[0], positions, "reading rows", reporter, 1))
+        bad, found = BadSamples(), list[_Row]()
+
+        def read(position: tuple[str, int]) -> _Row | DataError:
+            try:
+                return self._read(*position)[0]
+            except DataError as error:
+                return error
+
+        for position, row in zip(positions, read_all(read, positions, "reading rows", reporter, 1), strict=False):
+            if isinstance(row, _Row):
+                found.append(row)
+                continue
+            bad.add(_origin(*position), row)
+            if bad.are_too_many:
+                break
+        bad.refuse()
         if not found:
             raise DataError("data must have at least one row, but has none.")
         return found
@@ -211,7 +268,7 @@ class MappedDataset(Dataset):
     def _read_again(self, name: str) -> Sample:
         known = self._by_name[name]
         row, sample = self._read(known.table, known.index)
-        if row.digest != known.digest:
+        if row.facts.digest != known.facts.digest:
             raise DataError(
                 f"{known.origin} must be the same each time it is read, but has changed: turn random transforms off."
             )
@@ -221,7 +278,8 @@ class MappedDataset(Dataset):
         """A row and its sample; a class that is named gets its id only once all rows are known."""
         origin = _origin(table, index)
         row = self._tables[table][index]
-        image = image_of(self._value(row, "image", origin), f"the image of {origin}")
+        read, is_float = image_of(self._value(row, "image", origin), f"the image of {origin}", self._exif)
+        image = read.pixels
         label, answer = self._label(self._value(row, "label", origin), f"the label of {origin}")
         check_label(self.task, label, (image.shape[0], image.shape[1]), f"the label of {origin}")
         name = f"{table}/{index}" if table else str(index)
@@ -231,9 +289,10 @@ class MappedDataset(Dataset):
         parts = [name, str(group), str(prompt), str(answer), str(image.shape)]
         pixels = label.tobytes() if self.task != "classification" else b""  # a class is among the texts
         content = hashlib.sha256("\n".join(parts).encode() + image.tobytes() + pixels)
-        unknown = unknown_pixels(label, self.task)
-        found = _Row(table, index, name, group or name, table or split, answer, unknown, content.hexdigest())
-        return found, Sample(name, image, label, found.group, prompt)
+        sample = Sample(name, image, label, group or name, prompt)
+        facts = facts_of(sample, self.task, content.hexdigest())
+        found = _Row(table, index, table or split, answer, facts, is_float, read.hides_its_turn)
+        return found, sample
 
     def _value(self, row: Any, role: str, origin: str) -> Any:
         column = self._columns[role]
@@ -259,7 +318,7 @@ class MappedDataset(Dataset):
         if self.task == "segmentation":
             return mask_of(value, len(self._declared), self._ignore, origin), None
         if self.task == "depth":
-            return depth_of(value, self._unit, origin), None
+            return depth_of(value, DepthScale(self._depth_unit, self._depth_limit), origin), None
         if self.task == "normals":
             return normals_of(value, origin), None
         found = class_of(value, origin)

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Shaped
 from diffsift.errors import DataError
 
 from ._files import FileDataset, FileLayout, Item
-from ._image_files import RGB_PNG, decoded, png_format, read_array
+from ._image_files import RGB_PNG, Exif, decoded, png_format, read_array
 from ._listing import pair_by_stem, require_folder, split_by_fractions
 from ._samples import Split
 
@@ -20,13 +20,14 @@ _TOLERANCE = 0.05
 """By how much the length of a stored normal may differ from 1: 8 bits round it by less than 0.01."""
 
 
-def normals_folder(root: Path, fractions: tuple[float, float, float], seed: int) -> FileDataset:
+def normals_folder(root: Path, fractions: tuple[float, float, float], seed: int, exif: Exif = "turn") -> FileDataset:
     """Images in ``images``; in ``normals`` RGB PNGs or ``.npy`` of unit vectors, of the same stems.
 
     Args:
         root: folder of the data set.
         fractions: shares of train, validation and test.
         seed: of the split.
+        exif: ``ignore`` leaves images as they are stored, whatever their EXIF orientation says.
 
     Returns:
         The data set.
@@ -37,7 +38,10 @@ def normals_folder(root: Path, fractions: tuple[float, float, float], seed: int)
         items = [Item(image.stem, image, partial(read_normals, file), file, image.stem) for image, file in pairs]
         return split_by_fractions(items, fractions, seed)
 
-    return FileDataset(FileLayout("normals-folder", "normals", find))
+    def folders() -> tuple[Path, Path]:
+        return root / "images", root / "normals"
+
+    return FileDataset(FileLayout("normals-folder", "normals", find, folders=folders, exif=exif))
 
 
 def read_normals(file: Path, size: tuple[int, int]) -> Float32[np.ndarray, "rows columns 3"]:

@@ -16,8 +16,8 @@ from PIL import Image
 
 from diffsift.errors import DataError
 
-from ._depth_folder import known_depth, read_depth
-from ._image_files import ids_of, indices_of, read_image, read_mask, rgb_of
+from ._depth_folder import DepthScale, known_depth, read_depth
+from ._image_files import Exif, ReadImage, ids_of, indices_of, read_mask, read_oriented, rgb_of
 from ._normals_folder import known_normals, read_normals
 
 Array = Shaped[np.ndarray, "..."]
@@ -25,21 +25,22 @@ Array = Shaped[np.ndarray, "..."]
 _CHANNELS = (1, 3, 4)
 
 
-def image_of(value: Any, origin: str) -> UInt8[np.ndarray, "height width 3"]:
-    """An image as RGB.
+def image_of(value: Any, origin: str, exif: Exif = "turn") -> tuple[ReadImage, bool]:
+    """An image as RGB, and whether it is stored as floating point.
 
     Args:
         value: a picture, a path, or an array: (height, width), (height, width, channels) or, first of all for tensors,
             (channels, height, width), with 1, 3 or 4 channels; 0 to 255 as whole numbers or 0 to 1 as floating point.
         origin: for messages.
+        exif: whether pictures and files are turned as their EXIF orientation says.
 
     Raises:
         DataError: it is something else.
     """
     if isinstance(value, str | Path):
-        return read_image(Path(value))
+        return read_oriented(Path(value), exif), False
     if isinstance(value, Image.Image):
-        return rgb_of(value, origin)
+        return rgb_of(value, origin, exif), False
     pixels = _array(value, origin)
     if pixels.ndim == 3:
         first, last = pixels.shape[0] in _CHANNELS, pixels.shape[2] in _CHANNELS
@@ -49,7 +50,7 @@ def image_of(value: Any, origin: str) -> UInt8[np.ndarray, "height width 3"]:
         raise DataError(f"{origin} must be an image of 1, 3 or 4 channels, but has the shape {pixels.shape}.")
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
-    return rgb_of(Image.fromarray(_as_bytes(pixels, origin)), origin)
+    return rgb_of(Image.fromarray(_as_bytes(pixels, origin)), origin), pixels.dtype.kind == "f"
 
 
 def _as_bytes(pixels: Array, origin: str) -> UInt8[np.ndarray, "..."]:
@@ -60,7 +61,8 @@ def _as_bytes(pixels: Array, origin: str) -> UInt8[np.ndarray, "..."]:
         return np.ascontiguousarray(np.rint(pixels * 255), np.uint8)
     raise DataError(
         f"{origin} must hold whole numbers from 0 to 255, or floating point from 0 to 1, but holds {pixels.dtype} from "
-        f"{low} to {high}: leave normalisation out, the backbone does its own."
+        f"{low} to {high}: leave normalisation out, the backbone does its own; floating point of 0 to 255 must become "
+        "uint8."
     )
 
 
@@ -81,26 +83,26 @@ def mask_of(value: Any, classes: int, ignore: int, origin: str) -> UInt8[np.ndar
     return ids_of(values.astype(np.int64), classes=classes, ignore=ignore, origin=origin)
 
 
-def depth_of(value: Any, unit: float | None, origin: str) -> Float32[np.ndarray, "height width"]:
+def depth_of(value: Any, scale: DepthScale, origin: str) -> Float32[np.ndarray, "height width"]:
     """Metres per pixel, float32, not a number where unknown.
 
     Args:
-        value: an array or picture of floating-point metres; with `unit`, also of whole numbers; or a path that
+        value: an array or picture of floating-point metres; with a unit, also of whole numbers; or a path that
             `read_depth` understands.
-        unit: metres that 1 stands for in whole numbers.
+        scale: metres that 1 stands for in whole numbers, and the largest valid depth.
         origin: for messages.
 
     Raises:
         DataError: it is something else.
     """
     if isinstance(value, str | Path):
-        return read_depth(Path(value), unit, (0, 0))
+        return read_depth(Path(value), scale, (0, 0))
     if isinstance(value, Image.Image) and value.mode not in ("F", "I", "I;16", "I;16B", "L"):
         raise DataError(f"{origin} must be depth in one channel, but is a picture of Pillow's mode {value.mode!r}.")
     values = _plane(np.asarray(value) if isinstance(value, Image.Image) else _array(value, origin), origin)
-    if values.dtype.kind in "iu" and unit is not None:
-        values = values * np.float64(unit)
-    return known_depth(values, origin)
+    if values.dtype.kind in "iu" and scale.png_unit is not None:
+        values = values * np.float64(scale.png_unit)
+    return known_depth(values, origin, scale.limit)
 
 
 def normals_of(value: Any, origin: str) -> Float32[np.ndarray, "height width 3"]:

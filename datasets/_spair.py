@@ -12,6 +12,7 @@ from jaxtyping import Float32
 
 from diffsift.errors import DataError, did_you_mean
 
+from ._checks import all_of
 from ._files import FileDataset, FileLayout, Item
 from ._listing import read_lines, require_file, require_folder
 from ._samples import Split
@@ -81,12 +82,18 @@ def spair(root: Path, size: str, category: str | None, *, category_prompt: bool 
 
     def find() -> dict[Split, list[Item]]:
         annotation = cache(partial(_annotation, root))
+
+        def refuse_unmatched(pair: _Pair) -> None:
+            _refuse_unmatched(pair, annotation(pair.source), annotation(pair.target))
+
+        def item(name: str) -> Item:
+            return _item(root, name, annotation(name), category_prompt)
+
         found: dict[Split, list[Item]] = {}
         for split, members in pairs().items():
-            for pair in members:
-                _refuse_unmatched(pair, annotation(pair.source), annotation(pair.target))
+            all_of(refuse_unmatched, members, lambda pair: pair.origin)
             names = dict.fromkeys(name for pair in members for name in (pair.source, pair.target))
-            found[split] = [_item(root, name, annotation(name), category_prompt) for name in names]
+            found[split] = all_of(item, names, str)
         return found
 
     def named() -> dict[Split, list[tuple[str, str]]]:

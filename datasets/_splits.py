@@ -13,8 +13,10 @@ from typing import Any, ClassVar
 
 import yaml
 
+from diffsift.common.yaml_files import load_yaml
 from diffsift.errors import DataError, SpecificationError, did_you_mean
 
+from ._names import with_form_of
 from ._samples import SPLITS, Split
 
 Assignment = dict[Split, tuple[str, ...]]
@@ -161,9 +163,10 @@ class FileSplit(SplitRule):
 def _assign_listed(listed: Mapping[Split, tuple[Path, list[str]]], stems: Collection[str]) -> Assignment:
     known = set(stems)
     home: dict[str, Split] = {}
-    for name, (path, members) in listed.items():
-        if not members:
+    for name, (path, written) in listed.items():
+        if not written:
             raise DataError(f"split file {path} must name at least one image for {name}, but names none.")
+        members = with_form_of(written, known)
         missing = [stem for stem in members if stem not in known]
         if missing:
             others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
@@ -181,6 +184,14 @@ def _assign_listed(listed: Mapping[Split, tuple[Path, list[str]]], stems: Collec
     return {name: tuple(sorted(stem for stem in home if home[stem] == name)) for name in SPLITS}
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, whose keys must differ."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"a key stands twice among {', '.join(name for name, _ in pairs)[:100]}")
+    return found
+
+
 def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -191,8 +202,9 @@ def _read_text(path: Path) -> str:
 def _read_mapping(path: Path) -> dict[str, Any]:
     text = _read_text(path)
     try:
-        # YAML's BaseLoader leaves every scalar text: the stem 0001 must not become the number 1.
-        content = json.loads(text) if path.suffix.lower() == ".json" else yaml.load(text, Loader=yaml.BaseLoader)
+        is_json = path.suffix.lower() == ".json"
+        # As text, since the stem 0001 must not become the number 1.
+        content = json.loads(text, object_pairs_hook=_unique) if is_json else load_yaml(text, as_text=True)
     except (ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"split file {path} cannot be read as JSON or YAML: {reason}.") from error

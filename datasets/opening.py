@@ -40,13 +40,14 @@ def check_splits(dataset: Dataset, reporter: Reporter | None = None) -> None:
         reporter: told the progress; default: nobody.
 
     Raises:
-        DataError: a file is not what it should be, or the training or test split is empty.
+        DataError: a file is not what it should be, the training or test split is empty, or classes are missing.
     """
     dataset.check(reporter)
     required: tuple[Split, ...] = ("train", "test")
     for split in required:
         if not len(dataset.split(split)):
             raise DataError(f"the {split} split must hold at least one image, but is empty.")
+    dataset.refuse_unusable()
 
 
 def searched_on(dataset: Dataset, folds: int) -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .specification import DataKind
 
 _OURS = "diffsift.datasets.specification"
+_LAYOUTS = "diffsift.datasets.layout_specifications"
 
 DATASETS: Registry[type[DataKind]] = Registry(
     "data kind",
@@ -17,14 +18,14 @@ DATASETS: Registry[type[DataKind]] = Registry(
     {
         "rendered-scenes": f"{_OURS}:RenderedScenesSpecification",
         "folder": f"{_OURS}:FolderSpecification",
-        "voc": f"{_OURS}:VocSpecification",
-        "ade20k": f"{_OURS}:AdeSpecification",
-        "cityscapes": f"{_OURS}:CityscapesSpecification",
-        "ddpm-segmentation": f"{_OURS}:DdpmSegmentationSpecification",
-        "depth-folder": f"{_OURS}:DepthFolderSpecification",
-        "normals-folder": f"{_OURS}:NormalsFolderSpecification",
-        "class-folders": f"{_OURS}:ClassFoldersSpecification",
-        "spair": f"{_OURS}:SpairSpecification",
+        "voc": f"{_LAYOUTS}:VocSpecification",
+        "ade20k": f"{_LAYOUTS}:AdeSpecification",
+        "cityscapes": f"{_LAYOUTS}:CityscapesSpecification",
+        "ddpm-segmentation": f"{_LAYOUTS}:DdpmSegmentationSpecification",
+        "depth-folder": f"{_LAYOUTS}:DepthFolderSpecification",
+        "normals-folder": f"{_LAYOUTS}:NormalsFolderSpecification",
+        "class-folders": f"{_LAYOUTS}:ClassFoldersSpecification",
+        "spair": f"{_LAYOUTS}:SpairSpecification",
         "list": f"{_OURS}:ListSpecification",
         "python": f"{_OURS}:PythonSpecification",
     },

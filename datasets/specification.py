@@ -21,7 +21,6 @@ from pydantic_core import CoreSchema, InitErrorDetails
 
 from diffsift.errors import SpecificationError
 
-from ._published import DDPM_SETS
 from .registry import DATASETS
 
 if TYPE_CHECKING:  # readers are imported when a data set is opened: a specification is judged without them
@@ -30,6 +29,27 @@ if TYPE_CHECKING:  # readers are imported when a data set is opened: a specifica
 PngUnit = Annotated[
     float | None,
     Field(gt=0, description="metres per grey level of a PNG; null: 16-bit PNGs in millimetres"),
+]
+
+DepthLimit = Annotated[
+    float | None,
+    Field(gt=0, description="largest valid depth in metres; larger ones are unknown; null: no limit"),
+]
+
+Exif = Annotated[
+    Literal["turn", "ignore"],
+    Field(description="turn: images are turned upright by their EXIF orientation, labels never; ignore: neither is"),
+]
+
+AllowAbsentClasses = Annotated[
+    bool, Field(description="whether a class may be absent from train or test, and so be left out of the score")
+]
+
+Channel = Annotated[int, Field(ge=0, le=255)]
+
+Palette = Annotated[
+    tuple[tuple[Channel, Channel, Channel], ...] | None,
+    Field(description="for masks in colour: [red, green, blue] of each class by id; a further one is ignored"),
 ]
 
 
@@ -105,15 +125,19 @@ class RenderedScenesSpecification(DataKind):
 
 
 class FolderSpecification(DataKind):
-    """A folder of images and a folder of label PNGs with the same stems."""
+    """A folder of images and a folder of masks with the same stems."""
 
     kind: Literal["folder"]
     images: Path = Field(description="folder of images")
-    labels: Path = Field(description="folder of label PNGs: one class id per pixel")
+    labels: Path = Field(description="folder of masks (PNG or TIFF): one class id, or colour of palette, per pixel")
     classes: Annotated[int, Field(ge=2, le=255)] | tuple[str, ...] = Field(
         description="number of classes, or their names in order of id"
     )
     ignore: int = Field(default=255, ge=0, le=65535, description="label value that does not count")
+    label_suffix: str = Field(default="", description="end of a mask's stem behind the image's stem, such as _mask")
+    palette: Palette = None
+    exif: Exif = "turn"
+    allow_absent_classes: AllowAbsentClasses = False
     group_separator: str | None = Field(
         default=None, min_length=1, description="the part of a stem before the last separator is the image's group"
     )
@@ -135,11 +159,14 @@ class FolderSpecification(DataKind):
 
         split = FileSplit(self.split_file) if self.split_file else SeedSplit(self.fractions, self.seed)
         return SegmentationFolder(
-            SegmentationFiles(self.images, self.labels, self.prompts),
+            SegmentationFiles(
+                self.images, self.labels, self.prompts, self.label_suffix, palette=self.palette, exif=self.exif
+            ),
             self.classes,
             split,
             ignore=self.ignore,
             group_separator=self.group_separator,
+            allow_absent_classes=self.allow_absent_classes,
         )
 
     @model_validator(mode="after")
@@ -151,157 +178,6 @@ class FolderSpecification(DataKind):
                 f"but got {[train, validation, test]}"
             )
         return self
-
-
-class RootedSpecification(DataKind):
-    """A data set under one folder."""
-
-    root: Path = Field(description="folder of the data set")
-
-
-class DividedSpecification(RootedSpecification):
-    """A data set under one folder that diffsift divides into splits."""
-
-    fractions: tuple[float, float, float] = Field(
-        default=(0.6, 0.0, 0.4),
-        description="fractions of train, validation and test; used if the files define no splits",
-    )
-    seed: int = Field(default=0, ge=0, description="seed of the split by fractions")
-
-
-class VocSpecification(RootedSpecification):
-    """Pascal VOC (21 classes): its train list is searched on, its val list is the sealed test split."""
-
-    kind: Literal["voc"]
-
-    def open(self, task: str) -> Dataset:
-        from ._layouts import voc
-
-        return voc(self.root)
-
-
-class AdeSpecification(RootedSpecification):
-    """ADE20K (scene parsing, 150 classes): training is searched on, validation is the sealed test split."""
-
-    kind: Literal["ade20k"]
-
-    def open(self, task: str) -> Dataset:
-        from ._layouts import ade20k
-
-        return ade20k(self.root)
-
-
-class CityscapesSpecification(RootedSpecification):
-    """Cityscapes (19 training classes): train is searched on, val is the sealed test split; sequences stay together."""
-
-    kind: Literal["cityscapes"]
-
-    def open(self, task: str) -> Dataset:
-        from ._layouts import cityscapes
-
-        return cityscapes(self.root)
-
-
-class DdpmSegmentationSpecification(RootedSpecification):
-    """Horse-21 and its siblings: images in ``train`` and ``test``, each with a ``.npy`` of class ids beside it."""
-
-    kind: Literal["ddpm-segmentation"]
-    preset: Literal["horse-21", "cat-15", "bedroom-28", "ffhq-34", "celeba-19", "ade-bedroom-30"] | None = Field(
-        default=None, description="a published set; sets the number of class ids and the ignored label"
-    )
-    classes: Annotated[int, Field(ge=2, le=255)] | tuple[str, ...] | None = Field(
-        default=None, description="number of class ids, or their names in order of id; null: those of the preset"
-    )
-    ignore: Annotated[int, Field(ge=0, le=65535)] | None = Field(
-        default=None, description="label value that does not count; null: that of the preset, or 255"
-    )
-
-    label_size: Annotated[int, Field(ge=1)] | None = Field(
-        default=None,
-        description="edge to which labels are resized; null: that of the preset, otherwise no resizing",
-    )
-
-    @model_validator(mode="after")
-    def _classes_are_known(self) -> DdpmSegmentationSpecification:
-        if self.preset is None and self.classes is None:
-            raise ValueError(f"data must have classes, or a preset ({', '.join(DDPM_SETS)}), but has neither")
-        if self.preset is not None and self.classes is not None:
-            given = self.classes if isinstance(self.classes, int) else len(self.classes)
-            if given != DDPM_SETS[self.preset].classes:
-                raise ValueError(
-                    f"data.classes must be {DDPM_SETS[self.preset].classes} for data.preset {self.preset}, but "
-                    f"{given} are given"
-                )
-        return self
-
-    @property
-    def label_edge(self) -> int | None:
-        """Edge that labels are brought to."""
-        return DDPM_SETS[self.preset].label_size if self.label_size is None and self.preset else self.label_size
-
-    @property
-    def ignored(self) -> int:
-        """The label value that does not count."""
-        if self.ignore is not None:
-            return self.ignore
-        return 255 if self.preset is None else DDPM_SETS[self.preset].ignore
-
-    def open(self, task: str) -> Dataset:
-        from ._layouts import ddpm_segmentation
-
-        return ddpm_segmentation(
-            self.root, self.classes, self.ignored, preset=self.preset or "", label_size=self.label_edge
-        )
-
-
-class DepthFolderSpecification(DividedSpecification):
-    """Images in ``images`` and their depth in ``depth``: 16-bit PNGs in millimetres or ``.npy`` in metres."""
-
-    kind: Literal["depth-folder"]
-    png_unit: PngUnit = None
-
-    def open(self, task: str) -> Dataset:
-        from ._depth_folder import depth_folder
-
-        return depth_folder(self.root, self.fractions, self.seed, self.png_unit)
-
-
-class NormalsFolderSpecification(DividedSpecification):
-    """Images in ``images`` and their normals in ``normals``: RGB PNGs of (n + 1) / 2 or ``.npy`` of unit vectors."""
-
-    kind: Literal["normals-folder"]
-
-    def open(self, task: str) -> Dataset:
-        from ._normals_folder import normals_folder
-
-        return normals_folder(self.root, self.fractions, self.seed)
-
-
-class ClassFoldersSpecification(DividedSpecification):
-    """A folder of images per class, under ``train``, ``val`` and ``test`` or under the root itself."""
-
-    kind: Literal["class-folders"]
-
-    def open(self, task: str) -> Dataset:
-        from ._class_folders import class_folders
-
-        return class_folders(self.root, self.fractions, self.seed)
-
-
-class SpairSpecification(RootedSpecification):
-    """SPair-71k: keypoint pairs of one category or all."""
-
-    kind: Literal["spair"]
-    size: Literal["large", "small"] = Field(default="large", description="which lists of pairs, under Layout")
-    category: str | None = Field(default=None, description="only pairs of this category, such as cat; null: all")
-    category_prompt: bool = Field(
-        default=True, description="use the prompt 'a photo of a {category}', as the protocol of DIFT does"
-    )
-
-    def open(self, task: str) -> Dataset:
-        from ._spair import spair
-
-        return spair(self.root, self.size, self.category, category_prompt=self.category_prompt)
 
 
 class ListSpecification(DataKind):
@@ -317,12 +193,17 @@ class ListSpecification(DataKind):
         default=None, description="number or names of classes; default for classification: all names in the list"
     )
     ignore: int = Field(default=255, ge=0, le=65535, description="mask value that does not count")
+    palette: Palette = None
     png_unit: PngUnit = None
+    depth_limit: DepthLimit = None
+    exif: Exif = "turn"
+    allow_absent_classes: AllowAbsentClasses = False
 
     def open(self, task: str) -> Dataset:
-        from ._list import image_list
+        from ._list import ListReading, image_list
 
-        return image_list(self.file, self.answers, self.classes, self.ignore, self.png_unit)
+        reading = ListReading(self.palette, self.depth_limit, self.exif, self.allow_absent_classes)
+        return image_list(self.file, self.answers, self.classes, self.ignore, self.png_unit, reading)
 
 
 class PythonSpecification(DataKind):

@@ -52,6 +52,7 @@ Level = Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(gt=0, 
 """A noise level: a timestep, or a share of all noise levels."""
 
 _RUNTIME_FIELDS: dict[str, tuple[str, ...]] = {
+    "data": ("allow_absent_classes",),  # a refusal or none: it changes no score
     "model": ("device", "batch_size"),
     "bank": ("budget_gb",),
     "study": ("storage", "trials", "timeout", "workers", "rerank", "rerank_probe"),
@@ -59,6 +60,7 @@ _RUNTIME_FIELDS: dict[str, tuple[str, ...]] = {
 }
 
 _LATER_FIELDS: dict[str, dict[str, Any]] = {
+    "data": {"label_suffix": "", "palette": None, "exif": "turn", "depth_limit": None},
     "model": {"kind": "diffusers", "options": {}},
     "filters": {"further": []},
 }
@@ -259,13 +261,15 @@ class Specification(BaseModel):
         for part, fields in _RUNTIME_FIELDS.items():
             for field in fields:
                 values[part].pop(field, None)
-        for model in values["further_models"].values():
-            for field in _RUNTIME_FIELDS["model"]:
-                model.pop(field, None)
+        further = {"model": values["further_models"].values(), "data": values["further_data"].values()}
+        for part, alike in further.items():
+            for mapping in alike:
+                for field in _RUNTIME_FIELDS[part]:
+                    mapping.pop(field, None)
         for part, later in _LATER_FIELDS.items():
-            for mapping in (values[part], *(values["further_models"].values() if part == "model" else ())):
+            for mapping in (values[part], *further.get(part, ())):
                 for field, default in later.items():
-                    if mapping[field] == default:
+                    if field in mapping and mapping[field] == default:
                         del mapping[field]
         return values
 

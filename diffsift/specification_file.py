@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from diffsift.common.yaml_files import load_yaml
 from diffsift.errors import SpecificationError
 from diffsift.specification import Specification
 
@@ -27,7 +28,7 @@ def load_specification(path: str | Path, changes: Sequence[str] = ()) -> Specifi
     """
     file = Path(path)
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = load_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SpecificationError(f"{file} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -47,7 +48,7 @@ def _set_field(values: Any, change: str) -> None:
     path, equals, text = change.partition("=")
     *parts, field = path.strip().split(".")
     try:
-        value = yaml.safe_load(text)
+        value = load_yaml(text)
     except yaml.YAMLError as error:
         raise SpecificationError(f"the value of --set {change} must be YAML, but cannot be parsed: {error}") from error
     if not equals or not all((*parts, field)):

@@ -92,7 +92,7 @@ class StudyStore:
 
         row = self.row(study)
         identity = {part: value for part, value in row.identity.items() if part != CONTENT}
-        values = _merged(identity, row.runtime)
+        values = _with_what_was_allowed(_merged(identity, row.runtime))
         values["study"] = {**values["study"], "storage": self._storage or values["study"].get("storage")}
         return Specification.parse(renamed(values)[0], source=f"study {study}")
 
@@ -173,6 +173,17 @@ class StudyStore:
             return True
         self.ledger.set_runtime(name, runtime)
         return False
+
+
+def _with_what_was_allowed(values: dict[str, Any]) -> dict[str, Any]:
+    """A stored specification in which classes may be absent where its version did not ask."""
+    from diffsift.datasets import DATASETS
+
+    for data in (values["data"], *values.get("further_data", {}).values()):
+        kind = data.get("kind")
+        if kind in DATASETS and "allow_absent_classes" in DATASETS[kind].model_fields:
+            data.setdefault("allow_absent_classes", True)
+    return values
 
 
 def _merged(identity: dict[str, Any], runtime: dict[str, Any]) -> dict[str, Any]:

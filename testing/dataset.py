@@ -149,6 +149,10 @@ class DatasetContract(ABC):
             dataset.check()
         assert "\n" not in str(caught.value), "a message is one line"
 
+    def test_the_summary_counts_all_images(self, dataset: Dataset) -> None:
+        found = {split.name: split.images for split in dataset.summary().splits}
+        assert found == {split: len(dataset.split(split)) for split in SPLITS if len(dataset.split(split))}
+
     def test_notes_are_words(self, dataset: Dataset) -> None:
         assert all(note.strip() for note in dataset.notes())
 

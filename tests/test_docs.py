@@ -147,7 +147,7 @@ def test_specification_page_tells_fields_defaults_and_resume(part: str) -> None:
     fields = real_parts()[part].model_fields
     documented = documented_fields()[part]
     assert list(documented) == list(fields)
-    runtime = _RUNTIME_FIELDS.get(part, ())
+    runtime = _RUNTIME_FIELDS.get(part.partition(":")[0], ())
     for name, field in fields.items():
         default, resume = documented[name]
         if field.is_required() or (part in KINDS and name == "kind"):

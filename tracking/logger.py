@@ -33,8 +33,8 @@ class Logger(ABC):
 
         Args:
             parameters: the specification, as nested JSON.
-            dataset: of the development set: "name", "digest", "source", "context" and the number of "images"; None:
-                unknown.
+            dataset: of the development set: "name", "digest", "source", "context", the number of "images", and what
+                each data set "holds", test split included, as `DataSummary.to_json` gives it; None: unknown.
 
         Raises:
             StudyError: the store cannot be opened or written.

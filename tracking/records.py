@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from diffsift.common.data_summary import DataSummary
 from diffsift.errors import StudyError
 from diffsift.spaces import Cost, Selection, passes_per_image
 
@@ -243,6 +244,7 @@ class Outcome:
         protocol: how the scores came about, in words.
         model: what the features come from, in words.
         data: what the search was done on, in words.
+        data_summaries: what each data set holds.
         decisions: of the filters.
         pool_size: candidates.
         trials: all finished ones, in order.
@@ -289,6 +291,7 @@ class Outcome:
     protocol_fields: Mapping[str, Any] = field(default_factory=dict)
     noise_seed: int = 0
     model_id: str = ""
+    data_summaries: tuple[DataSummary, ...] = ()
 
     def to_json(self, selection_file: str) -> dict[str, Any]:
         """What the ledger keeps of it.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from diffsift.common.data_summary import DataSummary, percent
 from diffsift.common.files import write_atomically
 from diffsift.errors import StudyError
 
@@ -125,8 +126,33 @@ def _content(outcome: Outcome, pictures: ReportPictures) -> dict[str, Any]:
         "picture_source": None if pictures.image is None else png_uri(pictures.image),
         "picture_groups": _picture_groups(pictures.activations),
         "predictions": [_prediction(picture) for picture in pictures.predictions],
+        "data": [_data_table(summary) for summary in outcome.data_summaries],
         "measures": list(dict.fromkeys(name for row in outcome.measures.values() for name in row)),
         "legend": _legend(outcome.class_names, pictures.predictions),
+    }
+
+
+def _data_table(summary: DataSummary) -> dict[str, Any]:
+    """What a data set holds, as a row for each property and each class, with a cell for each split."""
+    splits = summary.splits
+    rows = [
+        ("Images", [str(split.images) for split in splits]),
+        ("Groups of images", ["" if split.groups is None else str(split.groups) for split in splits]),
+        ("Pairs", [str(split.pairs) for split in splits]),
+        ("Size in px", [split.sizes for split in splits]),
+        ("Depth", [split.depths for split in splits]),
+        ("Ignored or unknown", ["" if split.excluded is None else percent(split.excluded) for split in splits]),
+    ]
+    classes = list(dict.fromkeys(name for split in splits for name in split.classes))
+    return {
+        "name": summary.name,
+        "splits": [split.name for split in splits],
+        "rows": [row for row in rows if set(row[1]) - {"", "0"}],
+        "classes": [
+            (name, [percent(split.classes[name]) if name in split.classes else "" for split in splits])
+            for name in classes
+        ],
+        "left_out": summary.left_out,
     }
 
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from diffsift.common.data_summary import DataSummary
 from diffsift.common.reporting import LoggingReporter, Reporter
 from diffsift.datasets import image_tensors, prompts_of
 from diffsift.search.warm_start import require_warm_starts
@@ -37,6 +38,8 @@ class Plan:
         bytes: size of the bank on disk, including entries that exist already.
         free: free bytes on the disk.
         memory: bytes beyond the model, at most: captured activations and the fit of a projection, or the probe.
+        data: what each data set holds.
+        warnings: what the user should know.
     """
 
     models: tuple[Price, ...]
@@ -48,6 +51,8 @@ class Plan:
     bytes: int
     free: int
     memory: int
+    data: tuple[DataSummary, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def describe(self, trials: int) -> str:
         """One line in words; with variants of the model, one more line for each of them and one for their total.
@@ -110,6 +115,8 @@ def plan(
         free=shutil.disk_usage(store.workspace.folder).free,
         # Each data set's probe keeps features in float32.
         memory=max(captured, min(_PROBE_MEMORY * len(specification.data_sets), 2 * most)),
+        data=bank.development.summaries,
+        warnings=tuple(prepared.warnings),
     )
 
 

@@ -213,8 +213,11 @@ def prepare(specification: Specification, store: StudyStore, context: RunContext
         but = f", but {'; '.join(differing)}" if differing else ""
         context.reporter.info("protocol", f"{specification.protocol}{but}")
     development = objective.load(context.reporter)
+    lines = [line for summary in development.summaries for line in summary.lines]
+    for number, line in enumerate(lines):
+        context.reporter.info("" if number else "data", line)
     for note in development.notes:
-        context.reporter.info("data", note)
+        context.reporter.warning(note)
     backbones = BackboneCache(DigestCache(store.workspace.weight_digests))
     backbones.add_models(specification.models)
     main = backbones[BackboneName.MAIN]

@@ -300,6 +300,7 @@ def _outcome(prepared: Prepared, search: _Search, end: FinalEvaluation, notes: l
         model=_model_words(specification, end.found),
         model_id=specification.model.id,
         data="; ".join(data.describe() for data in specification.data_sets.values()),
+        data_summaries=prepared.bank.development.summaries,
         decisions=prepared.decisions,
         pool_size=len(search.study.space.pool),
         trials=tuple(records),
@@ -365,6 +366,7 @@ def _data_input(prepared: Prepared) -> dict[str, Any]:
         "source": " + ".join(entry.origin for entry in data),
         "context": "development",
         "images": len(prepared.bank.development.samples),
+        "holds": [summary.to_json() for summary in prepared.bank.development.summaries],
     }
 
 

@@ -16,7 +16,7 @@ is resampled by itself.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 
 from diffsift.errors import DataError
 
-_CHUNK = 4_000_000
-"""Draw counts held in memory at once, of 8 bytes each."""
+from ._bootstrap import resample
 
 
 class Interval(NamedTuple):
@@ -92,6 +91,24 @@ class Metric(ABC):
         Returns:
             The score of each sum, in the metric's own unit and direction.
         """
+
+    def completed(
+        self,
+        sums: Float64[np.ndarray, "resamples *axes columns"],
+        whole: Float64[np.ndarray, "1 *axes columns"],
+    ) -> Float64[np.ndarray, "resamples"]:
+        """The score of resamples in which parts of the truth that one lacks, such as classes, keep their whole score.
+
+        Default: `of_sums`. `interval` takes out what the mere lack of parts adds to the resamples on average.
+
+        Args:
+            sums: sums of `statistics` of each resample.
+            whole: the sum over all that is resampled.
+
+        Returns:
+            The score of each resample.
+        """
+        return self.of_sums(sums)
 
     @abstractmethod
     def counted(self, statistics: Float64[np.ndarray, "images *axes columns"]) -> Float64[np.ndarray, "images *kinds"]:
@@ -174,8 +191,9 @@ class Metric(ABC):
     ) -> Interval:
         """Percentile bootstrap interval of the score over images.
 
-        A resample may miss a rare class; its mean is then over the classes it has. Units without any scored point
-        carry no information and are left out of the resampling.
+        A resample may lack a rare class; its mean is then over the classes it has, which spreads scores, but also moves
+        them, up where rare classes score low. All are shifted back by the mean of that (see `completed`), so that the
+        interval does not lean to one side. Units without any scored point are left out of the resampling.
 
         Args:
             per_image: results of each image.
@@ -191,7 +209,11 @@ class Metric(ABC):
             ValueError: an argument is out of range or has another length.
             DataError: there is nothing to score.
         """
-        return _percentiles(self.resampled(per_image, resamples=resamples, seed=seed, groups=groups), level)
+        units = self._units_of(per_image, groups)
+        drawn = list(resample(self.strata(units, units.shape[-1]), resamples, seed))
+        scores = np.concatenate([self.of_sums(sums) for sums in drawn])
+        completed = np.concatenate([self.completed(sums, units.sum(0)[None]) for sums in drawn])
+        return _percentiles(scores - (scores - completed).mean(), level)
 
     def resampled(
         self,
@@ -216,10 +238,9 @@ class Metric(ABC):
             ValueError: an argument is out of range or has another length.
             DataError: there is nothing to score.
         """
-        statistics = self._not_empty(per_image)
-        units = self._units(statistics, groups, statistics.shape[-1])
-        strata = self.strata(units, statistics.shape[-1])
-        return np.concatenate([self.of_sums(sums) for sums in _resample(strata, resamples, seed)])
+        units = self._units_of(per_image, groups)
+        strata = self.strata(units, units.shape[-1])
+        return np.concatenate([self.of_sums(sums) for sums in resample(strata, resamples, seed)])
 
     def paired_difference(
         self,
@@ -258,7 +279,7 @@ class Metric(ABC):
         differences = np.concatenate(
             [
                 self.of_sums(sums[..., :columns]) - self.of_sums(sums[..., columns:])
-                for sums in _resample(self.strata(units, columns), resamples, seed)
+                for sums in resample(self.strata(units, columns), resamples, seed)
             ]
         )
         return Difference(self.value(first) - self.value(second), *_percentiles(differences, level))
@@ -288,6 +309,10 @@ class Metric(ABC):
         if not len(statistics) or not self.scored(statistics).any():
             raise DataError("at least one point that is not ignored must be scored, but there is none.")
         return statistics
+
+    def _units_of(self, per_image: NDArray[np.float64], groups: Sequence[str] | None) -> NDArray[np.float64]:
+        statistics = self._not_empty(per_image)
+        return self._units(statistics, groups, statistics.shape[-1])
 
     def _units(
         self, statistics: NDArray[np.float64], groups: Sequence[str] | None, columns: int
@@ -345,29 +370,6 @@ def per_image(measures: Sequence[dict[str, float]], name: str) -> Float64[np.nda
         (value, 1) of each image; (0, 0) where no point counted.
     """
     return np.array([(entry[name], 1.0) if entry else (0.0, 0.0) for entry in measures]).reshape(-1, 2)
-
-
-def _resample(
-    strata: Sequence[Float64[np.ndarray, "..."]], resamples: int, seed: int
-) -> Iterator[Float64[np.ndarray, "..."]]:
-    """Sums of statistics, some resamples at a time; each has as many units of every stratum as there are."""
-    if resamples < 1:
-        raise ValueError(f"resamples must be at least 1, but got {resamples}.")
-    rng = np.random.default_rng(seed)
-    at_once = max(1, _CHUNK // max(map(len, strata)))
-    for begin in range(0, resamples, at_once):
-        rows = min(at_once, resamples - begin)
-        yield np.sum([_resampled_sums(units, rows, rng) for units in strata], axis=0)
-
-
-def _resampled_sums(
-    units: Float64[np.ndarray, "units *axes"], rows: int, rng: np.random.Generator
-) -> Float64[np.ndarray, "rows *axes"]:
-    """Each row is the sum over as many units as there are, drawn with replacement."""
-    count = len(units)
-    drawn = rng.integers(count, size=(rows, count)) + np.arange(rows)[:, None] * count
-    how_often = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
-    return np.asarray((how_often.astype(np.float64) @ units.reshape(count, -1)).reshape(rows, *units.shape[1:]))
 
 
 def _percentiles(scores: Float64[np.ndarray, "resamples"], level: float) -> Interval:

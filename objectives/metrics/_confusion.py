@@ -147,13 +147,33 @@ class _ConfusionMetric(Metric):
         return np.asarray(statistics[:, 1])
 
 
-class MeanIou(_ConfusionMetric):
+class _ClassMean(_ConfusionMetric):
+    """A mean over the classes that are present in the truth.
+
+    A bootstrap resample may lack a rare class; `completed` gives the class the score that it has in all images.
+    """
+
+    def _by_class(self, sums: Float64[np.ndarray, "units 3 classes"]) -> Float64[np.ndarray, "units classes"]:
+        """The score of each class; not a number where it is absent from the truth."""
+        raise NotImplementedError
+
+    def of_sums(self, sums: Float64[np.ndarray, "resamples 3 classes"]) -> Float64[np.ndarray, "resamples"]:
+        return np.asarray(np.nanmean(self._by_class(sums), axis=1))
+
+    def completed(
+        self, sums: Float64[np.ndarray, "resamples 3 classes"], whole: Float64[np.ndarray, "1 3 classes"]
+    ) -> Float64[np.ndarray, "resamples"]:
+        scores = self._by_class(sums)
+        return np.asarray(np.nanmean(np.where(np.isnan(scores), self._by_class(whole), scores), axis=1))
+
+
+class MeanIou(_ClassMean):
     """Mean IoU of the summed matrix, over the classes that are present in the truth."""
 
     name = "mean IoU"
 
-    def of_sums(self, sums: Float64[np.ndarray, "resamples 3 classes"]) -> Float64[np.ndarray, "resamples"]:
-        return np.asarray(np.nanmean(_ious(sums), axis=1))
+    def _by_class(self, sums: Float64[np.ndarray, "units 3 classes"]) -> Float64[np.ndarray, "units classes"]:
+        return _ious(sums)
 
 
 class Accuracy(_ConfusionMetric):
@@ -165,15 +185,15 @@ class Accuracy(_ConfusionMetric):
         return np.asarray(sums[:, 0].sum(1) / sums[:, 1].sum(1))
 
 
-class BalancedAccuracy(_ConfusionMetric):
+class BalancedAccuracy(_ClassMean):
     """Mean recall, in [0, 1], over the classes that are present in the truth."""
 
     name = "balanced accuracy"
 
-    def of_sums(self, sums: Float64[np.ndarray, "resamples 3 classes"]) -> Float64[np.ndarray, "resamples"]:
-        recall = np.full(sums[:, 0].shape, np.nan)
+    def _by_class(self, sums: Float64[np.ndarray, "units 3 classes"]) -> Float64[np.ndarray, "units classes"]:
+        recall: Float64[np.ndarray, "units classes"] = np.full(sums[:, 0].shape, np.nan)
         np.divide(sums[:, 0], sums[:, 1], out=recall, where=sums[:, 1] > 0)
-        return np.asarray(np.nanmean(recall, axis=1))
+        return recall
 
 
 def _statistics(confusions: Float[np.ndarray, "units classes classes"]) -> Float64[np.ndarray, "units 3 classes"]:

@@ -71,6 +71,14 @@ class MeanOverDataSets(Metric):
         scores = [metric.of_sums(block) for metric, block in zip(self._metrics, self._blocks(sums), strict=True)]
         return np.asarray(np.mean(scores, axis=0))
 
+    def completed(
+        self,
+        sums: Float64[np.ndarray, "resamples *axes columns"],
+        whole: Float64[np.ndarray, "1 *axes columns"],
+    ) -> Float64[np.ndarray, "resamples"]:
+        parts = zip(self._metrics, self._blocks(sums), self._blocks(whole), strict=True)
+        return np.asarray(np.mean([metric.completed(block, every) for metric, block, every in parts], axis=0))
+
     def counted(self, statistics: Float64[np.ndarray, "images *axes columns"]) -> Float64[np.ndarray, "images *kinds"]:
         blocks = zip(self._metrics, self._blocks(statistics), strict=True)
         return np.stack([metric.counted(block) for metric, block in blocks], axis=1)

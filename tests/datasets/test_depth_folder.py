@@ -50,7 +50,7 @@ def test_whole_numbers_are_not_metres(tmp_path: Path) -> None:
         depth_folder(tmp_path, SHARES, 0).check()
 
 
-def test_unknown_depth_is_masked_counted_and_said(tmp_path: Path) -> None:
+def test_unknown_depth_is_masked_and_counted(tmp_path: Path) -> None:
     for number in range(5):
         write_image(tmp_path / "images" / f"{number}.png", number)
     (tmp_path / "depth").mkdir()
@@ -61,11 +61,11 @@ def test_unknown_depth_is_masked_counted_and_said(tmp_path: Path) -> None:
     data = depth_folder(tmp_path, SHARES, 0)
     data.check()
     total = 0
-    for split, note in zip(("train", "test"), data.notes(), strict=True):
-        samples = data.split(split)  # type: ignore[arg-type]
+    for held in data.summary().splits:
+        samples = data.split(held.name)  # type: ignore[arg-type]
         unknown = sum(int(np.isnan(sample.label).sum()) for sample in samples)
-        assert note.startswith(f"{unknown} of {len(samples) * HEIGHT * WIDTH} depth values (")
-        assert f"{split} split are unknown" in note
+        assert held.excluded == unknown / (len(samples) * HEIGHT * WIDTH)
+        assert str(held).endswith(f"; depth 1 to 1 m, typically 1 m; unknown {held.excluded:.1%}".replace("%", " %"))
         total += unknown
     assert total == 1 + 2 + 3 + 4 + 5
 

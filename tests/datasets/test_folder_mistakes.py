@@ -69,7 +69,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "image without mask": (
         lambda root: [(root / "labels" / f"image{number}.png").unlink() for number in range(5)],
-        r"mask \(PNG\) in .*labels of the same stem, but 5 of 10 have none: image0.png, .*, image2.png and 2 more",
+        r"mask \(PNG or TIFF\) in .*labels of the same stem, but 5 of 10 have none: image0.png, .*, image4.png\.$",
     ),
     "mask without image": (
         lambda root: (root / "images" / "image4.png").unlink(),

@@ -203,7 +203,8 @@ def test_a_group_in_two_splits_is_refused(tmp_path: Path) -> None:
 
 
 SPECIFIED: dict[str, dict[str, Any]] = {
-    "ddpm-segmentation": {"classes": 21},
+    **{layout: {"allow_absent_classes": True} for layout in ("voc", "ade20k", "cityscapes")},
+    "ddpm-segmentation": {"classes": 21, "allow_absent_classes": True},
     "list": {"answers": "segmentation", "classes": ["sky", "sea"], "ignore": 9},
 }
 

@@ -62,7 +62,7 @@ def test_pictures_and_arrays_hold_the_same_directions(tmp_path: Path) -> None:
     assert np.isfinite(found["3"][2:]).all()
 
 
-def test_unknown_normals_are_masked_counted_and_said(tmp_path: Path) -> None:
+def test_unknown_normals_are_masked_and_counted(tmp_path: Path) -> None:
     (tmp_path / "normals").mkdir()
     unknown = [[0, 0, 0], [np.nan, 0, 1], [np.inf, 0, 0], [0, 0, 0.5], [0, 0, -3]]
     for number, bad in enumerate(unknown):
@@ -74,10 +74,9 @@ def test_unknown_normals_are_masked_counted_and_said(tmp_path: Path) -> None:
     found = labels_of(data)
     for number in range(5):
         assert np.isnan(found[str(number)]).all(2).sum() == number + 1
-    notes = data.notes()
-    assert [note.split(" are unknown ")[1] for note in notes] == ["(not of unit length): they are masked"] * 2
-    assert sum(int(note.split()[0]) for note in notes) == 1 + 2 + 3 + 4 + 5
-    assert f"of {3 * HEIGHT * WIDTH} normals (" in notes[0]
+    data.check()
+    counts = [(split.excluded or 0) * split.images * HEIGHT * WIDTH for split in data.summary().splits]
+    assert sum(counts) == pytest.approx(1 + 2 + 3 + 4 + 5)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +135,8 @@ def test_lists_and_rows_hold_normals_too(tmp_path: Path) -> None:
         for found, expected in zip(labels_of(data).values(), listed, strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-6)
         assert data.class_names == ()
-        assert "normals (" in data.notes()[0]
+        data.check()
+        assert data.summary().splits[0].excluded
     flat = MappedDataset([{**row, "label": np.ones((HEIGHT, WIDTH))} for row in paths], split="split", task="normals")
     with pytest.raises(DataError, match=r"label of row 0 must have a vector per pixel, but has the shape \(6, 8\)"):
         flat.check()

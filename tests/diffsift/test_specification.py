@@ -125,6 +125,7 @@ def test_a_part_that_is_no_mapping_is_refused(part: str) -> None:
 RUNTIME = [
     ("model", {"device": "cuda"}),
     ("model", {"batch_size": 2}),
+    ("data", {"allow_absent_classes": True}),
     ("bank", {"budget_gb": 2.5}),
     ("study", {"trials": 7, "timeout": 3.0, "storage": "sqlite:///a.db"}),
     ("tracking", {"mlflow": False, "child_runs": 3}),
@@ -134,6 +135,9 @@ IDENTITY = [
     ("model", {"prompt": "a horse"}),
     ("model", {"noise_seed": 1}),
     ("data", {"classes": 4}),
+    ("data", {"exif": "ignore"}),
+    ("data", {"label_suffix": "_mask"}),
+    ("data", {"palette": [[0, 0, 0], [255, 255, 255], [9, 9, 9]]}),
     ("study", {"seed": 1}),
     ("study", {"sampler": "tpe"}),
     ("bank", {"pixels_per_image": 8}),
@@ -145,6 +149,20 @@ IDENTITY = [
 @pytest.mark.parametrize(("part", "fields"), RUNTIME)
 def test_runtime_fields_leave_the_identity_alone(part: str, fields: dict[str, Any]) -> None:
     assert Specification.parse(changed(part, **fields)).identity() == Specification.parse(VALUES).identity()
+
+
+@pytest.mark.parametrize("kind", ["folder", "list", "depth-folder"])
+def test_fields_that_older_versions_lacked_are_no_part_of_the_identity_at_their_defaults(kind: str) -> None:
+    data = {
+        "folder": DATA,
+        "list": {"file": "a.csv", "answers": "depth"},
+        "depth-folder": {"root": "a"},
+    }[kind]
+    values = {**VALUES, "data": {"kind": kind, **data}, "further_data": {"other": {"kind": kind, **data}}}
+    found = Specification.parse(values).identity()
+    new = {"label_suffix", "palette", "exif", "depth_limit", "allow_absent_classes"}
+    assert not new & set(found["data"])
+    assert found["further_data"]["other"] == found["data"]
 
 
 @pytest.mark.parametrize(("part", "fields"), IDENTITY)

@@ -52,6 +52,15 @@ def test_files_that_are_no_specification_are_named(tmp_path: Path, content: byte
         load_specification(tmp_path / "nowhere.yaml")
 
 
+def test_a_field_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text(yaml.safe_dump(VALUES) + "study: {name: other}\n")
+    with pytest.raises(SpecificationError, match=r"'study' must stand once in a mapping, but is in line \d+ and again"):
+        load_specification(file)
+    with pytest.raises(SpecificationError, match="'a' must stand once"):
+        load_specification(written(file, VALUES), ["filters={a: 1, a: 2}"])
+
+
 def test_a_specification_that_moves_stays_the_same(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model_index.json").write_text("{}")

@@ -59,9 +59,9 @@ def make_voc(root: Path) -> Dataset:
 
 
 def make_ade(root: Path) -> Dataset:
-    for split, stems in {"training": ["ADE_train_1"], "validation": ["ADE_val_1"]}.items():
+    for split, stems in {"training": ["ADE_train_1", "ADE_train_2"], "validation": ["ADE_val_1"]}.items():
         for stem in stems:
-            write_image(root / "images" / split / f"{stem}.jpg")
+            write_image(root / "images" / split / f"{stem}.jpg", len(stem))
             write_gray(root / "annotations" / split / f"{stem}.png", ids(0, 1, 150))
     return ade20k(root)
 
@@ -153,7 +153,7 @@ def make_list(root: Path) -> Dataset:
 
 MAKERS: dict[str, tuple[Callable[[Path], Dataset], dict[str, int], str]] = {
     "voc": (make_voc, {"train": 2, "test": 1}, "segmentation"),
-    "ade20k": (make_ade, {"train": 1, "test": 1}, "segmentation"),
+    "ade20k": (make_ade, {"train": 2, "test": 1}, "segmentation"),
     "cityscapes": (make_cityscapes, {"train": 3, "test": 1}, "segmentation"),
     "ddpm-segmentation": (make_ddpm, {"train": 2, "test": 1}, "segmentation"),
     "depth-folder": (make_depth, {"train": 3, "test": 2}, "depth"),

@@ -14,7 +14,10 @@ from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 from diffsift.datasets import IGNORE
 from diffsift.errors import DataError
 from diffsift.objectives.metrics import (
+    BalancedAccuracy,
     MeanIou,
+    MeanOverDataSets,
+    Metric,
     confusion,
     confusion_per_image,
     mean_iou,
@@ -171,6 +174,40 @@ def test_images_without_points_and_rare_classes_give_finite_intervals() -> None:
         warnings.simplefilter("error")
         low, high = bootstrap_interval(matrices)
     assert 0 <= low <= high <= 1
+
+
+def with_rare_classes(seed: int, images: int) -> np.ndarray:
+    """Matrices in which classes 1 to 4 are the rarer, and the harder to find, the higher their number."""
+    rng = np.random.default_rng(seed)
+    matrices = np.zeros((images, 5, 5))
+    for matrix in matrices:
+        matrix[0, 0] = 400
+        for number, (frequency, skill) in enumerate([(0.6, 0.6), (0.4, 0.5), (0.2, 0.3), (0.1, 0.2)], start=1):
+            if rng.random() < frequency:
+                matrix[number, number] = rng.binomial(30, np.clip(rng.normal(skill, 0.15), 0, 1))
+                matrix[number, 0] = 30 - matrix[number, number]
+    return matrices
+
+
+@pytest.mark.parametrize("metric", [MeanIou(), BalancedAccuracy(), MeanOverDataSets([MeanIou()] * 2)])
+def test_resamples_that_lack_a_class_do_not_make_the_interval_lean(metric: Metric) -> None:
+    below = above = 0.0
+    for seed in range(60):
+        matrices = with_rare_classes(seed, 12)
+        results = metric.pack([matrices, matrices]) if isinstance(metric, MeanOverDataSets) else matrices
+        low, high = metric.interval(results, resamples=300, seed=seed)
+        below, above = below + metric.value(results) - low, above + high - metric.value(results)
+    assert 0.65 < below / above < 1.5
+
+
+def test_an_interval_with_rare_classes_covers_the_true_score() -> None:
+    truth = per_class_iou(with_rare_classes(10_000, 20_000).sum(0))
+    covered = 0
+    for seed in range(200):
+        matrices = with_rare_classes(seed, 20)
+        low, high = bootstrap_interval(matrices, resamples=300, seed=seed)
+        covered += low <= truth[matrices.sum((0, 2)) > 0].mean() <= high
+    assert covered / 200 >= 0.87
 
 
 def test_paired_difference_is_sharper_than_two_intervals() -> None:
