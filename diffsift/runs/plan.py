@@ -85,10 +85,11 @@ def plan(
     Raises:
         DiffsiftError: the specification, model or data is not what it must be, or the bank exceeds its budget.
     """
-    require_loggers(specification.tracking)
     with StudyStore(workspace, specification.study.storage) as store:
+        require_loggers(specification.tracking, store.url, store.workspace)
         if specification.study.warm_start:
-            store.workspace.require_studies(specification.study.storage)
+            if store.storage is None and not store.workspace.has_database:
+                raise store.workspace.no_studies()
             require_warm_starts(store.ledger, specification.study.warm_start)
         context = specification.context(store.workspace, reporter or LoggingReporter())
         prepared = prepare(specification, store, context)

@@ -87,7 +87,7 @@ def score_file(
     name = study or file.about.get("study")
     if name is None:
         raise SelectionError(f"{path} must name the study it comes from, but does not: name one with --study.")
-    with StudyStore.existing(workspace, storage) as store:
+    with StudyStore.existing(workspace, storage, study=name) as store:
         scoring = _Scoring.of(file, store, store.specification(name), device, reporter or LoggingReporter())
         chosen = scoring.checked_probe(probe)
         if split == "test":

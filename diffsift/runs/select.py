@@ -28,7 +28,15 @@ from diffsift.spaces import Candidate, Selection
 from diffsift.specification import Specification
 from diffsift.specification_file import load_specification
 from diffsift.study_store import StudyStore
-from diffsift.tracking import Logger, Loggers, Outcome, TrialRecord, make_loggers, require_loggers, write_report
+from diffsift.tracking import (
+    Loggers,
+    Outcome,
+    TrialRecord,
+    make_loggers,
+    require_loggers,
+    require_stores,
+    write_report,
+)
 
 from .cost import joint_words, prices
 from .final_test import FinalEvaluation, evaluate
@@ -88,13 +96,15 @@ def select(
     files = OutputFiles.of(name, out, report)
     files.refuse_overwriting(name, FOUND, force=force)
     refuse_workers(specification)
-    require_loggers(specification.tracking)
+    tracking = specification.tracking
     with StudyStore(workspace, specification.study.storage) as store:
+        require_loggers(tracking, store.url, store.workspace)
         context = specification.context(store.workspace, reporter or LoggingReporter())
         with store.ledger.exclusive(name):
             store.refuse_other_identity(specification)
             store.refuse_fewer_trials(specification)
             require_warm_starts(store.ledger, specification.study.warm_start)
+            require_stores(tracking, name, store.uid(name), store.workspace)
             prepared = prepare(specification, store, context)
             store.refuse_other_identity(specification, prepared.content)
             with _Search(prepared, store) as search:
@@ -146,10 +156,10 @@ def resume(
         StudyError: there is no such study.
         DiffsiftError: see `select`.
     """
-    with StudyStore.existing(workspace, storage) as store:
+    with StudyStore.existing(workspace, storage, study=study) as store:
         specification = store.specification(study)
         folder = store.workspace.folder
-    specification = specification.with_runtime(trials=trials, timeout=timeout, workers=workers, storage=storage)
+    specification = specification.with_runtime(trials=trials, timeout=timeout, workers=workers)
     return select(
         specification, dataset=dataset, workspace=folder, out=out, report=report, force=force, reporter=reporter
     )
@@ -278,9 +288,9 @@ class _Search:
 
     def _loggers(self) -> Loggers:
         """The study's loggers, opened and brought up to date with the trials there are."""
-        made: list[Logger] = make_loggers(
-            self.specification.tracking, self.specification.study.name, self.store.workspace, self.context.reporter
-        )
+        specification, workspace = self.specification, self.store.workspace
+        name, uid = specification.study.name, self.study.uid
+        made = make_loggers(specification.tracking, name, workspace, self.context.reporter, uid=uid)
         loggers = Loggers(made)
         loggers.start(self.specification.model_dump(mode="json"), _data_input(self.prepared))
         loggers.repair(self.records)
