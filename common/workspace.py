@@ -82,7 +82,7 @@ class Workspace:
         return self.folder / "weights.json"
 
     def report(self, study: str) -> Path:
-        """The report of a finished study, which `diffsift report` copies.
+        """The report that older versions kept of a finished study, beside no `results`.
 
         Args:
             study: name of the study.
@@ -91,6 +91,17 @@ class Workspace:
             Path of the HTML file, which need not exist.
         """
         return self.folder / "reports" / f"{study}.html"
+
+    def results(self, study: str) -> Path:
+        """What the final test of a study found, from which `diffsift report` writes the report again.
+
+        Args:
+            study: name of the study.
+
+        Returns:
+            Path of the file, which need not exist.
+        """
+        return self.folder / "results" / f"{study}.npz"
 
     def shared(self, study: str) -> Path:
         """What other workers of a study start from.

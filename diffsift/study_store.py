@@ -171,8 +171,8 @@ class StudyStore:
         found = study_uid(self.url, study)
         if found is not None and self.ledger.study(study) is None:
             raise StudyError(
-                f"{self.url} must hold no Optuna study {study!r} that diffsift did not make, but does: give another name "
-                "(study.name), or name another database (study.storage)."
+                f"{self.url} must hold no Optuna study {study!r} that diffsift did not make, but does: give another "
+                "name (study.name), or name another database (study.storage)."
             )
         return found or ""
 

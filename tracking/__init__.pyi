@@ -15,6 +15,7 @@ from .records import (
     Verdict,
 )
 from .report import ActivationPicture, PredictionPicture, ReportPictures, write_report
+from .results import StudyResults
 
 __all__ = [
     "LOGGERS",
@@ -37,6 +38,7 @@ __all__ = [
     "ReportPictures",
     "Reranked",
     "SelectionFrequency",
+    "StudyResults",
     "StudyRow",
     "TrialRecord",
     "Verdict",

@@ -37,7 +37,7 @@ def open_database(url: str, *, reads_only: bool = False) -> Engine:
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise StudyError(
             f"study storage must be an SQLAlchemy URL of an installed driver, such as sqlite:///studies.db, "
-            f"but got {without_passwords(url)[:100]!r} ({error}): install the driver with pip, or name another database."
+            f"but got {without_passwords(url)[:100]!r} ({error}): install the driver, or name another database."
         ) from error
     path = sqlite_file(engine.url)
     if reads_only and path is not None and path.is_file() and not writable(path):
@@ -90,8 +90,8 @@ def _refuse_other_schema(engine: Engine) -> None:
         raise StudyError(f"study database {problem(error, engine.url)}") from error
     if found != [SCHEMA]:
         raise StudyError(
-            f"study database {describe(engine.url)} must have schema {SCHEMA} to be read where it cannot be written, but "
-            f"has {found}: open it once with this diffsift in a folder that can be written."
+            f"study database {describe(engine.url)} must have schema {SCHEMA} to be read where it cannot be written, "
+            f"but has {found}: open it once with this diffsift in a folder that can be written."
         )
 
 

@@ -218,8 +218,8 @@ def require_can_be_made(file: Path) -> None:
     nearest = next(folder for folder in file.absolute().parents if folder.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise StudyError(
-            f"MLflow store {file} cannot be made: {nearest} is no folder that can be written; make it writable, or name "
-            "another store (tracking.uri)."
+            f"MLflow store {file} cannot be made: {nearest} is no folder that can be written; make it writable, or "
+            "name another store (tracking.uri)."
         )
 
 

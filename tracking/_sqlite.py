@@ -89,8 +89,8 @@ def read_only_url(file: Path) -> URL:
     if not index.exists():
         if log.exists() and log.stat().st_size:
             raise StudyError(
-                f"study database {file} was not closed, and its log {log.name} can only be read where it can be written: "
-                "copy the workspace to such a folder."
+                f"study database {file} was not closed, and its log {log.name} can only be read where it can be "
+                "written: copy the workspace to such a folder."
             )
         query["immutable"] = "1"
     return URL.create("sqlite", database=f"file:{quote(str(file))}", query=query)

@@ -199,7 +199,7 @@ class MlflowLogger(Logger):
     def _repair(self, records: Sequence[TrialRecord]) -> None:
         self._records = {record.uid: record for record in records}
         self._load()
-        for run in trial_runs(self._client, self._experiment, self._study_uid, self._parent):
+        for run in self._trial_runs():
             if (uid := run.data.tags[UID]) not in self._records:
                 self._client.delete_run(run.info.run_id)
                 del self._children[uid]
@@ -281,7 +281,10 @@ class MlflowLogger(Logger):
     def _load(self) -> None:
         """Read from the store which trials it holds, so that nothing is written twice."""
         self._children = {}
-        for run in sorted(trial_runs(self._client, self._experiment, self._study_uid, self._parent), key=lambda run: run.info.status != "FINISHED"):
+        for run in sorted(
+            self._trial_runs(),
+            key=lambda run: run.info.status != "FINISHED",
+        ):
             uid = run.data.tags[UID]
             if uid in self._children:  # a reply of the server got lost, and the run was made again
                 self._client.delete_run(run.info.run_id)
@@ -289,6 +292,9 @@ class MlflowLogger(Logger):
                 self._children[uid] = None if run.info.status == "FINISHED" else run
         self._steps = {metric.step for metric in self._client.get_metric_history(self._parent, "score")}
         self._is_stale = False
+
+    def _trial_runs(self) -> list[Run]:
+        return trial_runs(self._client, self._experiment, self._study_uid, self._parent)
 
     # Failing
 

@@ -290,11 +290,12 @@ class Outcome:
     noise_seed: int = 0
     model_id: str = ""
 
-    def to_json(self, selection_file: str) -> dict[str, Any]:
+    def to_json(self, selection_file: str, results: str = "") -> dict[str, Any]:
         """What the ledger keeps of it.
 
         Args:
-            selection_file: path of the file that the selection found was written to.
+            selection_file: path of the file that the selection found is written to.
+            results: SHA-256 of the file that `StudyResults.save` wrote.
 
         Returns:
             Values that JSON can hold.
@@ -303,6 +304,7 @@ class Outcome:
             "selection": self.found.to_json(),
             "verdict": self.verdict.to_json(),
             "file": selection_file,
+            "results": results,
             "model": self.model_id,
             "stability": [asdict(entry) for entry in self.stability],
             "metric": self.metric,
