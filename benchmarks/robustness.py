@@ -1,9 +1,10 @@
 """Damaged inputs and machines: nothing may end in a traceback, hang, or be silently wrong.
 
-Each case of `_mutations` runs in a process of its own, forked from one that has imported everything. It may succeed or
-be refused with a `DiffsiftError`; everything else is a failure and is named: another exception (with the place that
-raised it), more than ten seconds, more memory than 6 GB above the start, a process that dies, or an answer of more than
-2,000 characters. Seeds are fixed, so every run has the same cases. The exit status is 1 where anything failed.
+Each case of `_damaged_inputs` runs in a process of its own, forked from one that has imported everything. It may
+succeed or be refused with a `DiffsiftError`; everything else is a failure and is named: another exception (with the
+place that raised it), more than ten seconds, more memory than 6 GB above the start, a process that dies, or an answer
+of more than 2,000 characters. Seeds are fixed, so every run has the same cases. The exit status is 1 where anything
+failed.
 
     python benchmarks/robustness.py --only specifications selections   # these parts alone
     python benchmarks/robustness.py --cases 50                         # the first cases of each part
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from _common import RESULTS, environment, load, print_table, write_csv
-from _mutations import PARTS, Part
+from _damaged_inputs import PARTS, Part
 
 MOST_SECONDS = 10.0
 MOST_CHARACTERS = 2000

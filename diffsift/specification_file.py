@@ -33,8 +33,10 @@ def load_specification(path: str | Path, changes: Sequence[str] = ()) -> Specifi
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise SpecificationError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    except UnicodeDecodeError as error:
+        raise SpecificationError(f"{file} must be YAML, as text in UTF-8, but is not: {error}.") from error
+    except OSError as error:
+        raise SpecificationError(f"{file} cannot be read: {error.strerror}.") from error
     values = _read_yaml(text, f"{file} must be YAML, but")
     for change in changes:
         _set_field(values, change)
