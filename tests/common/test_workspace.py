@@ -55,5 +55,3 @@ def test_studies_of_the_workspace_and_of_other_databases_are_told_apart(tmp_path
     Workspace.at(tmp_path).remember_storage("there", elsewhere)
     assert StudyStore.existing(tmp_path, study="here").storage is None
     assert StudyStore.existing(tmp_path, study="there").storage == elsewhere
-
-

@@ -1,4 +1,4 @@
-"""A tracking server that dies, that never answers, and what a study says to it: the search waits seconds, not minutes."""
+"""A tracking server that dies or never answers, and what a study says to it: a search waits seconds, not minutes."""
 
 from __future__ import annotations
 
