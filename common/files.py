@@ -46,6 +46,9 @@ def reserved(folder: Path, size: int) -> Iterator[None]:
         folder: where something will be written afterwards; it is made.
         size: bytes that it will need at most.
 
+    Yields:
+        Nothing, while the room is held.
+
     Raises:
         OSError: the folder cannot be made or written, or the disk has too little room.
     """

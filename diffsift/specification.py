@@ -365,11 +365,7 @@ def with_stored_paths(identity: Mapping[str, Any], stored: Mapping[str, Any]) ->
 
 
 def _resolved(base: Path, path: str | Path) -> Path:
-    """The absolute path.
-
-    Raises:
-        SpecificationError: no file can be called so: it is too long, or holds a zero byte.
-    """
+    """The absolute path; refused where no file can be called so, because it is too long or holds a zero byte."""
     try:
         found = (base / Path(path).expanduser()).resolve()
         found.exists()

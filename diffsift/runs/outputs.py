@@ -103,6 +103,9 @@ class OutputFiles:
             results: file in the workspace.
             size: bytes for each folder.
 
+        Yields:
+            Nothing, while the room is held.
+
         Raises:
             StudyError: a folder cannot be written, or its disk is full.
         """
