@@ -11,6 +11,7 @@ import io
 import json
 import random
 import shutil
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import deepcopy
@@ -21,6 +22,9 @@ import numpy as np
 import yaml
 from _mutations import mutated_bytes, mutated_statistics, mutated_text, mutated_value
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from support import tiny
 
 SIZE = 32
 CLASSES = ("background", "square", "disc")
@@ -36,7 +40,8 @@ class Part(ABC):
     default_count: int
 
     def __init__(self, scratch: Path) -> None:
-        self.scratch = scratch
+        self.scratch, self.model = scratch, scratch / "model"
+        tiny.pipeline().save_pretrained(self.model)
 
     @abstractmethod
     def make(self, number: int, folder: Path) -> None:
@@ -55,7 +60,7 @@ class Specifications(Part):
     def __init__(self, scratch: Path) -> None:
         super().__init__(scratch)
         write_images(scratch / "data")
-        self._bases = _specifications(scratch / "data", _pipeline())
+        self._bases = _specifications(scratch / "data", self.model)
 
     def make(self, number: int, folder: Path) -> None:
         chance = random.Random(f"specification {number}")
@@ -88,17 +93,17 @@ class Selections(Part):
         from diffsift.spaces import Candidate, Selection
 
         super().__init__(scratch)
-        model = ModelSpecification(id=str(_pipeline()), device="cpu")
+        model = ModelSpecification(id=str(self.model), device="cpu")
         backbone = load(model)
         known = {entry.name: entry for entry in backbone.activations()}
-        names = ("up-level1-repeat0-vit-block0-cross-q", "up-level1-repeat1-res-out")
+        names = ("up-level0-repeat0-vit-block0-cross-q", "up-level1-repeat0-res-out")
         members = [Candidate("main", name, 50) for name in names]
         noise = torch.Generator().manual_seed(0)
         statistics = {
             entry: Standardiser.fit(
                 torch.randn(200, known[entry.activation].channels, generator=noise), max_channels=known_channels
             )
-            for entry, known_channels in zip(members, (12, 512), strict=True)
+            for entry, known_channels in zip(members, (6, 512), strict=True)
         }
         save_selection(
             scratch / "selection.json",
@@ -172,7 +177,7 @@ class Masks(Part):
         from diffsift.datasets.opening import open_dataset
         from diffsift.specification import Specification
 
-        values = _specifications(folder, _pipeline())[0]
+        values = _specifications(folder, self.model)[0]
         specification = Specification.parse(values)
         dataset = open_dataset(specification.data, "segmentation")
         dataset.check()
@@ -185,7 +190,7 @@ class Models(Part):
 
     def make(self, number: int, folder: Path) -> None:
         chance = random.Random(f"model {number}")
-        shutil.copytree(_pipeline(), folder / "model")
+        shutil.copytree(self.model, folder / "model")
         files = sorted(file for file in (folder / "model").rglob("*") if file.is_file())
         configurations = [file for file in files if file.suffix == ".json"]
         way = number % 5
@@ -208,7 +213,7 @@ class Models(Part):
         from diffsift.backbones import ModelSpecification, load
 
         backbone = load(ModelSpecification(id=str(folder / "model"), device="cpu"))
-        wanted = {50: [entry for entry in backbone.activations() if entry.name == "up-level1-repeat1-res-out"]}
+        wanted = {50: [entry for entry in backbone.activations() if entry.name == "up-level1-repeat0-res-out"]}
         for _ in backbone.capture(torch.full((1, 3, SIZE, SIZE), 0.5), wanted, seed=0):
             pass
 
@@ -229,12 +234,6 @@ def write_images(root: Path, count: int = 10) -> None:
     for number in range(count):
         Image.fromarray(_picture(number)).save(root / "images" / f"image{number:02}.png")
         Image.fromarray(_mask(number)).save(root / "labels" / f"image{number:02}.png")
-
-
-def _pipeline() -> Path:
-    from diffsift.demo import PIPELINE
-
-    return PIPELINE
 
 
 def _mask(number: int) -> np.ndarray:

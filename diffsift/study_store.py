@@ -166,6 +166,8 @@ class StudyStore:
         Raises:
             StudyError: the database holds an Optuna study of this name that diffsift did not make.
         """
+        if self.storage is None and not self.workspace.has_database:
+            return ""
         from diffsift.search import study_uid
 
         found = study_uid(self.url, study)

@@ -13,7 +13,7 @@ from diffsift.search.warm_start import require_warm_starts
 from diffsift.spaces import Decision, ModelSpace
 from diffsift.specification import Specification
 from diffsift.study_store import StudyStore
-from diffsift.tracking import require_loggers
+from diffsift.tracking import require_loggers, require_stores
 
 from .cost import Price, duration, joint_words, price_lines, prices
 from .prepare import Prepared, prepare
@@ -91,6 +91,8 @@ def plan(
             if store.storage is None and not store.workspace.has_database:
                 raise store.workspace.no_studies()
             require_warm_starts(store.ledger, specification.study.warm_start)
+        name = specification.study.name
+        require_stores(specification.tracking, name, store.uid(name), store.workspace)
         context = specification.context(store.workspace, reporter or LoggingReporter())
         prepared = prepare(specification, store, context)
     bank, found, captured = prepared.bank, list[Price](), 0
