@@ -13,7 +13,7 @@ from diffsift.specification import Specification
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MOST_CHARACTERS = 1_000_000
-_MOST_VALUES = 50_000
+_MOST_VALUES = 20_000
 _DEEPEST = 50
 
 
@@ -52,7 +52,7 @@ def _read_yaml(text: str, what: str) -> Any:
     if len(text) > _MOST_CHARACTERS:
         raise SpecificationError(f"{what} has {len(text)} characters: at most {_MOST_CHARACTERS} are read.")
     try:
-        _refuse_depth(text)
+        _refuse_size(text)
         values = yaml.load(text, Loader=_LOADER)
         if _count(values, set()) > _MOST_VALUES:
             raise ValueError(f"it holds more than {_MOST_VALUES} values, counting each alias (*name) in full")
@@ -75,17 +75,20 @@ def _read_yaml(text: str, what: str) -> Any:
     return values
 
 
-def _refuse_depth(text: str) -> None:
-    """Refuse deep nesting before the C loader meets it, which would end the process.
+def _refuse_size(text: str) -> None:
+    """Refuse deep nesting, which would end the process in the loader, and what would take it a minute.
 
     Raises:
-        ValueError: lists and mappings are nested too deeply.
+        ValueError: there are too many values, or they are nested too deeply.
     """
-    depth = 0
+    depth = values = 0
     for event in yaml.parse(text, Loader=_LOADER):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        values += isinstance(event, yaml.ScalarEvent)
         if depth > _DEEPEST:
             raise ValueError(f"lists and mappings are nested more than {_DEEPEST} deep")
+        if values > _MOST_VALUES:
+            raise ValueError(f"it holds more than {_MOST_VALUES} values")
 
 
 def _count(value: Any, above: set[int]) -> int:

@@ -135,7 +135,7 @@ BOMB = "\n".join(
     [
         ("a: " + "{a: " * 3000 + "}" * 3000, "nested more than 50 deep"),
         ("[" * 100_000, "nested more than 50 deep"),
-        (f"{BOMB}\nmodel: {{id: *i}}", "more than 50000 values"),
+        (f"{BOMB}\nmodel: {{id: *i}}", "more than 20000 values"),
         ("a: &a [*a]", "leads into itself"),
         ("timesteps: [" + "5, " * 400_000 + "]", "at most 1000000 are read"),
         ("model: {id: !!timestamp soon}", "a value is malformed"),
@@ -164,7 +164,7 @@ def test_texts_that_would_take_a_parser_down_are_refused(tmp_path: Path, text: s
         {"model": {"id": "~nobody-of-this-name/model"}},
         {"model": {"id": "a/b", "lora": "y" * 100_000}},
         {"data": {**DATA, "images": "x" * 100_000}},
-        {"timesteps": ["x"] * 20_000},
+        {"timesteps": ["x"] * 19_000},
         {"timesteps": "x" * 100_000},
         {"x" * 100_000: 1},
     ],
