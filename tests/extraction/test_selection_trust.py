@@ -38,9 +38,16 @@ def saved(tiny_pipeline: Path, tiny_backbone: PipelineBackbone, tmp_path: Path) 
     return tmp_path / "selection.json"
 
 
+def read(file: Path) -> dict[str, Any]:
+    """The document, without the checksum that would tell of the changes."""
+    document: dict[str, Any] = json.loads(file.read_text())
+    document.pop("checksum", None)
+    return document
+
+
 def change(file: Path, **fields: Any) -> Path:
     """Change fields of the model in a selection file."""
-    document = json.loads(file.read_text())
+    document = read(file)
     document["models"]["main"].update(fields)
     file.write_text(json.dumps(document))
     return file
@@ -94,7 +101,7 @@ def forge(file: Path, **tensors: Tensor) -> Path:
     """Replace statistics, and their digest in the file."""
     blob = save({**load_file(file.with_suffix(".safetensors")), **{f"0.{k}": v for k, v in tensors.items()}})
     file.with_suffix(".safetensors").write_bytes(blob)
-    document = json.loads(file.read_text())
+    document = read(file)
     document["statistics"]["sha256"] = hashlib.sha256(blob).hexdigest()
     file.write_text(json.dumps(document))
     return file
@@ -149,7 +156,7 @@ def put(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
     ],
 )
 def test_damaged_files_end_in_short_messages(saved: Path, damage: Callable[[dict[str, Any]], None]) -> None:
-    document = json.loads(saved.read_text())
+    document = read(saved)
     damage(document)
     saved.write_text(json.dumps(document))
     with pytest.raises(SelectionError) as refusal:
