@@ -54,11 +54,12 @@ def test_a_closed_database_is_read_where_nothing_can_be_written(folder: Path) ->
     url = sqlite_url(folder / "studies.db")
     with Ledger(open_database(url)) as ledger:
         ledger.create_study("horses", {}, {}, [])
+    before = sorted(folder.iterdir())
     with frozen(folder):
         assert studies(url) == ["horses"]
         with pytest.raises(StudyError, match="is read-only"):
             open_database(url)
-        assert [file.name for file in folder.iterdir()] == ["studies.db"]
+        assert sorted(folder.iterdir()) == before
 
 
 def test_a_database_that_another_process_writes_is_read_up_to_its_last_commit(folder: Path) -> None:
@@ -87,5 +88,5 @@ def test_an_older_database_must_be_written_once(folder: Path) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE diffsift_version SET schema = 2")
     engine.dispose()
-    with frozen(folder), pytest.raises(StudyError, match=r"must have schema 3 .*but has \[2\]"):
+    with frozen(folder), pytest.raises(StudyError, match=r"must have schema \d .*but has \[2\]"):
         studies(url)
