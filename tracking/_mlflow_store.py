@@ -122,10 +122,9 @@ def database_url(store_uri: str) -> URL | None:
         return None
     try:
         url = make_url(store_uri)
-        known = url.get_backend_name() in _DIALECTS
     except ArgumentError:
-        known = False
-    if not known:
+        url = None
+    if url is None or url.get_backend_name() not in _DIALECTS:
         raise StudyError(
             f"the MLflow store (tracking.uri) must be a database or server, such as sqlite:///mlflow.db or "
             f"http://host:5000, but got {store_uri[:100]!r}."

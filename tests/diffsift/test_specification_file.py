@@ -159,6 +159,7 @@ def test_texts_that_would_take_a_parser_down_are_refused(tmp_path: Path, text: s
         {"protocol": "dift", "task": ["a"]},
         {"task": {"kind": ["a"]}},
         {"task": {"kind": {"a": 1}}},
+        {"data": {"kind": {"a": 1}}},
         {"model": {"id": "x" * 100_000}},
         {"model": {"id": "a\0b"}},
         {"model": {"id": "~nobody-of-this-name/model"}},
