@@ -29,6 +29,20 @@ _UNUSED = ("safety_checker",)
 """Parts that are never loaded."""
 
 
+def is_path(model: str) -> bool:
+    """Whether a name is one of a file or folder, not a hub id: there is one, or it reads like one.
+
+    Args:
+        model: as a specification gives it.
+    """
+    if model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model:
+        return True
+    try:
+        return Path(model).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long for a path, say
+        return False
+
+
 def check_model_folder(model: str) -> None:
     """Refuse a path that leads to no pipeline: diffusers would look for it on the hub.
 
@@ -39,8 +53,7 @@ def check_model_folder(model: str) -> None:
         ModelError: it reads like a path, and there is no folder with a whole ``model_index.json``.
     """
     path = Path(model).expanduser()
-    looks_like_path = model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model or path.exists()
-    if not looks_like_path:
+    if not is_path(model):
         return
     if not path.is_dir():
         raise ModelError(f"model.id must be a hub id or an existing folder, but there is no folder {model}.")

@@ -6,8 +6,12 @@ import hashlib
 import json
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_CHUNK = 1 << 20
 
 
 def write_atomically(path: Path, content: bytes | str, *, durable: bool = True) -> None:
@@ -32,6 +36,33 @@ def write_atomically(path: Path, content: bytes | str, *, durable: bool = True) 
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def reserved(folder: Path, size: int) -> Iterator[None]:
+    """Hold room on a disk inside the ``with`` block, in a file that is deleted at its end.
+
+    Args:
+        folder: where something will be written afterwards; it is made.
+        size: bytes that it will need at most.
+
+    Yields:
+        Nothing, while the room is held.
+
+    Raises:
+        OSError: the folder cannot be made or written, or the disk has too little room.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    placeholder = folder / f".diffsift-{uuid.uuid4().hex[:8]}.room"
+    try:
+        with placeholder.open("wb") as file:
+            for start in range(0, size, _CHUNK):  # written, not only asked for: not every file system keeps promises
+                file.write(bytes(min(_CHUNK, size - start)))
+            file.flush()
+            os.fsync(file.fileno())
+        yield
+    finally:
+        placeholder.unlink(missing_ok=True)
 
 
 def digest(value: Any, length: int = 16) -> str:

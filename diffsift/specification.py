@@ -369,7 +369,16 @@ def with_stored_paths(identity: Mapping[str, Any], stored: Mapping[str, Any]) ->
 
 
 def _resolved(base: Path, path: str | Path) -> Path:
-    return (base / Path(path).expanduser()).resolve()
+    """The absolute path; refused where no file can be called so, because it is too long or holds a zero byte."""
+    try:
+        found = (base / Path(path).expanduser()).resolve()
+        found.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise SpecificationError(
+            f"a path must be one that this machine can have, but {shown(str(path))} ({why})."
+        ) from error
+    return found
 
 
 def _fields_at(values: Any, path: tuple[str, ...]) -> list[str]:

@@ -64,6 +64,11 @@ class TrialStore:
         return self.specification.name
 
     @property
+    def uid(self) -> str:
+        """What the uids of the study's trials begin with, unlike those of any other study."""
+        return self._uid
+
+    @property
     def directions(self) -> list[StudyDirection]:
         """Whether each of the study's objective values is maximised or minimised."""
         return self._study.directions
@@ -240,3 +245,25 @@ def open_storage(url: str) -> RDBStorage:
         raise StudyError(f"the study database {url} cannot be used by Optuna: {error}") from error
     tune_sqlite(storage.engine)
     return storage
+
+
+def study_uid(url: str, study: str) -> str | None:
+    """The uid of an Optuna study, without opening it as one of ours.
+
+    Args:
+        url: SQLAlchemy URL of the study database.
+        study: name of the study.
+
+    Returns:
+        See `TrialStore.uid`; empty for a study that diffsift did not make; None where there is no study of that name.
+
+    Raises:
+        StudyError: the database cannot be opened.
+    """
+    storage = open_storage(url)
+    try:
+        return str(storage.get_study_user_attrs(storage.get_study_id_from_name(study)).get("uid", ""))
+    except KeyError:
+        return None
+    finally:
+        storage.engine.dispose()

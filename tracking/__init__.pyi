@@ -2,7 +2,7 @@ from ._sqlite import tune_sqlite
 from ._study_rows import Eliminated, Opening, StudyRow
 from .claims import Claim, ClaimResult, Claims, ClaimStatus
 from .ledger import Ledger, open_database
-from .logger import LOGGERS, Logger, Loggers, make_loggers, register_logger, require_loggers
+from .logger import LOGGERS, Logger, Loggers, make_loggers, register_logger, require_loggers, require_stores
 from .mlflow_log import MlflowLogger, serve
 from .records import (
     ActivationDecision,
@@ -15,6 +15,7 @@ from .records import (
     Verdict,
 )
 from .report import ActivationPicture, PredictionPicture, ReportPictures, write_report
+from .results import StudyResults
 
 __all__ = [
     "LOGGERS",
@@ -37,6 +38,7 @@ __all__ = [
     "ReportPictures",
     "Reranked",
     "SelectionFrequency",
+    "StudyResults",
     "StudyRow",
     "TrialRecord",
     "Verdict",
@@ -44,6 +46,7 @@ __all__ = [
     "open_database",
     "register_logger",
     "require_loggers",
+    "require_stores",
     "serve",
     "tune_sqlite",
     "write_report",

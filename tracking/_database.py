@@ -6,18 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Engine, create_engine, inspect, select, update
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from diffsift.errors import StudyError
+from diffsift.errors import StudyError, without_passwords
 
 from ._migration import migrate
-from ._sqlite import problem, sqlite_file, tune_sqlite
+from ._sqlite import describe, problem, read_only_url, sqlite_file, tune_sqlite, writable
 from ._tables import SCHEMA, Base, VersionTable
 
 
-def open_database(url: str) -> Engine:
+def open_database(url: str, *, reads_only: bool = False) -> Engine:
     """Open the study database at an SQLAlchemy URL, with the ledger's tables in it.
 
     An SQLite file is made together with its folder where it is missing, and gets a write-ahead log. Tables of others
@@ -25,6 +24,7 @@ def open_database(url: str) -> Engine:
 
     Args:
         url: for example ``sqlite:///.diffsift/studies.db`` or ``postgresql+psycopg://user@host/name``.
+        reads_only: nothing will be written: an SQLite file of the present schema may then be read-only.
 
     Returns:
         SQLAlchemy's engine; the caller disposes of it.
@@ -37,9 +37,14 @@ def open_database(url: str) -> Engine:
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise StudyError(
             f"study storage must be an SQLAlchemy URL of an installed driver, such as sqlite:///studies.db, "
-            f"but got {url!r} ({error})."
+            f"but got {without_passwords(url)[:100]!r} ({error}): install the driver, or name another database."
         ) from error
     path = sqlite_file(engine.url)
+    if reads_only and path is not None and path.is_file() and not writable(path):
+        engine.dispose()
+        engine = create_engine(read_only_url(path))
+        _refuse_other_schema(engine)
+        return engine
     if path is not None and engine.url.database and not engine.url.database.startswith("file:"):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,15 +77,32 @@ def _prepare(engine: Engine) -> None:
         raise StudyError(f"study database {problem(error, engine.url)}") from error
 
 
+def _refuse_other_schema(engine: Engine) -> None:
+    """Refuse a read-only database that cannot be brought up to the present schema.
+
+    Raises:
+        StudyError: an older or newer diffsift made it, or it cannot be read.
+    """
+    try:
+        with Session(engine) as session:
+            found = list(session.scalars(select(VersionTable.schema)))
+    except SQLAlchemyError as error:
+        raise StudyError(f"study database {problem(error, engine.url)}") from error
+    if found != [SCHEMA]:
+        raise StudyError(
+            f"study database {describe(engine.url)} must have schema {SCHEMA} to be read where it cannot be written, "
+            f"but has {found}: open it once with this diffsift in a folder that can be written."
+        )
+
+
 def _refuse_newer(engine: Engine) -> None:
     if not inspect(engine).has_table(VersionTable.__tablename__):
         return
     with Session(engine) as session:
         found = max(session.scalars(select(VersionTable.schema)), default=SCHEMA)
     if found > SCHEMA:
-        url = make_url(engine.url).render_as_string(hide_password=True)
         raise StudyError(
-            f"study database {url} must have a schema of at most {SCHEMA}, but got schema {found}: "
+            f"study database {describe(engine.url)} must have a schema of at most {SCHEMA}, but got schema {found}: "
             "a newer diffsift made it; upgrade diffsift, or name another database."
         )
 

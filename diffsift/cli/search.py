@@ -202,7 +202,7 @@ def _require_study(study: str, workspace: Path | None, storage: str | None) -> N
     """Refuse a study that does not exist before anything heavy is imported."""
     from diffsift.study_store import StudyStore
 
-    with StudyStore.existing(workspace, storage) as store:
+    with StudyStore.existing(workspace, storage, study=study) as store:
         store.row(study)
 
 

@@ -56,11 +56,11 @@ def report(
     workspace: WorkspaceOption = None,
     storage: StorageOption = None,
 ) -> None:
-    """Copy the report of a finished study from the workspace."""
+    """Write the report of a finished study again; the test split stays closed."""
     with errors():
-        from diffsift.runs.report import copy_report
+        from diffsift.runs.report import report_again
 
-        file = copy_report(study, out=out, force=force, workspace=workspace, storage=storage)
+        file = report_again(study, out=out, force=force, workspace=workspace, storage=storage)
         typer.echo(f"report      {file}")
 
 

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from diffsift.bank import Bank, measured_similarity
 from diffsift.common.reporting import LoggingReporter, Reporter
+from diffsift.common.workspace import STORAGE_VARIABLE
 from diffsift.errors import SpecificationError, StudyError
 from diffsift.objectives import make_objective
 from diffsift.search import SearchLoop, SearchSpace, TrialStore
@@ -61,7 +62,7 @@ def join(
         BankError: what the leader wrote cannot be used.
         SpecificationError: the study's data are in Python alone.
     """
-    with threadpool_limits(1), StudyStore.existing(workspace, storage) as store:
+    with threadpool_limits(1), StudyStore.existing(workspace, storage, study=study) as store:
         specification = store.specification(study)
         if _only_here(specification):
             raise SpecificationError(_ONLY_HERE)
@@ -149,16 +150,18 @@ class _Worker:
 
     @classmethod
     def start(cls, specification: Specification, store: StudyStore, stack: ExitStack) -> _Worker:
-        name, storage = specification.study.name, specification.study.storage
+        name = specification.study.name
         output = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  (the stack closes it)
         command = [sys.executable, "-m", "diffsift", "worker", name, "--workspace", str(store.workspace.folder)]
-        command += ["--leader", str(os.getpid()), *(["--storage", storage] if storage else [])]
+        command += ["--leader", str(os.getpid())]
+        # The URL may hold a password, and arguments are seen by all users of a machine.
+        storage = {} if store.storage is None else {STORAGE_VARIABLE: store.storage}
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **_ONE_THREAD},
+            env={**os.environ, **_ONE_THREAD, **storage},
             start_new_session=True,  # Ctrl-C comes to the leader, which hands it on once
         )
         return cls(process, output)

@@ -132,7 +132,7 @@ def test_a_document_that_is_no_selection_is_refused(saved: Path) -> None:
         (json.dumps({**document, "format": 99}), "must be of format 1, but is of format 99"),
         (json.dumps({key: value for key, value in document.items() if key != "members"}), "has no members"),
         (json.dumps({**document, "members": [{}]}), "each member must have"),
-        (json.dumps({**document, "models": {"main": {}}}), "every model must be described in full"),
+        (json.dumps({**document, "models": {"main": {}}}), r"models\.main\.id is not right: Field required"),
     ):
         saved.write_text(content)
         with pytest.raises(SelectionError, match=message):

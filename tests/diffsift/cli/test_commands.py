@@ -23,12 +23,12 @@ def searched(tiny_pipeline: Path, tiny_data: Path, tmp_path_factory: pytest.Temp
     return folder, said
 
 
-def test_a_report_is_copied_and_replaces_no_file_of_others(searched: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_report_is_written_again_and_replaces_no_file_of_others(searched: tuple[Path, str], tmp_path: Path) -> None:
     workspace = ("--workspace", searched[0] / "workspace")
     file = tmp_path / "report.html"
     done("report", "tiny", *workspace, "--out", file)
     done("report", "tiny", *workspace, "--out", file)  # its own
-    assert file.read_text() == (searched[0] / "workspace" / "reports" / "tiny.html").read_text()
+    assert file.read_text() == (searched[0] / "selection.html").read_text()
     file.write_text("mine")
     assert "was not written by this study" in refused("report", "tiny", *workspace, "--out", file)
     assert file.read_text() == "mine"
