@@ -1,3 +1,6 @@
+from ._creation import creating
+from ._database import database_error, readable
+from ._retry import retried
 from ._sqlite import tune_sqlite
 from ._study_rows import Eliminated, Opening, StudyRow
 from .claims import Claim, ClaimResult, Claims, ClaimStatus
@@ -40,10 +43,14 @@ __all__ = [
     "StudyRow",
     "TrialRecord",
     "Verdict",
+    "creating",
+    "database_error",
     "make_loggers",
     "open_database",
+    "readable",
     "register_logger",
     "require_loggers",
+    "retried",
     "serve",
     "tune_sqlite",
     "write_report",
