@@ -1,7 +1,8 @@
 """Selection files: a selection with the models and statistics that its features need.
 
 A selection is stored in two files: ``selection.json`` names the models, activations, timesteps and weights; beside it,
-``selection.safetensors`` holds the statistics and projections. The first holds the SHA-256 of the second.
+``selection.safetensors`` holds the statistics and projections. The first holds the SHA-256 of the second, and a
+checksum of itself.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from diffsift.backbones import Backbone, ModelSpecification
 from diffsift.backbones.specification import checked_device
-from diffsift.common.files import write_atomically
+from diffsift.common.files import seal_holds, sealed, write_atomically
 from diffsift.errors import SelectionError
 from diffsift.spaces import Candidate, Selection
 
@@ -73,7 +74,7 @@ def save_selection(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(tensor_file, blob)
-    write_atomically(path, json.dumps(document, indent=2) + "\n")
+    write_atomically(path, json.dumps(sealed(document), indent=2) + "\n")
 
 
 @dataclass(frozen=True)
@@ -137,11 +138,17 @@ def read_selection(path: str | Path, *, device: str = "auto") -> SelectionFile:
         raise SelectionError(f"device {error}.") from None
     models = _read_models(file, document, device)
     selection = Selection.from_json(document["members"])
+    standardisers = _read_statistics(file, document, selection)
+    if not seal_holds(document):
+        raise SelectionError(
+            f"{file} must be as diffsift wrote it, but was changed: its checksum differs. Restore it; or, where the "
+            "change is yours, remove the field 'checksum'."
+        )
     return SelectionFile(
         path=file,
         selection=selection,
         models=models,
-        standardisers=_read_statistics(file, document, selection),
+        standardisers=standardisers,
         identities=document["backbones"],
         own_prompts=bool(document.get("own_prompts")),
         about=document.get("about", {}),

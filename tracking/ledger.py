@@ -329,7 +329,7 @@ class Ledger:
             try:
                 yield
             finally:
-                del self._leads[study]
+                self._leads.pop(study, None)
 
     def unlock(self, study: str) -> list[str]:
         """Free a study from the processes of other hosts, and from those of this one that have ended.
