@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import URL, Engine, create_engine, inspect, select, update
+from sqlalchemy import URL, Engine, create_engine, inspect, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -142,6 +142,24 @@ def transaction(engine: Engine) -> Iterator[Session]:
             raise StudyError(f"study database {problem(error, engine.url)}") from error
 
 
+def require_sound(engine: Engine) -> None:
+    """Have SQLite compare its pages and indexes with each other; other databases look after that themselves.
+
+    Raises:
+        StudyError: something is damaged.
+    """
+    if engine.dialect.name != "sqlite":
+        return
+    try:
+        with engine.connect() as connection:
+            found = connection.execute(text("PRAGMA integrity_check(1)")).scalar()
+    except SQLAlchemyError as error:
+        raise database_error(engine.url, error) from error
+    if found != "ok":
+        said = str(found).splitlines()[-1][:100]
+        raise StudyError(f"study database {describe(engine.url)} is damaged ({said}): restore it from a copy.")
+
+
 @contextmanager
 def readable(url: URL) -> Iterator[None]:
     """Say that a database is damaged, where what is read from it cannot be understood.
@@ -157,10 +175,8 @@ def readable(url: URL) -> Iterator[None]:
     except DiffsiftError:
         raise
     except (ValueError, LookupError) as error:
-        text = str(error).strip() or type(error).__name__
-        raise StudyError(
-            f"study database {describe(url)} is damaged ({text.splitlines()[0][:100]}): restore it from a copy."
-        ) from error
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:100]
+        raise StudyError(f"study database {describe(url)} is damaged ({said}): restore it from a copy.") from error
 
 
 def database_error(url: URL, error: BaseException) -> StudyError:

@@ -15,7 +15,7 @@ from diffsift.common.reporting import LOGGER
 from diffsift.errors import StudyError, did_you_mean
 from diffsift.spaces import Selection
 
-from ._database import open_database, transaction
+from ._database import open_database, require_sound, transaction
 from ._holders import unlock
 from ._lock import exclusive, require_lead
 from ._retry import Notify, retrying
@@ -63,6 +63,14 @@ class Ledger:
     def notify(self) -> Notify:
         """What is told that the server does not answer."""
         return self._notify
+
+    def require_sound(self) -> None:
+        """Look the whole database over, which takes a second for each 100 MB or so.
+
+        Raises:
+            StudyError: it is damaged.
+        """
+        require_sound(self._engine)
 
     # Studies
 

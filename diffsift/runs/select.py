@@ -92,6 +92,7 @@ def select(
     with StudyStore(workspace, specification.study.storage) as store:
         context = specification.context(store.workspace, reporter or LoggingReporter())
         with store.ledger.exclusive(name):
+            store.ledger.require_sound()
             store.refuse_other_identity(specification)
             store.refuse_fewer_trials(specification)
             require_warm_starts(store.ledger, specification.study.warm_start)
