@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from diffsift.common.reporting import LoggingReporter, Reporter
 from diffsift.common.workspace import Workspace
 from diffsift.errors import StudyError, did_you_mean
 
@@ -28,25 +29,36 @@ class StudyStore:
     Args:
         workspace: folder of bank, databases and artifacts; default: ``$DIFFSIFT_WORKSPACE`` or ``./.diffsift``.
         storage: SQLAlchemy URL of the study database; default: SQLite in the workspace.
+        reporter: told that the database's server does not answer; default: warnings to the logger ``diffsift``.
 
     Attributes:
         workspace: the resolved folder.
         url: of the study database.
     """
 
-    def __init__(self, workspace: str | Path | Workspace | None = None, storage: str | None = None) -> None:
+    def __init__(
+        self,
+        workspace: str | Path | Workspace | None = None,
+        storage: str | None = None,
+        reporter: Reporter | None = None,
+    ) -> None:
         self.workspace = workspace if isinstance(workspace, Workspace) else Workspace.at(workspace)
-        self._storage = storage
+        self._storage, self._reporter = storage, reporter or LoggingReporter()
         self.url = storage or self.workspace.study_url
 
     @classmethod
-    def existing(cls, workspace: str | Path | Workspace | None = None, storage: str | None = None) -> Self:
+    def existing(
+        cls,
+        workspace: str | Path | Workspace | None = None,
+        storage: str | None = None,
+        reporter: Reporter | None = None,
+    ) -> Self:
         """A store that must exist already.
 
         Raises:
             StudyError: no URL is given, and the workspace holds no study database.
         """
-        store = cls(workspace, storage)
+        store = cls(workspace, storage, reporter)
         store.workspace.require_studies(storage)
         return store
 
@@ -67,7 +79,7 @@ class StudyStore:
         from diffsift.tracking import Ledger, open_database
 
         self.workspace.make()
-        return Ledger(open_database(self.url))
+        return Ledger(open_database(self.url), self._reporter.warning)
 
     def row(self, study: str) -> StudyRow:
         """The study as it was made.

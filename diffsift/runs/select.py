@@ -89,8 +89,9 @@ def select(
     files.refuse_overwriting(name, FOUND, force=force)
     refuse_workers(specification)
     require_loggers(specification.tracking)
-    with StudyStore(workspace, specification.study.storage) as store:
-        context = specification.context(store.workspace, reporter or LoggingReporter())
+    reporter = reporter or LoggingReporter()
+    with StudyStore(workspace, specification.study.storage, reporter) as store:
+        context = specification.context(store.workspace, reporter)
         with store.ledger.exclusive(name):
             store.ledger.require_sound()
             store.refuse_other_identity(specification)
