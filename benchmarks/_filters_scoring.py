@@ -13,7 +13,7 @@ import numpy as np
 from diffsift.backbones import Activation, Backbone, ModelSpecification, load
 from diffsift.bank import Bank, BankSpecification
 from diffsift.common.context import RunContext
-from diffsift.datasets import DigitScenesSpecification
+from diffsift.datasets import RenderedScenesSpecification
 from diffsift.objectives import ProbeSpecification, RidgeProbe, SegmentationObjective, TaskSpecification
 from diffsift.spaces import Candidate, Selection
 
@@ -60,9 +60,9 @@ class Network:
 def open_network(
     name: str, folder: Path, workspace: Path, *, scenes: int, timesteps: Sequence[int], progress: bool
 ) -> Network:
-    """A pipeline folder on digit scenes of a seed used nowhere else; `scenes` to train on, as many to validate on."""
+    """A pipeline folder on rendered scenes of a seed used nowhere else, `scenes` each to train and to validate on."""
     task = BankSpecification(max_channels=MAX_CHANNELS)
-    data = DigitScenesSpecification(train=scenes, validation=scenes, test=1, seed=SEED)
+    data = RenderedScenesSpecification(train=scenes, validation=scenes, test=1, seed=SEED)
     development = SegmentationObjective(data, TaskSpecification(), task, ProbeSpecification()).load()
     backbone = load(ModelSpecification(id=str(folder), device="cpu", batch_size=32))
     activations = tuple(entry for entry in backbone.activations() if not entry.unreadable)

@@ -18,8 +18,8 @@ from diffsift.backbones import ModelSpecification, load
 from diffsift.bank import Bank, BankSpecification, DevelopmentSet
 from diffsift.bank.development import ALWAYS_FIT
 from diffsift.common.context import RunContext
-from diffsift.datasets import DigitScenesSpecification
-from diffsift.demo import PIPELINE
+from diffsift.datasets import RenderedScenesSpecification
+from diffsift.demo import PIPELINES
 from diffsift.extraction import Standardiser
 from diffsift.objectives import (
     OBJECTIVES,
@@ -39,7 +39,6 @@ from diffsift.spaces import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-TRANSFORMER = ROOT / "examples" / "demo_transformer"
 SCENES_SEED, SCENES = 53, 600
 TIMESTEPS = (50, 150, 300)
 LEFT_OUT = ("unet-*", "*-self-out", "*-cross-out", "*-attn-out")  # as in the demo
@@ -115,14 +114,13 @@ CELLS = (
 
 @cache
 def _network(name: str, workspace: Path) -> _Stored:
-    """Every activation of a small network at three timesteps, on digit scenes of a seed used nowhere else."""
+    """Every activation of a small network at three timesteps, on rendered scenes of a seed used nowhere else."""
     network, task = name.split()
     sizes = BankSpecification(max_channels=CHANNELS, pixels_per_image=PLACES)
-    data = DigitScenesSpecification(train=SCENES // 2, validation=SCENES // 2, test=1, seed=SCENES_SEED)
+    data = RenderedScenesSpecification(train=SCENES // 2, validation=SCENES // 2, test=1, seed=SCENES_SEED)
     kind = TaskSpecification() if task == "segmentation" else DepthSpecification(kind="depth")
     development = OBJECTIVES[task](data, kind, sizes, ProbeSpecification()).load()
-    folder = PIPELINE if network == "unet" else TRANSFORMER
-    backbone = load(ModelSpecification(id=str(folder), device="cpu", batch_size=32))
+    backbone = load(ModelSpecification(id=str(PIPELINES[network]), device="cpu", batch_size=32))
     known = backbone.activations()
     chosen = [
         entry

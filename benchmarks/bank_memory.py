@@ -6,7 +6,7 @@ the bank is opened again, with every record compared with its checksum. Target: 
 the largest over the smallest, for the process as a whole and for what lies beyond the memory that it has before the
 fill (model, libraries and data set), where noise of the allocator weighs more.
 
-Conditions: digit scenes, all for training; statistics are fit on 50 images in all runs (a fit holds one candidate's
+Conditions: rendered scenes, all for training; statistics are fit on 50 images in all runs (a fit holds one candidate's
 raw features of these), batches of 32, one thread; freed memory is kept, as the command line does.
 
 Extrapolation, not a measurement: the size of a bank of SDXL's 63 published candidates at 5 timesteps and 30 + 30

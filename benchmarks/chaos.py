@@ -1,13 +1,13 @@
 """What is left of a search that is killed again and again: ``kill -9`` at random moments, then ``diffsift resume``.
 
-A search on digit scenes with the demo's pipeline is started with ``diffsift search`` and killed (SIGKILL) in its search
-phase; then each ``diffsift resume`` is killed too, until all kills are done. The last resume runs to its end. Every
-process is a new one and runs the real command line (those to be killed are forked from a server that has only imported
-the modules; the last one starts from nothing); the parent sends the signal. Half of the kills come at a random moment
-(a random number of trials, then a random delay), the others at a point of a trial, reached after a random number of
-trials: "scored" (in the ledger, not in the study), "recorded" (in the study, not handed to MLflow's log), "logged"
-(handed to the log) and "mlflow" (after a random number of single writes to the MLflow store, so also between the writes
-of one child run; batches are of 25 trials instead of 100 here, so that more kills meet them).
+A search on rendered scenes with a pipeline of the demo is started with ``diffsift search`` and killed (SIGKILL) in its
+search phase; then each ``diffsift resume`` is killed too, until all kills are done. The last resume runs to its end.
+Every process is a new one and runs the real command line (those to be killed are forked from a server that has only
+imported the modules; the last one starts from nothing); the parent sends the signal. Half of the kills come at a
+random moment (a random number of trials, then a random delay), the others at a point of a trial, reached after a
+random number of trials: "scored" (in the ledger, not in the study), "recorded" (in the study, not handed to MLflow's
+log), "logged" (handed to the log) and "mlflow" (after a random number of single writes to the MLflow store, so also
+between the writes of one child run; batches are of 25 trials instead of 100 here, so that more kills meet them).
 
 With ``--workers n`` every round has n processes at once, each killed in its own way: one that leads (search, resume)
 and n - 1 that joined (``diffsift worker``, which writes nothing to MLflow); the last resume has n processes too.
@@ -87,7 +87,7 @@ class Tried:
         file = self.workspace.folder / f"{name}.yaml"
         values = {
             "model": {"id": str(self.pipeline), "device": "cpu", "batch_size": 40},
-            "data": {"kind": "digit-scenes", "train": 40, "validation": 40, "test": 20},
+            "data": {"kind": "rendered-scenes", "train": 40, "validation": 40, "test": 20},
             "timesteps": [50, 150],
             "bank": {"pixels_per_image": 16, "fit_images": 40},
             "study": {"name": name, "trials": self.trials},

@@ -2,13 +2,13 @@
 
 (a) SDXL and SD 1.5 from their published configurations: how many activations of the paper's scope the structural filter
     keeps, and whether all that the paper published are among them. No weights are needed.
-(b) The built-in pipeline on digit scenes of a seed used nowhere else: every activation at five timesteps scored alone
+(b) The built-in U-Net on rendered scenes of a seed used nowhere else: every activation at five timesteps scored alone
     on the ridge probe of the search. Per filter: the share of activations dropped, the best single score kept over the
     best of all, and the same for the best selection of four (greedy forward, equal weights, a budget of probe calls
     that is the same with and without a filter, so that a smaller pool is searched more closely and a ratio can exceed
     1). Beside the measured filter, dropping as many activations at random and by stride or channels alone, in both
     directions, with ties broken at random: median and 5 to 95 % of the draws.
-(c) The same on a diffusion transformer, about which the structural rules say nothing.
+(c) The same on the built-in transformer, about which the structural rules say nothing.
 
 The partial rank correlation of a property with the score is Spearman's, given stride, channels and rms (the magnitude
 of the raw activation): residuals of a linear fit on their ranks. "within" is the mean over timesteps, each on its own.
@@ -44,7 +44,7 @@ from _filters_scoring import (
 from scipy.stats import rankdata
 
 from diffsift.backbones import Activation, in_scope, load_structure, read_activations
-from diffsift.demo import PIPELINE
+from diffsift.demo import PIPELINES
 from diffsift.spaces import Candidate, StructuralFilter
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,7 +60,7 @@ def main() -> None:
     singles: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="diffsift-filters-") as temporary:
         workspace = options.workspace or Path(temporary)
-        for name, folder in (("demo", PIPELINE), ("transformer", options.transformer)):
+        for name, folder in PIPELINES.items():
             if name in options.skip:
                 continue
             if not (folder / "model_index.json").is_file():
@@ -235,13 +235,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--models", type=Path, default=shared, help="folder with sdxl-base and sd-1.5, configurations only: %(default)s"
     )
-    parser.add_argument(
-        "--transformer",
-        type=Path,
-        default=ROOT / "examples" / "demo_transformer",
-        help="pipeline folder of a diffusion transformer (default: %(default)s)",
-    )
-    parser.add_argument("--skip", nargs="*", default=(), choices=("demo", "transformer"), help="networks to leave out")
+    parser.add_argument("--skip", nargs="*", default=(), choices=tuple(PIPELINES), help="networks to leave out")
     parser.add_argument("--scenes", type=int, default=SCENES, help="to train on, and as many to validate on")
     parser.add_argument("--timesteps", type=int, nargs="+", default=TIMESTEPS)
     parser.add_argument("--budget", type=int, default=400, help="probe calls for a selection of four")

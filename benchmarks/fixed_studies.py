@@ -21,7 +21,7 @@ from typing import Any
 import diffsift
 from diffsift.demo import PIPELINE
 
-DATA = {"kind": "digit-scenes", "train": 60, "validation": 60, "test": 30}
+DATA = {"kind": "rendered-scenes", "train": 60, "validation": 60, "test": 30}
 STUDIES: dict[str, dict[str, Any]] = {
     "segmentation": {"study": {"trials": 60}},
     "segmentation, cross-validated": {"data": {**DATA, "validation": 0}, "study": {"trials": 25}},

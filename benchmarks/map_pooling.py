@@ -1,6 +1,6 @@
 """How should the attention maps of an image become one feature for classification?
 
-On the demo's pipeline and scenes (the class of the largest digit) at timestep 50: every attention map alone, sampled on
+On the demo's pipeline and scenes (the kind of the nearest solid) at timestep 50: every attention map alone, sampled on
 a grid of 8 x 8 places and standardised with the statistics of 64 training scenes, is pooled over places by its mean,
 its largest value or its standard deviation. Ridge regression on one-hot classes, fit on the training scenes, gives the
 accuracy on as many other scenes. Printed per kind of map: the mean over its maps, and by how much each way is better
@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from diffsift.backbones import ModelSpecification, load
 from diffsift.bank.locations import grid_points
-from diffsift.datasets import DigitScenes, image_tensors
+from diffsift.datasets import RenderedScenes, image_tensors
 from diffsift.demo import PIPELINE
 from diffsift.extraction import Standardiser, sample_map
 from diffsift.objectives.metrics import RatioMetric
@@ -80,7 +80,7 @@ def _pooled(scenes: int) -> tuple[dict[tuple[str, str], list[Tensor]], np.ndarra
     maps = [
         entry for entry in backbone.activations() if entry.kind in ("self-map", "cross-map") and not entry.unreadable
     ]
-    data = DigitScenes(train=scenes, validation=scenes, test=1, task="classification", seed=SEED)
+    data = RenderedScenes(train=scenes, validation=scenes, test=1, task="classification", seed=SEED)
     samples = [*data.split("train"), *data.split("validation")]
     grid = torch.from_numpy(grid_points(8))
     standardisers: dict[str, Standardiser] = {}

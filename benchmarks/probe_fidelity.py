@@ -98,7 +98,7 @@ def _fast_probes(
     """The fast probe as a user gets it, and variants of it, or those of them that are wanted."""
     base = {
         "model": {"id": str(PIPELINE), "device": "cpu", "batch_size": 32},
-        "data": {"kind": "digit-scenes", "train": images, "validation": images, "test": 20, "seed": SEED},
+        "data": {"kind": "rendered-scenes", "train": images, "validation": images, "test": 20, "seed": SEED},
         "task": {"kind": task},
         "timesteps": [50, 200],
         "filters": {"rules": "none", "drop": ["unet-*", "*-self-out", "*-cross-out"]},

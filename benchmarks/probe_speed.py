@@ -95,7 +95,7 @@ def demo_bank(folder: Path, pool: int) -> tuple[Bank, list[Candidate]]:
     scenes = BASE["locations"] // POINTS
     values = {
         "model": {"id": str(PIPELINE), "device": "cpu", "batch_size": 32},
-        "data": {"kind": "digit-scenes", "train": scenes, "validation": 0, "test": 1, "seed": SEED},
+        "data": {"kind": "rendered-scenes", "train": scenes, "validation": 0, "test": 1, "seed": SEED},
         "task": {"kind": "segmentation", "folds": FOLDS},
         "bank": {"pixels_per_image": POINTS, "max_channels": BASE["channels"]},
         "study": {"name": "speed"},

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from diffsift.bank import Bank, DevelopmentSet, Entry
 from diffsift.common.context import RunContext
 from diffsift.common.reporting import NullReporter
-from diffsift.datasets import DigitScenes, Samples, Split
+from diffsift.datasets import RenderedScenes, Samples, Split
 from diffsift.demo import PIPELINE
 from diffsift.objectives import FittedSelection, ProbeSpecification, RidgeProbe
 from diffsift.runs.prepare import Prepared, prepare
@@ -47,7 +47,7 @@ ACTIVATIONS = (
 )
 
 
-class TestedOnValidation(DigitScenes):
+class TestedOnValidation(RenderedScenes):
     """Scenes whose test split is the validation split again, so that it can be scored at all pixels."""
 
     def split(self, name: Split) -> Samples:

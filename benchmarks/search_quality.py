@@ -32,7 +32,7 @@ The search's constants were chosen on seed 0 of the real banks and of the plante
 seeds were looked at.
 
 Noise that is left: ten seeds divide one set of 600 scenes (planted banks are drawn anew for each), so their test thirds
-overlap; digits and photographs are not disjoint between thirds, unlike in the search's own splits.
+overlap.
 """
 
 from __future__ import annotations

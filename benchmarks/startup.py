@@ -25,7 +25,7 @@ from diffsift.demo import PIPELINE
 
 STUDY = {
     "model": {"id": str(PIPELINE), "device": "cpu"},
-    "data": {"kind": "digit-scenes", "train": 12, "validation": 0, "test": 6},
+    "data": {"kind": "rendered-scenes", "train": 12, "validation": 0, "test": 6},
     "timesteps": [50],
     "filters": {"rules": "none", "keep": ["up-*-cross-q"]},
     "study": {"name": "small", "trials": 5},

@@ -1,4 +1,4 @@
-"""Labelled images: readers, splits and checks, and the built-in digit scenes."""
+"""Labelled images: readers, splits and checks, and the built-in rendered scenes."""
 
 import lazy_loader
 

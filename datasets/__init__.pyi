@@ -1,8 +1,6 @@
 from ._base import Dataset
 from ._class_folders import class_folders
 from ._depth_folder import depth_folder
-from ._digit_rendering import CLASS_NAMES, PHOTO_CREDITS, Scene, SceneGenerator
-from ._digit_scenes import DigitScenes, SceneLook
 from ._folder import SegmentationFiles, SegmentationFolder, read_prompts
 from ._image_files import read_image
 from ._layouts import ade20k, cityscapes, ddpm_segmentation, voc
@@ -20,26 +18,21 @@ from .registry import DATASETS, register_dataset
 from .specification import (
     DataKind,
     DataSpecification,
-    DigitScenesSpecification,
     FolderSpecification,
     PythonSpecification,
     RenderedScenesSpecification,
 )
 
 __all__ = [
-    "CLASS_NAMES",
     "DATASETS",
     "DDPM_SETS",
     "IGNORE",
     "IMAGE_SUFFIXES",
     "MAX_CLASSES",
-    "PHOTO_CREDITS",
     "SPLITS",
     "DataKind",
     "DataSpecification",
     "Dataset",
-    "DigitScenes",
-    "DigitScenesSpecification",
     "FileSplit",
     "FolderSpecification",
     "Label",
@@ -50,9 +43,6 @@ __all__ = [
     "RenderedScenesSpecification",
     "Sample",
     "Samples",
-    "Scene",
-    "SceneGenerator",
-    "SceneLook",
     "SeedSplit",
     "SegmentationFiles",
     "SegmentationFolder",

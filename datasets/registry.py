@@ -15,7 +15,6 @@ DATASETS: Registry[type[DataKind]] = Registry(
     "data kind",
     "diffsift.datasets",
     {
-        "digit-scenes": f"{_OURS}:DigitScenesSpecification",
         "rendered-scenes": f"{_OURS}:RenderedScenesSpecification",
         "folder": f"{_OURS}:FolderSpecification",
         "voc": f"{_OURS}:VocSpecification",

@@ -82,26 +82,6 @@ class DataKind(BaseModel, ABC):
         """
 
 
-class DigitScenesSpecification(DataKind):
-    """The built-in data: digit scenes, generated from a seed."""
-
-    kind: Literal["digit-scenes"] = "digit-scenes"
-    train: int = Field(default=300, ge=1, description="training scenes")
-    validation: int = Field(default=300, ge=0, description="validation scenes; 0: cross-validate over training scenes")
-    test: int = Field(default=400, ge=1, description="test scenes, sealed until the search has ended")
-    seed: int = Field(default=0, ge=0, description="seed of the scenes")
-    detail: int = Field(default=3, ge=2, le=32, description="background colours per edge; 32 is the hard variant")
-
-    def describe(self) -> str:
-        return f"digit scenes (built in): {self.train} training, {self.validation} validation, {self.test} test scenes"
-
-    def open(self, task: str) -> Dataset:
-        from ._digit_scenes import DigitScenes, SceneLook
-
-        look = SceneLook(detail=self.detail)
-        return DigitScenes(self.train, self.validation, self.test, self.seed, look=look, task=task)
-
-
 class RenderedScenesSpecification(DataKind):
     """The built-in data: rendered scenes, drawn from a seed."""
 
@@ -362,6 +342,16 @@ class PythonSpecification(DataKind):
         return dataset
 
 
+_REMOVED = {
+    "digit-scenes": (
+        "is 'digit-scenes', the built-in data of an older version, which this one does not draw. Search anew with "
+        "rendered-scenes; to go on with an old study, install the version that made it: its trials, table and report "
+        "can be read with this one (diffsift status, compare, report)"
+    )
+}
+"""Kinds that there were, and how to go on."""
+
+
 def _of_its_kind(value: Any) -> DataKind:
     """The fields of a data set, validated by the class that is registered under their `kind`.
 
@@ -374,6 +364,8 @@ def _of_its_kind(value: Any) -> DataKind:
     kind, about = value.get("kind"), {"discriminator": "'kind'"}
     if isinstance(kind, str) and kind in DATASETS:
         return DATASETS[kind].model_validate(value)
+    if kind in _REMOVED:
+        raise ValueError(f"kind {_REMOVED[kind]}")
     if "kind" not in value:
         error = InitErrorDetails(type="union_tag_not_found", ctx=about, input=value)
     else:

@@ -59,7 +59,7 @@ if __name__ == "__main__":
     diffsift.select(
         {
             "model": {"id": str(PIPELINE)},
-            "data": {"kind": "digit-scenes", "train": 20, "validation": 20, "test": 10},
+            "data": {"kind": "rendered-scenes", "train": 20, "validation": 20, "test": 10},
             "timesteps": [50],
             "study": {"name": "logged", "trials": 20},
             "tracking": {"mlflow": False, "loggers": ["csv"]},

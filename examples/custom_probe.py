@@ -55,7 +55,7 @@ if __name__ == "__main__":
     import diffsift
     from diffsift.demo import PIPELINE
 
-    values = {"model": {"id": str(PIPELINE)}, "data": {"kind": "digit-scenes", "train": 40, "test": 20}}
+    values = {"model": {"id": str(PIPELINE)}, "data": {"kind": "rendered-scenes", "train": 40, "test": 20}}
     study = {"name": "nearest-mean", "trials": 20}
     result = diffsift.select({**values, "probe": {"kind": "nearest-mean"}, "study": study})
     print(result.outcome.found)

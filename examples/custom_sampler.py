@@ -55,7 +55,7 @@ if __name__ == "__main__":
     result = diffsift.select(
         {
             "model": {"id": str(PIPELINE)},
-            "data": {"kind": "digit-scenes", "train": 20, "validation": 20, "test": 10},
+            "data": {"kind": "rendered-scenes", "train": 20, "validation": 20, "test": 10},
             "timesteps": [50],
             "study": {"name": "annealed", "trials": 40, "sampler": "annealing"},
             "tracking": {"mlflow": False},

@@ -14,7 +14,7 @@ from diffsift.demo import PIPELINE
 result = diffsift.select(
     {
         "model": {"id": str(PIPELINE)},
-        "data": {"kind": "digit-scenes", "train": 150, "validation": 150, "test": 200},
+        "data": {"kind": "rendered-scenes", "train": 150, "validation": 150, "test": 200},
         "timesteps": [50, 150],
         "study": {"name": "from-python", "trials": 60},
     },

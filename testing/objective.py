@@ -30,7 +30,7 @@ class ObjectiveContract:
         class TestMyObjective(ObjectiveContract):
             @pytest.fixture(scope="class")
             def make_objective(self):
-                data = DigitScenesSpecification(train=12, validation=8, test=5)
+                data = RenderedScenesSpecification(size=32, train=12, validation=8, test=5)
                 task = OtherTaskSpecification(kind="mine")
                 return lambda: MyObjective(data, task, BANK, ProbeSpecification())
 

@@ -28,7 +28,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 TEMPLATE = ROOT / "diffsift" / "templates" / "specification.yaml"
-SMALLEST = {"model": {"id": "m"}, "data": {"kind": "digit-scenes"}, "study": {"name": "s"}}
+SMALLEST = {"model": {"id": "m"}, "data": {"kind": "rendered-scenes"}, "study": {"name": "s"}}
 DATA_PARTS = {f"data: {kind}": DATASETS[kind] for kind in DATASETS.names()}
 TASK_PARTS = {
     "task: depth": DepthSpecification,

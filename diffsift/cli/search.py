@@ -38,8 +38,10 @@ _SCHEMA_FILE = "diffsift.schema.json"
 def demo(
     trials: TrialsOption = None,
     task: Annotated[
-        str, typer.Option(help="segmentation, depth, classification or correspondence.", metavar="TASK")
+        str,
+        typer.Option(help="segmentation, depth, normals, correspondence or classification.", metavar="TASK"),
     ] = "segmentation",
+    model: Annotated[str, typer.Option(help="unet, transformer, or both in one search.", metavar="MODEL")] = "unet",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the scenes and of the search.")] = 0,
     workers: WorkersOption = None,
     workspace: WorkspaceOption = None,
@@ -47,15 +49,23 @@ def demo(
     force: ForceOption = False,
     format: FormatOption = Format.table,
 ) -> None:
-    """Search on the built-in pipeline and data: minutes on two cores, no downloads."""
+    """Search on the built-in pipelines and data: minutes on two cores, no downloads."""
     with errors():
         from diffsift.demo import demo_specification
 
-        specification = demo_specification(task=task, seed=seed, trials=trials).with_runtime(workers=workers)
+        specification = demo_specification(task=task, model=model, seed=seed, trials=trials).with_runtime(
+            workers=workers
+        )
         from diffsift.runs.select import select
 
         with interruptible(specification.study.name):
-            result = select(specification, workspace=workspace, out=out, force=force, reporter=reporter(format))
+            result = select(
+                specification.with_runtime(workers=workers),
+                workspace=workspace,
+                out=out,
+                force=force,
+                reporter=reporter(format),
+            )
             _show(result, workspace, format)
 
 

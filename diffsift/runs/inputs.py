@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffsift.backbones.folders import check_model_folder
-from diffsift.datasets.specification import DigitScenesSpecification, PythonSpecification, RenderedScenesSpecification
+from diffsift.datasets.specification import PythonSpecification, RenderedScenesSpecification
 from diffsift.errors import DataError, SpecificationError
 from diffsift.specification import Specification
 
@@ -35,7 +35,7 @@ def check_inputs(specification: Specification) -> None:
         check_model_folder(model.id)
         _check_timesteps(specification, Path(model.id))
     for name, data in specification.data_sets.items():
-        if isinstance(data, DigitScenesSpecification | RenderedScenesSpecification | PythonSpecification):
+        if isinstance(data, RenderedScenesSpecification | PythonSpecification):
             continue
         from diffsift.datasets.opening import open_dataset
 

@@ -14,7 +14,7 @@ from support.layouts import MAKERS, rebuilt, write_image
 
 import diffsift
 from diffsift import MappedDataset, Specification
-from diffsift.datasets import DATASETS, DataKind, Dataset, DigitScenes, RenderedScenes, register_dataset
+from diffsift.datasets import DATASETS, DataKind, Dataset, RenderedScenes, register_dataset
 from diffsift.errors import DataError, SpecificationError
 from diffsift.testing.dataset import DatasetContract
 
@@ -134,32 +134,6 @@ class TestMapped(DatasetContract):
         return self.make(folder, first=2)
 
 
-class DigitScenesContract(DatasetContract):
-    task: str
-
-    def make(self, folder: Path) -> Dataset:
-        return DigitScenes(train=6, validation=4, test=4, task=self.task)
-
-    def changed(self, folder: Path) -> Dataset:
-        return DigitScenes(train=6, validation=4, test=4, seed=1, task=self.task)
-
-
-class TestScenesForSegmentation(DigitScenesContract):
-    task = "segmentation"
-
-
-class TestScenesForDepth(DigitScenesContract):
-    task = "depth"
-
-
-class TestScenesForClassification(DigitScenesContract):
-    task = "classification"
-
-
-class TestScenesForCorrespondence(DigitScenesContract):
-    task = "correspondence"
-
-
 class RenderedScenesContract(DatasetContract):
     task: str
 
@@ -229,7 +203,7 @@ def test_fields_of_a_registered_kind_are_checked(custom: Any, fields: dict[str, 
     del values["data"]
     further = {"other": {"kind": "squares", **fields}}
     with pytest.raises(SpecificationError, match=message.replace("data", r"further_data\.other", 1)):
-        Specification.parse({**values, "data": {"kind": "digit-scenes"}, "further_data": further})
+        Specification.parse({**values, "data": {"kind": "rendered-scenes"}, "further_data": further})
 
 
 def test_a_name_that_is_taken_is_refused() -> None:

@@ -14,7 +14,7 @@ from diffsift.runs.prepare import prepare
 from diffsift.specification import Specification
 from diffsift.study_store import StudyStore
 
-SCENES = {"kind": "digit-scenes"}
+SCENES = {"kind": "rendered-scenes"}
 
 
 def parsed(protocol: str, **parts: Any) -> Specification:

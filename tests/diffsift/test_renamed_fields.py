@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 import yaml
 from support import ROOT
+from support.commands import done, refused
 
 from diffsift import load_specification
+from diffsift.errors import SpecificationError
 from diffsift.specification import Specification
 from diffsift.study_store import StudyStore
 
 OLD: dict[str, Any] = {
     "model": {"id": "a/b"},
-    "data": {"kind": "digit-scenes"},
+    "data": {"kind": "rendered-scenes"},
     "study": {"name": "s", "confirm": 4, "confirm_probe": "mlp"},
 }
 
@@ -37,11 +39,30 @@ def test_new_names_are_not_noted() -> None:
     assert Specification.of({**OLD, "study": {"name": "s", "rerank": 4}}).notes == ()
 
 
-def test_a_stored_study_keeps_its_old_fields(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "studies.db") as connection:
-        connection.executescript((ROOT / "tests" / "assets" / "study_of_schema_2.sql").read_text(encoding="utf-8"))
+OLD_DATA = '{"kind": "digit-scenes", "train": 60, "validation": 60, "test": 30, "seed": 0, "detail": 3}'
+
+
+def old_study(folder: Path, data: str | None = None) -> None:
+    """A workspace of schema 2 with the study ``planted``, made on data that there were then."""
+    script = (ROOT / "tests" / "assets" / "study_of_schema_2.sql").read_text(encoding="utf-8")
+    if data is not None:
+        script = script.replace(OLD_DATA, data)
+    with sqlite3.connect(folder / "studies.db") as connection:
+        connection.executescript(script)
     connection.close()
+
+
+def test_a_stored_study_keeps_its_old_fields(tmp_path: Path) -> None:
+    old_study(tmp_path, OLD_DATA.replace("digit-scenes", "rendered-scenes").replace('"detail": 3', '"size": 32'))
     with StudyStore.existing(tmp_path) as store:
         specification = store.specification("planted")
         store.refuse_other_identity(specification, {})
     assert (specification.study.rerank, specification.study.rerank_probe) == (4, "mlp")
+
+
+def test_a_study_on_data_that_were_removed_can_be_read_but_not_continued(tmp_path: Path) -> None:
+    old_study(tmp_path)
+    with StudyStore.existing(tmp_path) as store, pytest.raises(SpecificationError, match="install the version that"):
+        store.specification("planted")
+    assert "planted" in done("status", "--workspace", tmp_path)
+    assert "install the version that made it" in refused("resume", "planted", "--workspace", tmp_path)

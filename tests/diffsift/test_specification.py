@@ -30,11 +30,15 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "missing field": (changed("study") | {"model": {}}, "model.id must be given, but is missing"),
     "wrong kind": (
         changed("data", kind="folders"),
-        "data.kind must be one of ade20k, .*, digit-scenes, folder, .*, voc, but got 'folders'; did you mean 'folder'",
+        "data.kind must be one of ade20k, .*, rendered-scenes, .*, but got 'folders'; did you mean 'folder'",
     ),
     "no kind": (
         {**VALUES, "data": {"images": "a"}},
-        "data.kind must be one of ade20k, .*, digit-scenes, folder, .*, voc, but is empty",
+        "data.kind must be one of ade20k, .*, rendered-scenes, .*, voc, but is empty",
+    ),
+    "a kind that was removed": (
+        changed("data", kind="digit-scenes"),
+        "data.kind is 'digit-scenes', the built-in data of an older version, .* install the version that made it",
     ),
     "out of range": (changed("study", trials=0), r"study.trials must be at least 1, but got 0"),
     "wrong type": (changed("bank", max_channels="many"), r"bank.max_channels must be a whole number, but got 'many'"),

@@ -12,7 +12,7 @@ from diffsift import FeatureExtractor
 from diffsift.backbones import BackboneCache, PipelineBackbone, activation_named
 from diffsift.bank import Bank, BankSpecification
 from diffsift.common.context import RunContext
-from diffsift.datasets import DigitScenesSpecification, image_tensors
+from diffsift.datasets import RenderedScenesSpecification, image_tensors
 from diffsift.extraction import block_scale
 from diffsift.objectives import ClassificationSpecification, FittedSelection, ProbeSpecification, make_objective
 from diffsift.objectives.reference import FeatureMaps
@@ -27,7 +27,7 @@ BANK = BankSpecification(pixels_per_image=20, fit_images=6)
 
 @pytest.fixture(scope="module")
 def made(tiny_backbone: PipelineBackbone, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Bank, BackboneCache]:
-    scenes = DigitScenesSpecification(train=10, validation=6, test=5)
+    scenes = RenderedScenesSpecification(size=32, train=10, validation=6, test=5)
     task = ClassificationSpecification(kind="classification")
     objective = make_objective({"main": scenes}, task, BANK, ProbeSpecification())
     bank = Bank(tmp_path_factory.mktemp("bank"), objective.load(), BANK, RunContext(batch_size=8))

@@ -21,7 +21,7 @@ from diffsift.bank import (
 )
 from diffsift.bank._similarity import _spread_rows
 from diffsift.common.context import RunContext
-from diffsift.datasets import DigitScenesSpecification, FolderSpecification, image_tensors
+from diffsift.datasets import FolderSpecification, RenderedScenesSpecification, image_tensors
 from diffsift.errors import DataError, SpecificationError
 from diffsift.extraction import block_scale, sample_map
 from diffsift.objectives import (
@@ -39,15 +39,15 @@ from diffsift.specification import Specification
 A, B = (Candidate("main", name, 50) for name in ("up-level1-repeat1-res-out", "up-level1-repeat1-vit-out"))
 SELECTION = Selection.of({A: 0.4, B: 1.0})
 BANK = BankSpecification(pixels_per_image=16, max_channels=6, fit_images=6)
-VALUES = {"model": {"id": "x"}, "data": {"kind": "digit-scenes"}, "study": {"name": "x"}}
+VALUES = {"model": {"id": "x"}, "data": {"kind": "rendered-scenes"}, "study": {"name": "x"}}
 
 
 def objective_of(data: Path, task: Any = None) -> Any:
-    """Digit scenes (11 classes) and, for segmentation, the tiny folder (3 classes)."""
-    scenes = DigitScenesSpecification(train=24, validation=8, test=4)
+    """Rendered scenes (8 classes) and, for segmentation, the tiny folder (3 classes)."""
+    scenes = RenderedScenesSpecification(size=32, train=24, validation=8, test=4)
     further: Any = FolderSpecification(kind="folder", images=data / "images", labels=data / "labels", classes=3)
     if task is not None:
-        further = DigitScenesSpecification(train=6, validation=6, test=4, seed=1)
+        further = RenderedScenesSpecification(size=32, train=6, validation=6, test=4, seed=1)
     return make_objective({"main": scenes, "further": further}, task or TaskSpecification(), BANK, ProbeSpecification())
 
 
@@ -161,7 +161,7 @@ def test_a_selection_scores_the_mean_of_a_probe_per_data_set(
     assert probe.metric.value(held_out) == pytest.approx(score.value)
     assert len(probe.groups) == len(held_out) == 8 + 7
     heads = probe.fit(SELECTION).heads
-    assert [len(head.intercept) for head in heads] == [11, 3]
+    assert [len(head.intercept) for head in heads] == [8, 3]
 
 
 TASKS = [TaskSpecification(), CorrespondenceSpecification(kind="correspondence", resolution=5)]
@@ -233,7 +233,7 @@ def test_the_protocol_says_what_differs(tiny_data: Path) -> None:
     assert isinstance(objective, MultiDatasetObjective)
     protocol = objective.protocol
     assert protocol.averaging.endswith("then the mean over 2 data sets")
-    assert protocol.metric == "main: mean IoU over 11 classes, further: mean IoU over 3 classes"
+    assert protocol.metric == "main: mean IoU over 8 classes, further: mean IoU over 3 classes"
     assert protocol.search.startswith("main: the validation split, further: 3-fold")
     turned = MultiDatasetObjective(dict(reversed(objective.objectives.items())))
     assert turned.protocol.data != protocol.data
@@ -242,10 +242,10 @@ def test_the_protocol_says_what_differs(tiny_data: Path) -> None:
 @pytest.mark.parametrize(
     ("further", "message"),
     [
-        ({"main": {"kind": "digit-scenes"}}, "further_data must not use the name main, which stands for data"),
-        ({"b": {"kind": "digit-scenes", "trian": 3}}, r"further_data\.b\.trian is not a field.*train"),
+        ({"main": {"kind": "rendered-scenes"}}, "further_data must not use the name main, which stands for data"),
+        ({"b": {"kind": "rendered-scenes", "trian": 3}}, r"further_data\.b\.trian is not a field.*train"),
         ({"voc": {"kind": "voc", "rot": "x"}}, r"further_data\.voc\.rot is not a field.*root"),
-        ({"b": {"kind": "digits"}}, r"further_data\.b\.kind must be one of"),
+        ({"b": {"kind": "scenes"}}, r"further_data\.b\.kind must be one of"),
     ],
 )
 def test_mistakes_in_further_data_are_named(further: dict[str, Any], message: str) -> None:
@@ -257,11 +257,11 @@ def test_a_further_data_set_of_another_task_is_refused(tmp_path: Path) -> None:
     folder = FolderSpecification(kind="folder", images=tmp_path, labels=tmp_path, classes=2)
     task = CorrespondenceSpecification(kind="correspondence")
     with pytest.raises(SpecificationError, match="'correspondence' needs data"):
-        make_objective({"main": DigitScenesSpecification(), "b": folder}, task, BANK, ProbeSpecification())
+        make_objective({"main": RenderedScenesSpecification(), "b": folder}, task, BANK, ProbeSpecification())
 
 
 def test_further_data_identify_a_study() -> None:
     one = Specification.parse(VALUES)
-    two = Specification.parse({**VALUES, "further_data": {"b": {"kind": "digit-scenes", "seed": 1}}})
+    two = Specification.parse({**VALUES, "further_data": {"b": {"kind": "rendered-scenes", "seed": 1}}})
     assert list(two.data_sets) == ["main", "b"]
     assert one.identity() != two.identity()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support import ROOT
 
-from diffsift.datasets import DigitScenesSpecification
+from diffsift.datasets import RenderedScenesSpecification
 from diffsift.errors import SpecificationError
 from diffsift.objectives import (
     OBJECTIVES,
@@ -26,8 +26,8 @@ from diffsift.objectives import (
 from diffsift.specification import Specification
 from diffsift.testing.objective import BANK, ObjectiveContract
 
-SCENES = DigitScenesSpecification(train=12, validation=8, test=5)
-FURTHER = DigitScenesSpecification(train=8, validation=0, test=4, seed=1)
+SCENES = RenderedScenesSpecification(size=32, train=12, validation=8, test=5)
+FURTHER = RenderedScenesSpecification(size=32, train=8, validation=0, test=4, seed=1)
 TASKS: dict[str, Any] = {
     "segmentation": TaskSpecification(),
     "depth": DepthSpecification(kind="depth", score="abs-rel"),
@@ -69,7 +69,7 @@ class TestTheExample(ObjectiveContract):
 
 
 def test_a_specification_names_the_example(example: ModuleType) -> None:
-    values = {"model": {"id": "x"}, "data": {"kind": "digit-scenes"}, "study": {"name": "x"}}
+    values = {"model": {"id": "x"}, "data": {"kind": "rendered-scenes"}, "study": {"name": "x"}}
     specification = Specification.parse({**values, "task": {"kind": "pixel-accuracy"}})
     objective = make_objective(specification.data_sets, specification.task, BANK, specification.probe)
     assert isinstance(objective, example.PixelAccuracy)

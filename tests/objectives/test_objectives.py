@@ -1,4 +1,4 @@
-"""Probes of the new tasks against dense computations, the four answers of digit scenes, and registered objectives."""
+"""Probes of the new tasks against dense computations, and registered objectives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.banks import development_of
 from diffsift.backbones import PipelineBackbone, activation_named
 from diffsift.bank import Bank, BankSpecification
 from diffsift.common.context import RunContext
-from diffsift.datasets import DigitScenes, DigitScenesSpecification, FolderSpecification, Split
+from diffsift.datasets import FolderSpecification, RenderedScenes, RenderedScenesSpecification, Split
 from diffsift.errors import DataError, SpecificationError
 from diffsift.extraction import block_scale
 from diffsift.objectives import (
@@ -34,7 +34,7 @@ from diffsift.specification import Specification
 
 A, B = (Candidate("main", name, 50) for name in ("up-level1-repeat1-res-out", "up-level1-repeat1-vit-out"))
 SELECTION = Selection.of({A: 0.4, B: 1.0})
-SCENES = DigitScenesSpecification(train=12, validation=8, test=4)
+SCENES = RenderedScenesSpecification(size=32, train=12, validation=8, test=4)
 
 
 def made(task: Any, folder: Path, backbone: PipelineBackbone) -> tuple[Any, Bank]:
@@ -74,7 +74,7 @@ def test_classes_are_read_from_averaged_features(tmp_path: Path, tiny_backbone: 
     development, features = bank.development, fused(bank).mean(1)
     assert development.points.shape[1] == 16  # the largest square grid of at most 20 places
     fit, held = development.fold == -1, development.fold == 0
-    model = Ridge(alpha=0.01 * fit.sum()).fit(features[fit], np.eye(10)[development.labels[fit, 0]])
+    model = Ridge(alpha=0.01 * fit.sum()).fit(features[fit], np.eye(7)[development.labels[fit, 0]])
     expected = (model.predict(features[held]).argmax(1) == development.labels[held, 0]).mean()
     assert objective.probe(bank).score(SELECTION).value == pytest.approx(expected)
 
@@ -133,49 +133,11 @@ def test_folds_keep_their_order_among_held_out_groups(tiny_data: Path) -> None:
     assert list(development.held_out_groups) == expected
 
 
-def test_digit_scenes_answer_four_tasks() -> None:
-    answers = {
-        task: DigitScenes(train=40, validation=0, test=1, task=task)
-        for task in ("segmentation", "depth", "classification", "correspondence")
-    }
-    digests = {str(data.identity()) for data in answers.values()}
-    assert len(digests) == 4
-    for scene, depth, digit in zip(
-        *(answers[task].split("train") for task in ("segmentation", "depth", "classification")), strict=True
-    ):
-        assert np.array_equal(scene.image, depth.image)
-        assert np.array_equal(depth.label == 4.0, scene.label == 0)
-        assert depth.label.dtype == np.float32
-        sizes = np.bincount(scene.label.ravel(), minlength=11)[1:]
-        assert sizes[int(digit.label)] == sizes.max() > 0
-
-
-def test_warped_keypoints_lie_on_the_same_colours() -> None:
-    data = DigitScenes(train=80, validation=0, test=1, task="correspondence")
-    samples = data.split("train")
-    pairs = data.pairs("train")
-    assert pairs[0] == (0, 1)
-    assert len(pairs) == 40
-    warped, classes = [], []
-    for number, (source, target) in enumerate(pairs):
-        first, second = samples[source], samples[target]
-        assert first.group == second.group
-        shared = np.isfinite(first.label + second.label).all(-1)
-        assert shared.any()
-        colours = [
-            sample.image[tuple((sample.label[shared][:, ::-1] * 32).astype(int).T)].astype(float)
-            for sample in (first, second)
-        ]
-        (classes if number % 2 else warped).append(np.abs(colours[0] - colours[1]).mean())
-    # Neighbouring pixels differ where strokes end, so exact places do not mean equal colours; other scenes differ more.
-    assert np.mean(warped) < 0.5 * np.mean(classes)
-
-
 def test_a_task_without_its_answers_is_refused(tmp_path: Path) -> None:
     folder = FolderSpecification(kind="folder", images=tmp_path, labels=tmp_path, classes=2)
     with pytest.raises(SpecificationError, match=r"'depth' needs data .* has labels for 'segmentation'"):
         OBJECTIVES["depth"](folder, DepthSpecification(kind="depth"), BankSpecification(), ProbeSpecification())
-    one = DigitScenesSpecification(train=4, validation=0, test=1)
+    one = RenderedScenesSpecification(size=32, train=4, validation=0, test=1)
     task = CorrespondenceSpecification(kind="correspondence")
     with pytest.raises(DataError, match="test split must hold at least one pair"):
         OBJECTIVES["correspondence"](one, task, BankSpecification(), ProbeSpecification()).load()
@@ -185,7 +147,7 @@ def test_objectives_of_users_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     class Mine(SegmentationObjective):
         pass
 
-    values = {"model": {"id": "x"}, "data": {"kind": "digit-scenes"}, "study": {"name": "x"}}
+    values = {"model": {"id": "x"}, "data": {"kind": "rendered-scenes"}, "study": {"name": "x"}}
     task = {"kind": "mine", "options": {"a": 1}}
     with pytest.raises(SpecificationError, match=r"task\.kind must be one of segmentation, depth"):
         Specification.parse({**values, "task": task})
@@ -200,18 +162,18 @@ def test_objectives_of_users_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fields_of_a_task_are_named_when_they_are_wrong() -> None:
-    values = {"model": {"id": "x"}, "data": {"kind": "digit-scenes"}, "study": {"name": "x"}}
+    values = {"model": {"id": "x"}, "data": {"kind": "rendered-scenes"}, "study": {"name": "x"}}
     with pytest.raises(SpecificationError, match=r"task\.alignement is not a field.*alignment"):
         Specification.parse({**values, "task": {"kind": "depth", "alignement": "none"}})
     with pytest.raises(SpecificationError, match=r"task\.resolution must be at least 2, but got 1"):
         Specification.parse({**values, "task": {"kind": "correspondence", "resolution": 1}})
 
 
-class _Points(DigitScenes):
+class _Points(RenderedScenes):
     """Keypoints that are wrong, or images without a box."""
 
     def __init__(self, wrong: str) -> None:
-        super().__init__(train=4, validation=4, test=2, task="correspondence")
+        super().__init__(train=4, validation=4, test=2, size=32, task="correspondence")
         self._wrong = wrong
 
     def split(self, name: Split) -> Any:

@@ -89,6 +89,6 @@ def test_a_multi_objective_search_resumes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("objectives", [["channels"], ["score", "score"], [], ["score", "speed"]])
 def test_objectives_that_make_no_sense_are_refused(objectives: list[str]) -> None:
-    values = {"model": {"id": "m"}, "data": {"kind": "digit-scenes"}}
+    values = {"model": {"id": "m"}, "data": {"kind": "rendered-scenes"}}
     with pytest.raises(SpecificationError, match=r"study\.objectives"):
         Specification.parse({**values, "study": {"name": "s", "objectives": objectives}})

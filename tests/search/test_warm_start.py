@@ -131,6 +131,6 @@ def test_warm_starts_are_proposed_first(tmp_path: Path) -> None:
     ],
 )
 def test_a_warm_start_that_cannot_be_is_refused(fields: dict[str, object], message: str) -> None:
-    values = {"model": {"id": "m"}, "data": {"kind": "digit-scenes"}, "study": {"name": "s", **fields}}
+    values = {"model": {"id": "m"}, "data": {"kind": "rendered-scenes"}, "study": {"name": "s", **fields}}
     with pytest.raises(SpecificationError, match=message):
         Specification.parse(values)

@@ -122,5 +122,10 @@ def test_a_shelf_keeps_what_fits() -> None:
 def test_further_models_are_checked(further: dict[str, object], message: str) -> None:
     with pytest.raises(SpecificationError, match=message):
         Specification.parse(
-            {"model": {"id": "m"}, "further_models": further, "data": {"kind": "digit-scenes"}, "study": {"name": "s"}}
+            {
+                "model": {"id": "m"},
+                "further_models": further,
+                "data": {"kind": "rendered-scenes"},
+                "study": {"name": "s"},
+            }
         )

@@ -34,7 +34,7 @@ from diffsift.spaces import Candidate, Selection, passes_per_image
 from diffsift.study_store import StudyStore
 from diffsift.tracking import Ledger, open_database
 
-SMALLEST: dict[str, Any] = {"model": {"id": "m"}, "data": {"kind": "digit-scenes"}, "study": {"name": "s"}}
+SMALLEST: dict[str, Any] = {"model": {"id": "m"}, "data": {"kind": "rendered-scenes"}, "study": {"name": "s"}}
 FEW = {"rules": "none", "keep": ["up-level1-*-vit-out", "up-level0-upsampler-out", "up-level0-*-vit-out"]}
 
 

@@ -20,7 +20,7 @@ from diffsift.bank import Bank
 from diffsift.cli.app import app
 from diffsift.common.context import RunContext
 from diffsift.common.workspace import Workspace
-from diffsift.datasets import DigitScenes
+from diffsift.datasets import RenderedScenes
 from diffsift.errors import SpecificationError, StudyError
 from diffsift.evaluation import decide_weights
 from diffsift.objectives import make_objective
@@ -33,8 +33,8 @@ from diffsift.spaces import Candidate, Selection
 from diffsift.study_store import StudyStore
 from diffsift.tracking import Ledger, open_database
 
-SCENES = {"kind": "digit-scenes", "train": 12, "validation": 8, "test": 8}
-OTHER = {"kind": "digit-scenes", "train": 14, "validation": 0, "test": 9, "seed": 5}
+SCENES = {"kind": "rendered-scenes", "size": 32, "train": 12, "validation": 8, "test": 8}
+OTHER = {"kind": "rendered-scenes", "size": 32, "train": 14, "validation": 0, "test": 9, "seed": 5}
 
 
 def specification(model: Path, folder: Path, **changes: Any) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def test_a_worker_scores_on_both_data_sets_without_model_and_images(
     searched: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = Workspace.at(shutil.copytree(searched[0] / "workspace", tmp_path / "workspace"))
-    monkeypatch.setattr(DigitScenes, "split", None)
+    monkeypatch.setattr(RenderedScenes, "split", None)
     monkeypatch.setattr(PipelineBackbone, "__init__", None)
     with StudyStore.existing(place) as store:
         specification = store.specification("both")

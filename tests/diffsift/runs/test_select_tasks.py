@@ -17,7 +17,7 @@ from diffsift.bank import Bank
 from diffsift.cli.app import app
 from diffsift.common.context import RunContext
 from diffsift.common.workspace import Workspace
-from diffsift.datasets import DigitScenes
+from diffsift.datasets import RenderedScenes
 from diffsift.demo import TRIALS, demo_specification
 from diffsift.errors import BankError, SpecificationError, StudyError
 from diffsift.objectives import OBJECTIVES
@@ -45,7 +45,7 @@ def run(*arguments: object) -> str:
 
 def search(folder: Path, model: Path, name: str, task: dict[str, Any], **changes: Any) -> str:
     values = tiny.specification(model, folder, filters={"rules": "none", "keep": ["up-*-res-out", "mid-*"]}, **changes)
-    values["data"] = {"kind": "digit-scenes", "train": 14, "validation": 12, "test": 12}
+    values["data"] = {"kind": "rendered-scenes", "size": 32, "train": 14, "validation": 12, "test": 12}
     values["task"], values["study"]["name"], values["study"]["trials"] = task, name, 5
     values["tracking"] = {"mlflow": False}
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
@@ -100,7 +100,7 @@ def test_a_worker_needs_neither_model_nor_images_and_scores_alike(
     searched: tuple[Path, dict[str, str]], task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = Workspace.at(shutil.copytree(searched[0] / "workspace", tmp_path / "workspace"))
-    monkeypatch.setattr(DigitScenes, "split", None)
+    monkeypatch.setattr(RenderedScenes, "split", None)
     monkeypatch.setattr(PipelineBackbone, "__init__", None)
     with StudyStore.existing(place) as store:
         specification = store.specification(task)

@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from diffsift.backbones import BackboneCache, PipelineBackbone, activation_named
 from diffsift.bank import Bank, BankSpecification
 from diffsift.common.context import RunContext
-from diffsift.datasets import DigitScenesSpecification, image_tensors
+from diffsift.datasets import RenderedScenesSpecification, image_tensors
 from diffsift.errors import SpecificationError
 from diffsift.extraction import block_scale, sample_map
 from diffsift.objectives import (
@@ -41,7 +41,7 @@ def made(
     request: pytest.FixtureRequest, tiny_backbone: PipelineBackbone, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Any, Bank]:
     bank = BankSpecification(pixels_per_image=20, max_channels=6, fit_images=6)
-    data = DigitScenesSpecification(train=12, validation=8, test=5)
+    data = RenderedScenesSpecification(size=32, train=12, validation=8, test=5)
     probe = ProbeSpecification(kind="knn", neighbours=3)
     objective = OBJECTIVES[request.param](data, TASKS[request.param], bank, probe)
     folder = tmp_path_factory.mktemp("bank")
@@ -150,5 +150,5 @@ def test_correspondence_refuses_a_probe_of_its_own() -> None:
     task = CorrespondenceSpecification(kind="correspondence")
     with pytest.raises(SpecificationError, match=r"probe\.kind must be left out for correspondence.*'knn'"):
         OBJECTIVES["correspondence"](
-            DigitScenesSpecification(), task, BankSpecification(), ProbeSpecification(kind="knn")
+            RenderedScenesSpecification(), task, BankSpecification(), ProbeSpecification(kind="knn")
         )

@@ -66,7 +66,7 @@ class TestTheExample(ProbeContract):
 
 
 def test_a_specification_names_the_example(example: ModuleType) -> None:
-    values = {"model": {"id": "x"}, "data": {"kind": "digit-scenes"}, "study": {"name": "x"}}
+    values = {"model": {"id": "x"}, "data": {"kind": "rendered-scenes"}, "study": {"name": "x"}}
     probe = Specification.parse({**values, "probe": {"kind": "nearest-mean", "options": {"a": 1}}}).probe
     assert PROBES[probe.kind] is example.NearestMean
     assert str(probe) == "nearest-mean probe (a 1), balance 1"

@@ -192,7 +192,7 @@ def test_images_that_are_always_fit_on_are_divided_by_group(
 
 @pytest.mark.parametrize("value", [0, -1e-3, "most", True, None])
 def test_a_penalty_is_a_number_or_auto(value: object) -> None:
-    values = {"model": {"id": "x"}, "data": {"kind": "digit-scenes"}, "study": {"name": "x"}}
+    values = {"model": {"id": "x"}, "data": {"kind": "rendered-scenes"}, "study": {"name": "x"}}
     with pytest.raises(
         SpecificationError, match=r"probe\.regularisation must be a number above 0, or auto, but (got|is empty)"
     ):

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from diffsift.backbones import BackboneCache, PipelineBackbone
 from diffsift.common.context import RunContext
-from diffsift.datasets import DigitScenes, image_tensors
+from diffsift.datasets import RenderedScenes, image_tensors
 from diffsift.extraction import Standardiser
 from diffsift.objectives.reference import (
     ConvolutionalHead,
@@ -91,7 +91,7 @@ def test_values_come_back_in_their_own_unit_and_images_in_bands(monkeypatch: pyt
 def test_windows_are_the_features_at_pixel_centers(tiny_backbone: PipelineBackbone) -> None:
     known = {entry.name: entry for entry in tiny_backbone.activations()}
     entry = Candidate(tiny_backbone.name, next(name for name in known if name.endswith("res-out")), 100)
-    samples = DigitScenes(2, 0, 1, seed=0).split("train")
+    samples = RenderedScenes(2, 0, 1, size=32).split("train")
     images = torch.stack(image_tensors([sample.image for sample in samples]))
     maps = dict(next(iter(tiny_backbone.capture(images, {100: [known[entry.activation]]}, seed=0)))[1])
     raw = maps[entry.activation].permute(0, 2, 3, 1).flatten(0, 2)

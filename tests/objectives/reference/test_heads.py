@@ -10,7 +10,7 @@ from torch import nn
 
 from diffsift.backbones import BackboneCache, PipelineBackbone
 from diffsift.common.context import RunContext
-from diffsift.datasets import DigitScenes, image_tensors
+from diffsift.datasets import RenderedScenes, image_tensors
 from diffsift.extraction import Standardiser, sample_map
 from diffsift.objectives.reference import (
     FeatureMaps,
@@ -121,7 +121,7 @@ def test_uncompressed_features_are_those_of_the_fused_feature(tiny_backbone: Pip
     names = [name for name in known if name.endswith("res-out")][:2]
     first, second = (Candidate(tiny_backbone.name, name, 100) for name in names)
     selection = Selection.of({first: 1.0, second: 0.5})
-    samples = DigitScenes(3, 0, 1, seed=0).split("train")
+    samples = RenderedScenes(3, 0, 1, size=32).split("train")
     images = torch.stack(image_tensors([sample.image for sample in samples]))
     maps = dict(next(iter(tiny_backbone.capture(images, {100: [known[name] for name in names]}, seed=0)))[1])
     statistics = {
