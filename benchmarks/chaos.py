@@ -19,7 +19,7 @@ the study, with equal scores; and, with one worker, since a proposal then depend
 selections and scores in the same order as a search that nobody killed. A violation is named, and the exit status is 1.
 
 With ``--postgresql`` the study lies on a PostgreSQL server that this script starts, and ``--restarts`` and ``--cuts``
-disturb it while processes run: restarts are orderly ("fast") and crashes ("immediate") in turn, and keep the server away
+disturb it while processes run: restarts are orderly ("fast") and crashes ("immediate") in turn and keep the server off
 for a second; a cut ends all connections. No process may end by that.
 
 Conditions: 40 training, 40 validation and 20 test scenes, 16 locations each, two timesteps; bank and reference are made

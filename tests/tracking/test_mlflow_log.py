@@ -251,10 +251,7 @@ def test_a_store_that_was_left_half_made_is_made_anew(uri: str, tmp_path: Path) 
 def test_a_store_of_another_mlflow_with_runs_is_left_alone_and_named(uri: str, tmp_path: Path) -> None:
     started(uri, tmp_path).repair([record(0)])
     change(uri, "UPDATE alembic_version SET version_num = 'earlier'")
-    with pytest.raises(StudyError, match=r"MLflow store .*mlflow db upgrade"):
-        started(uri, tmp_path)
-    change(uri, "DROP TABLE trace_info")
-    with pytest.raises(StudyError, match=r"half-made or of another MLflow .*'diffsift resume' writes its trials again"):
+    with pytest.raises(StudyError, match=r"MLflow store .*'mlflow db upgrade' .* 'diffsift resume' writes its trials"):
         started(uri, tmp_path)
     assert not list(tmp_path.glob("*.half-made"))
 
