@@ -191,13 +191,14 @@ def _after(made: _Made, whole: Path, command: str, file: Path | None, bit: int) 
 
 def _rescored(made: _Made, scores: dict[str, float]) -> bool:
     """Whether a bank that is whole gives these selections the same scores."""
+    from diffsift.common.reporting import NullReporter
     from diffsift.objectives import make_objective
     from diffsift.spaces import Selection
     from diffsift.study_store import StudyStore
 
     with StudyStore.existing(made.folder / "whole") as store:
         specification = store.specification(STUDY)
-        bank = store.shared_bank(specification, specification.context(store.workspace))
+        bank = store.shared_bank(specification, specification.context(store.workspace, NullReporter()))
         objective = make_objective(specification.data_sets, specification.task, specification.bank, specification.probe)
         probe = objective.probe(bank)
         return all(
