@@ -37,6 +37,9 @@ def creating(url: URL) -> Iterator[None]:
     Args:
         url: of the database. Nothing is locked for one in memory or on an unknown kind of server.
 
+    Yields:
+        Nothing; the lock is given back at the end of the block.
+
     Raises:
         StudyError: another process holds the lock for minutes, or the lock file cannot be made.
         SQLAlchemyError: the server does not answer.

@@ -167,6 +167,9 @@ def readable(url: URL) -> Iterator[None]:
     Args:
         url: of the database.
 
+    Yields:
+        Nothing.
+
     Raises:
         StudyError: a stored value is not of its type, such as text that is no JSON.
     """
