@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,14 @@ def environment() -> dict[str, Any]:
     }
 
 
+@cache
 def pipeline_digest() -> str:
-    """Names the weights of the demo's pipeline: figures of different weights must not be mixed."""
+    """Names the weights of the demo's pipelines: figures of different weights must not be mixed."""
     from diffsift.demo import PIPELINE
 
-    digest = hashlib.sha256()
-    for file in sorted(PIPELINE.rglob("*.safetensors")):
-        digest.update(file.relative_to(PIPELINE).as_posix().encode())
+    root, digest = PIPELINE.parent, hashlib.sha256()
+    for file in sorted(root.rglob("*.safetensors")):
+        digest.update(file.relative_to(root).as_posix().encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
 

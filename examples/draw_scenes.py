@@ -22,14 +22,14 @@ COLUMNS = 4  # of each difficulty
 POINTS = 10
 _FARTHEST = 12.0  # m, where the colours of depth end
 
-_KIND_COLOURS = ("#23272e", "#e4572e", "#4c9f50", "#3b7dd8", "#f2c14e", "#a45ad0", "#33b6c0", "#f08a3c")
+KIND_COLOURS = ("#23272e", "#e4572e", "#4c9f50", "#3b7dd8", "#f2c14e", "#a45ad0", "#33b6c0", "#f08a3c")
 
 
 def panels(difficulty: Difficulty, seed: int, size: int) -> tuple[list[np.ndarray], list[Keypoints | None]]:
     """One array (columns, size, size, 3) in [0, 1] for every row of `ROWS`."""
     renderer = Renderer([draw_scene("development", seed, index, difficulty) for index in range(COLUMNS)])
     first, second = renderer.render(size), renderer.render(size, view=1)
-    kinds = np.array([to_rgb(colour) for colour in _KIND_COLOURS[: len(CLASSES)]])
+    kinds = np.array([to_rgb(colour) for colour in KIND_COLOURS[: len(CLASSES)]])
     depth = 1 - np.nan_to_num(first.depth.numpy() / _FARTHEST, nan=1.0).clip(0, 1)
     rng = np.random.default_rng(seed)
     points = [draw_keypoints(renderer, first, scene, POINTS, rng) for scene in range(COLUMNS)]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +171,8 @@ def test_template_shows_defaults() -> None:
 def plain(value: Any) -> Any:
     """What a value is in YAML: tuples are lists."""
     return json.loads(json.dumps(value))
+
+
+def test_figures_are_those_of_the_stored_results() -> None:
+    script = ROOT / "benchmarks" / "figures.py"
+    subprocess.run([sys.executable, script, "--check"], check=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
