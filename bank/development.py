@@ -24,6 +24,7 @@ Labels = (
     UInt8[np.ndarray, "images points"]
     | Float32[np.ndarray, "images points"]
     | Int[np.ndarray, "images 1"]
+    | Float32[np.ndarray, "images points 3"]
     | Float32[np.ndarray, "images keypoints 2"]
     | Float[np.ndarray, "images 0"]
 )
@@ -66,8 +67,9 @@ class DevelopmentSet:
         samples: training images, then validation images, each loaded when it is indexed.
         points: (images, points, 2): the locations (x, y) in [0, 1] where features are read.
         labels: the answers. Segmentation: (images, points), class ids, uint8. Depth: (images, points), metres,
-            float32. Classification: (images, 1), class ids. Correspondence: (images, keypoints, 2), (x, y) in [0, 1],
-            NaN where not visible. Several data sets: (images, 0), since answers are in `members` alone.
+            float32. Normals: (images, points, 3), unit vectors, float32. Classification: (images, 1), class ids.
+            Correspondence: (images, keypoints, 2), (x, y) in [0, 1], NaN where not visible. Several data sets:
+            (images, 0), since answers are in `members` alone.
         weights: (images, points): pixels that each point stands for, the inverse of its expected count; 1 for each
             point of a regular grid. Where features are pooled: (images, 1), all 1.
         fold: (images,): the fold in which an image is held out; `ALWAYS_FIT` for images that are only fit on.
@@ -171,8 +173,9 @@ def development_set(
     Without one, the training images are dealt out to folds by group, in an order drawn with the bank's seed.
 
     Args:
-        dataset: of any task; it was checked. Segmentation and depth get sampled locations, classification a regular
-            grid of at most `bank.pixels_per_image` points, correspondence a regular grid and the image's keypoints.
+        dataset: of any task; it was checked. Segmentation, depth and normals get sampled locations, classification a
+            regular grid of at most `bank.pixels_per_image` points, correspondence a regular grid and the image's
+            keypoints.
         bank: how locations are sampled.
         folds: number of folds where there is no validation split.
         resolution: points per edge of correspondence's grid; for other tasks it is not used.
@@ -259,7 +262,7 @@ def _sampled(task: str, samples: LazySamples, bank: BankSpecification) -> _Locat
     for index in range(len(samples)):
         sample = samples[index]
         count, seed, name = bank.pixels_per_image, bank.seed, sample.name
-        if task == "depth":
+        if task in ("depth", "normals"):
             locations = sample_values(sample.label, count, seed=seed, name=name)
         else:
             locations = sample_locations(sample.label, count, seed=seed, name=name, balance=bank.balance)

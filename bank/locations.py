@@ -31,12 +31,12 @@ class Locations:
 
     Attributes:
         points: (x, y) in [0, 1]: centers of pixels of the label, ((column + 0.5) / width, (row + 0.5) / height).
-        labels: class ids or values; `IGNORE` only where `all_locations` kept it.
+        labels: class ids, values or vectors; `IGNORE` only where `all_locations` kept it.
         weights: how many pixels of the image a point stands for; 0 for ignored ones.
     """
 
     points: Float32[np.ndarray, "points 2"]
-    labels: UInt8[np.ndarray, "points"] | Float32[np.ndarray, "points"]
+    labels: UInt8[np.ndarray, "points"] | Float32[np.ndarray, "points *axes"]
     weights: Float32[np.ndarray, "points"]
 
     def __len__(self) -> int:
@@ -85,11 +85,11 @@ def sample_locations(
     return Locations(_centers(pixels, label.shape), labels, weights.astype(np.float32))
 
 
-def sample_values(label: Float32[np.ndarray, "height width"], count: int, *, seed: int, name: str) -> Locations:
-    """Draw pixels uniformly, with replacement, among those whose value is known: finite and above 0.
+def sample_values(label: Float32[np.ndarray, "height width *axes"], count: int, *, seed: int, name: str) -> Locations:
+    """Draw pixels uniformly, with replacement, among those whose value or vector is known.
 
     Args:
-        label: values; NaN, 0 and below are not known.
+        label: values, of which NaN, 0 and below are not known; or vectors, not known where a component is NaN.
         count: number of draws, at least 1.
         seed: any integer.
         name: of the sample; images of different names are drawn independently.
@@ -98,19 +98,20 @@ def sample_values(label: Float32[np.ndarray, "height width"], count: int, *, see
         `count` locations in the order of drawing; the weights are all (known pixels) / `count`.
 
     Raises:
-        ValueError: `count` is out of range, or the label is not a matrix.
+        ValueError: `count` is out of range, or the label is no map of values or vectors.
         DataError: no value is known.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, but got {count}.")
-    if label.ndim != 2:
-        raise ValueError(f"label must be a matrix, but got {label.ndim} dimensions.")
-    known = np.flatnonzero(np.isfinite(label).ravel() & (label.ravel() > 0))
+    if label.ndim not in (2, 3):
+        raise ValueError(f"label must have 2 axes, or 3 for vectors, but got {label.ndim}.")
+    flat = label.reshape(label.shape[0] * label.shape[1], *label.shape[2:])
+    known = np.flatnonzero(np.isfinite(flat).all(1) if flat.ndim == 2 else np.isfinite(flat) & (flat > 0))
     if not len(known):
         raise DataError(f"{name} must have a pixel whose value is known, but has none; leave this image out.")
     pixels = known[_generator_of(seed, name).integers(len(known), size=count)]
     weights = np.full(count, len(known) / count, dtype=np.float32)
-    return Locations(_centers(pixels, label.shape), label.ravel()[pixels].astype(np.float32), weights)
+    return Locations(_centers(pixels, label.shape[:2]), flat[pixels].astype(np.float32), weights)
 
 
 def grid_points(side: int) -> Float32[np.ndarray, "points 2"]:

@@ -7,6 +7,7 @@ from ._layouts import ade20k, cityscapes, ddpm_segmentation, voc
 from ._list import image_list
 from ._listing import IMAGE_SUFFIXES
 from ._mapped import MappedDataset
+from ._normals_folder import normals_folder
 from ._published import DDPM_SETS
 from ._rendered_scenes import RenderedScenes
 from ._samples import IGNORE, MAX_CLASSES, SPLITS, Label, Sample, Samples, Split
@@ -56,6 +57,7 @@ __all__ = [
     "depth_folder",
     "image_list",
     "image_tensors",
+    "normals_folder",
     "open_dataset",
     "prompts_of",
     "read_image",

@@ -19,7 +19,7 @@ from ._checks import (
     refuse_torn_groups,
     refuse_twice,
     refuse_untaught,
-    unknown_depth,
+    unknown_values,
 )
 from ._samples import SPLITS, Sample, Split, check_split_name
 
@@ -148,11 +148,9 @@ class Dataset(ABC):
         """What a user should know of the data though it is no mistake; complete once `check` has run.
 
         Returns:
-            Sentences without a full stop; by default, how many depth values of each split are unknown.
+            Sentences without a full stop; by default, how many depth values or normals of each split are unknown.
         """
-        if self.task != "depth":
-            return ()
-        return tuple(unknown_depth(split, *counts) for split, counts in self._unknown.items() if counts[0])
+        return tuple(unknown_values(self.task, split, *counts) for split, counts in self._unknown.items() if counts[0])
 
     @cached_property
     def _identity(self) -> dict[str, Any]:

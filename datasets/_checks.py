@@ -26,6 +26,11 @@ _LABELS = {  # by task: the label's type, and its number of axes
     "normals": ("float32", 3),
 }
 
+_UNKNOWN = {  # by task: what the values are called, and which of them are unknown
+    "depth": ("depth values", "0, negative or not finite"),
+    "normals": ("normals", "not of unit length"),
+}
+
 
 @dataclass(frozen=True)
 class SampleFacts:
@@ -36,8 +41,8 @@ class SampleFacts:
         group: of the sample.
         digest: of its content.
         answer: the class id for classification, else 0.
-        unknown: values of its depth map that are not known.
-        values: all values of its depth map.
+        unknown: pixels of its depth or normals that are not known.
+        values: all pixels of its depth or normals.
     """
 
     name: str
@@ -51,8 +56,15 @@ class SampleFacts:
 def facts_of(sample: Sample, task: str, digest: str) -> SampleFacts:
     """The facts of a sample that was checked."""
     answer = int(sample.label) if task == "classification" else 0
-    unknown, values = (int(np.isnan(sample.label).sum()), sample.label.size) if task == "depth" else (0, 0)
-    return SampleFacts(sample.name, sample.group, digest, answer, unknown, values)
+    return SampleFacts(sample.name, sample.group, digest, answer, *unknown_pixels(sample.label, task))
+
+
+def unknown_pixels(label: Label, task: str) -> tuple[int, int]:
+    """(unknown pixels, pixels) of a depth or normals map; (0, 0) for other tasks."""
+    if task not in _UNKNOWN:
+        return 0, 0
+    pixels = label.shape[0] * label.shape[1]
+    return int(np.isnan(label).reshape(pixels, -1).any(1).sum()), pixels
 
 
 def check_sample(sample: Sample, task: str, classes: int) -> None:
@@ -112,6 +124,18 @@ def check_label(
     counted = label != IGNORE if task == "segmentation" else np.isfinite(label)
     if not counted.any():
         raise DataError(f"{origin} must have a pixel that counts, but {nothing}; leave this image out.")
+    if task == "normals":
+        _check_lengths(label, origin)
+
+
+def _check_lengths(normals: Label, origin: str) -> None:
+    """Refuse what does not hold unit vectors."""
+    known = normals[np.isfinite(normals).all(2)]
+    lengths = np.linalg.norm(known, axis=1)
+    if normals.shape[2] != 3 or len(known) < np.isfinite(normals).any(2).sum() or np.abs(lengths - 1).max() > 1e-3:
+        raise DataError(
+            f"{origin} must hold unit vectors of 3 components, all of them NaN where a normal is unknown, but does not."
+        )
 
 
 def refuse_twice(names: Iterable[str]) -> None:
@@ -184,12 +208,11 @@ def sorted_classes(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=(lambda name: (int(name), name)) if all(map(str.isdecimal, names)) else None))
 
 
-def unknown_depth(split: str, unknown: int, values: int) -> str:
-    """The note on depth values that do not count."""
-    return (
-        f"{unknown} of {values} depth values ({unknown / values:.1%}) of the {split} split are unknown (0, negative or "
-        "not finite): they are masked"
-    )
+def unknown_values(task: str, split: str, unknown: int, values: int) -> str:
+    """The note on values of depth or normals maps that do not count."""
+    what, why = _UNKNOWN[task]
+    share = f"{unknown} of {values} {what} ({unknown / values:.1%})"
+    return f"{share} of the {split} split are unknown ({why}): they are masked"
 
 
 def digest_of(sample: Sample) -> str:

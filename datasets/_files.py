@@ -18,7 +18,7 @@ from ._checks import check_label, refuse_twice, refuse_untaught
 from ._image_files import has_turned_size, read_image
 from ._samples import MAX_CLASSES, SPLITS, Label, Sample, Samples, Split, check_split_name
 
-_ROLES = {"segmentation": "mask ", "depth": "depth "}
+_ROLES = {"segmentation": "mask ", "depth": "depth ", "normals": "normals "}
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class FileLayout:
         name: of the layout, for the identity.
         task: what the labels are.
         find: lists the items of each split; called once, and raises `DataError` for what is missing.
-        class_names: by class id; none for depth and correspondence.
+        class_names: by class id; none for depth, normals and correspondence.
         pairs: for correspondence, names of the items to match in each split.
         settings: what the labels depend on besides the files' content; part of the identity.
         ignore: value of masks that does not count, for messages.
@@ -159,7 +159,7 @@ class FileDataset(Dataset):
                 nothing="has none" if self._layout.ignore is None else f"all hold {self._layout.ignore} (ignored)",
             )
         except DataError as error:
-            if label.shape == size[::-1] != size and has_turned_size(item.image):
+            if label.shape[:2] == size[::-1] != size and has_turned_size(item.image):
                 raise DataError(
                     f"{str(error).rstrip('.')}; the image is turned by its EXIF orientation: turn the "
                     f"{_ROLES[self.task]}too."

@@ -19,6 +19,9 @@ from ._samples import IGNORE
 GRAY_PNG = 0
 """PNG's colour type of grayscale images."""
 
+RGB_PNG = 2
+"""PNG's colour type of images in red, green and blue."""
+
 # What Pillow lets through when a file is damaged depends on format and place of the damage.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
@@ -119,8 +122,8 @@ def png_format(path: Path) -> tuple[int, int]:
     return header[24], header[25]
 
 
-def read_array(file: Path) -> Shaped[np.ndarray, "rows columns"]:
-    """A ``.npy`` file as a matrix; pickled objects are refused, since loading them can run code.
+def read_array(file: Path, axes: int = 2) -> Shaped[np.ndarray, "rows columns *components"]:
+    """A ``.npy`` file as a matrix, or with 3 axes as one of vectors; pickled objects, which can run code, are refused.
 
     Raises:
         DataError: it is something else.
@@ -129,8 +132,9 @@ def read_array(file: Path) -> Shaped[np.ndarray, "rows columns"]:
         values = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{file} cannot be read as an array of numbers: {error}.") from error
-    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "iufb":
-        raise DataError(f"{file} must hold a matrix of numbers, but holds {getattr(values, 'shape', type(values))}.")
+    if not isinstance(values, np.ndarray) or values.ndim != axes or values.dtype.kind not in "iufb":
+        wanted = "a matrix of numbers" if axes == 2 else f"numbers with {axes} axes"
+        raise DataError(f"{file} must hold {wanted}, but holds {getattr(values, 'shape', type(values))}.")
     return values
 
 

@@ -19,6 +19,7 @@ from ._depth_folder import read_depth
 from ._files import FileDataset, FileLayout, Item
 from ._image_files import read_mask
 from ._listing import require_file
+from ._normals_folder import read_normals
 from ._samples import IGNORE, SPLITS, Split
 
 _REQUIRED = ("image", "label", "split")
@@ -36,8 +37,8 @@ def image_list(
 
     Args:
         file: CSV with a header, or a JSON list of mappings; paths are relative to it.
-        answers: what the column label holds: ``segmentation`` mask files, ``depth`` files, or for ``classification``
-            class names; with a number of `classes`, class ids.
+        answers: what the column label holds: ``segmentation`` mask files, ``depth`` or ``normals`` files, or for
+            ``classification`` class names; with a number of `classes`, class ids.
         classes: number or names; None, for class names alone, takes all names in the list, sorted.
         ignore: mask value that does not count.
         png_unit: metres that one grey level of a PNG stands for; None: PNGs hold millimetres in 16 bits.
@@ -71,6 +72,8 @@ def image_list(
         answer = require_file(file.parent / row["label"], row["image"])
         if answers == "depth":
             return partial(read_depth, answer, png_unit), answer
+        if answers == "normals":
+            return partial(read_normals, answer), answer
         return (lambda size: read_mask(answer, classes=len(names), ignore=ignore)), answer
 
     def find() -> dict[Split, list[Item]]:

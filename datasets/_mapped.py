@@ -24,15 +24,17 @@ from ._checks import (
     refuse_torn_groups,
     refuse_untaught,
     sorted_classes,
+    unknown_pixels,
 )
-from ._row_values import class_of, depth_of, image_of, mask_of
+from ._row_values import class_of, depth_of, image_of, mask_of, normals_of
 from ._samples import IGNORE, MAX_CLASSES, SPLITS, Label, Sample, Samples, Split, check_split_name
 from ._splits import SeedSplit
 
 Column = str | int
 """A key of rows that are mappings, or a position in rows that are tuples."""
 
-_TASKS = ("segmentation", "depth", "classification")
+_TASKS = ("segmentation", "depth", "normals", "classification")
+_WITHOUT_CLASSES = ("depth", "normals")
 
 
 @runtime_checkable
@@ -55,7 +57,7 @@ class _Row:
         group: of the sample.
         split: the split it belongs to; None until it is split by fractions.
         answer: its class, for classification.
-        unknown: (values that are not known, values), for depth.
+        unknown: (values that are not known, values), for depth and normals.
         digest: of everything that the sample is made of.
     """
 
@@ -75,7 +77,7 @@ class _Row:
 
 
 class MappedDataset(Dataset):
-    """Rows with an image and its answer in named columns, for segmentation, depth or classification.
+    """Rows with an image and its answer in named columns, for segmentation, depth, normals or classification.
 
     Takes any ``torch.utils.data.Dataset`` with a length, any Hugging Face data set or ``DatasetDict``, and any sequence
     of mappings. All rows are read once to check them and to digest their content. Later, a row is read when it is
@@ -86,7 +88,8 @@ class MappedDataset(Dataset):
         data: the rows; or a mapping of ``train``, ``test`` and optionally ``validation`` to rows of their own.
         image: column of images: Pillow's, arrays of 0 to 255 or of 0 to 1 with channels first or last, or paths.
         label: column of answers. Segmentation: class ids per pixel (picture, array or path of a PNG). Depth: metres per
-            pixel. Classification: class names or ids.
+            pixel. Normals: unit vectors, (height, width, 3), or paths as in a ``normals-folder``. Classification: class
+            names or ids.
         group: column of what belongs together: rows of one group are never in different splits or folds.
         split: column with ``train``, ``validation`` or ``test``.
         prompt: column of texts that condition the model on each image; not to be made from labels.
@@ -139,7 +142,7 @@ class MappedDataset(Dataset):
         self._ignore, self._unit, self._rule = ignore, depth_unit, SeedSplit(fractions, seed)
         self._cache = SampleCache()
         self._declared = self._names(classes, label)
-        self.class_names = () if task == "depth" else self._declared or self._names_in_rows()
+        self.class_names = () if task in _WITHOUT_CLASSES else self._declared or self._names_in_rows()
 
     def content(self) -> dict[str, Any]:
         digests: dict[str, str] = {
@@ -228,7 +231,7 @@ class MappedDataset(Dataset):
         parts = [name, str(group), str(prompt), str(answer), str(image.shape)]
         pixels = label.tobytes() if self.task != "classification" else b""  # a class is among the texts
         content = hashlib.sha256("\n".join(parts).encode() + image.tobytes() + pixels)
-        unknown = (int(np.isnan(label).sum()), label.size) if self.task == "depth" else (0, 0)
+        unknown = unknown_pixels(label, self.task)
         found = _Row(table, index, name, group or name, table or split, answer, unknown, content.hexdigest())
         return found, Sample(name, image, label, found.group, prompt)
 
@@ -257,6 +260,8 @@ class MappedDataset(Dataset):
             return mask_of(value, len(self._declared), self._ignore, origin), None
         if self.task == "depth":
             return depth_of(value, self._unit, origin), None
+        if self.task == "normals":
+            return normals_of(value, origin), None
         found = class_of(value, origin)
         known = self._declared
         if known and (found not in known if isinstance(found, str) else not 0 <= found < len(known)):
@@ -277,9 +282,9 @@ class MappedDataset(Dataset):
             classes = next((entry.names for entry in declared if getattr(entry, "names", None)), None)
             if classes is None:
                 return ()
-        if self.task == "depth":
+        if self.task in _WITHOUT_CLASSES:
             if classes is not None:
-                raise SpecificationError(f"classes must be left out for depth, but got {classes!r}.")
+                raise SpecificationError(f"classes must be left out for {self.task}, but got {classes!r}.")
             return ()
         if classes is None:
             raise SpecificationError("classes must be given for segmentation: their number, or names in order of id.")

@@ -18,6 +18,7 @@ from diffsift.errors import DataError
 
 from ._depth_folder import known_depth, read_depth
 from ._image_files import ids_of, indices_of, read_image, read_mask, rgb_of
+from ._normals_folder import known_normals, read_normals
 
 Array = Shaped[np.ndarray, "..."]
 
@@ -100,6 +101,27 @@ def depth_of(value: Any, unit: float | None, origin: str) -> Float32[np.ndarray,
     if values.dtype.kind in "iu" and unit is not None:
         values = values * np.float64(unit)
     return known_depth(values, origin)
+
+
+def normals_of(value: Any, origin: str) -> Float32[np.ndarray, "height width 3"]:
+    """Unit vectors, float32, not a number where unknown.
+
+    Args:
+        value: an array of floating-point vectors, (height, width, 3) or (3, height, width); or a path that
+            `read_normals` understands.
+        origin: for messages.
+
+    Raises:
+        DataError: it is something else.
+    """
+    if isinstance(value, str | Path):
+        return read_normals(Path(value), (0, 0))
+    vectors = _array(value, origin)
+    if vectors.ndim == 3 and vectors.shape[0] == 3 and (isinstance(value, torch.Tensor) or vectors.shape[2] != 3):
+        vectors = vectors.transpose(1, 2, 0)
+    if vectors.ndim != 3:
+        raise DataError(f"{origin} must have a vector per pixel, but has the shape {vectors.shape}.")
+    return known_normals(vectors, origin)
 
 
 def class_of(value: Any, origin: str) -> int | str:

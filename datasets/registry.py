@@ -22,6 +22,7 @@ DATASETS: Registry[type[DataKind]] = Registry(
         "cityscapes": f"{_OURS}:CityscapesSpecification",
         "ddpm-segmentation": f"{_OURS}:DdpmSegmentationSpecification",
         "depth-folder": f"{_OURS}:DepthFolderSpecification",
+        "normals-folder": f"{_OURS}:NormalsFolderSpecification",
         "class-folders": f"{_OURS}:ClassFoldersSpecification",
         "spair": f"{_OURS}:SpairSpecification",
         "list": f"{_OURS}:ListSpecification",

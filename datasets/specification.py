@@ -27,11 +27,6 @@ from .registry import DATASETS
 if TYPE_CHECKING:  # readers are imported when a data set is opened: a specification is judged without them
     from ._base import Dataset
 
-Fractions = Annotated[
-    tuple[float, float, float],
-    Field(description="fractions of train, validation and test; used if the files define no splits"),
-]
-
 PngUnit = Annotated[
     float | None,
     Field(gt=0, description="metres per grey level of a PNG; null: 16-bit PNGs in millimetres"),
@@ -164,6 +159,16 @@ class RootedSpecification(DataKind):
     root: Path = Field(description="folder of the data set")
 
 
+class DividedSpecification(RootedSpecification):
+    """A data set under one folder that diffsift divides into splits."""
+
+    fractions: tuple[float, float, float] = Field(
+        default=(0.6, 0.0, 0.4),
+        description="fractions of train, validation and test; used if the files define no splits",
+    )
+    seed: int = Field(default=0, ge=0, description="seed of the split by fractions")
+
+
 class VocSpecification(RootedSpecification):
     """Pascal VOC (21 classes): its train list is searched on, its val list is the sealed test split."""
 
@@ -249,12 +254,10 @@ class DdpmSegmentationSpecification(RootedSpecification):
         )
 
 
-class DepthFolderSpecification(RootedSpecification):
+class DepthFolderSpecification(DividedSpecification):
     """Images in ``images`` and their depth in ``depth``: 16-bit PNGs in millimetres or ``.npy`` in metres."""
 
     kind: Literal["depth-folder"]
-    fractions: Fractions = (0.6, 0.0, 0.4)
-    seed: int = Field(default=0, ge=0, description="seed of the split by fractions")
     png_unit: PngUnit = None
 
     def open(self, task: str) -> Dataset:
@@ -263,12 +266,21 @@ class DepthFolderSpecification(RootedSpecification):
         return depth_folder(self.root, self.fractions, self.seed, self.png_unit)
 
 
-class ClassFoldersSpecification(RootedSpecification):
+class NormalsFolderSpecification(DividedSpecification):
+    """Images in ``images`` and their normals in ``normals``: RGB PNGs of (n + 1) / 2 or ``.npy`` of unit vectors."""
+
+    kind: Literal["normals-folder"]
+
+    def open(self, task: str) -> Dataset:
+        from ._normals_folder import normals_folder
+
+        return normals_folder(self.root, self.fractions, self.seed)
+
+
+class ClassFoldersSpecification(DividedSpecification):
     """A folder of images per class, under ``train``, ``val`` and ``test`` or under the root itself."""
 
     kind: Literal["class-folders"]
-    fractions: Fractions = (0.6, 0.0, 0.4)
-    seed: int = Field(default=0, ge=0, description="seed of the split by fractions")
 
     def open(self, task: str) -> Dataset:
         from ._class_folders import class_folders
@@ -297,8 +309,9 @@ class ListSpecification(DataKind):
 
     kind: Literal["list"]
     file: Path = Field(description="CSV with a header, or JSON list of mappings; paths in it are relative to it")
-    answers: Literal["segmentation", "depth", "classification"] = Field(
-        description="content of the column label: masks, depth files or class names (ids if classes is a number)"
+    answers: Literal["segmentation", "depth", "normals", "classification"] = Field(
+        description="content of the column label: masks, depth or normals files, or class names (ids if classes is a "
+        "number)"
     )
     classes: Annotated[int, Field(ge=2, le=255)] | tuple[str, ...] | None = Field(
         default=None, description="number or names of classes; default for classification: all names in the list"

@@ -62,7 +62,7 @@ class SplitResults:
     results: dict[str, NDArray[np.float64]]
     measures: dict[str, dict[str, float]]
     samples: list[Sample]
-    predictions: dict[str, list[Shaped[np.ndarray, "_ _"]]] = field(default_factory=dict)
+    predictions: dict[str, list[Shaped[np.ndarray, "_ _ ..."]]] = field(default_factory=dict)
     groups: tuple[str, ...] | None = None
 
 
@@ -109,13 +109,13 @@ class ImageTargets:
 
     Attributes:
         points: (x, y) in [0, 1] of every location that counts.
-        targets: class ids or values: one per point, or one for the whole image.
+        targets: class ids, values or vectors: one per point, or one for the whole image.
         pooled: whether the one target holds for the feature pooled over all points.
         counted: where the points are pixels of a map, row by row: True at each of them. None: they are not.
     """
 
     points: Float32[np.ndarray, "points 2"]
-    targets: Shaped[np.ndarray, "targets"]
+    targets: Shaped[np.ndarray, "targets *axes"]
     pooled: bool = False
     counted: Bool[np.ndarray, "height width"] | None = None
 
@@ -216,7 +216,7 @@ class Objective(ABC):
 
         Args:
             targets: the image's targets.
-            outputs: what a reference head says: class scores or one value per target.
+            outputs: what a reference head says: class scores, or a value or vector per target.
 
         Returns:
             One row of the metric's results per image.

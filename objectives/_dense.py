@@ -67,11 +67,12 @@ def dense_outputs(
             key = (entry.name, grid)
             on_grid[key] = on_grid[key] + sums if key in on_grid else sums
     outputs = {}
+    shapes = [(sample.label.shape[0], sample.label.shape[1]) for sample in samples]
     for entry in fitted:
         own = [sums for (name, _), sums in on_grid.items() if name == entry.name]
         outputs[entry.name] = [
-            _at_pixels(head_of(entry), [sums[index : index + 1] for sums in own], sample.label.shape)
-            for index, sample in enumerate(samples)
+            _at_pixels(head_of(entry), [sums[index : index + 1] for sums in own], shape)
+            for index, shape in enumerate(shapes)
         ]
     return outputs
 

@@ -54,7 +54,7 @@ class Evaluation:
 
     result: NDArray[np.float64]
     further: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    prediction: Shaped[np.ndarray, "height width"] | None = None
+    prediction: Shaped[np.ndarray, "height width *axes"] | None = None
 
 
 Evaluate: TypeAlias = Callable[[Batch, CapturedMaps, Sequence[FittedSelection]], Mapping[str, Sequence[Evaluation]]]
@@ -67,7 +67,7 @@ class _Collected:
     def __init__(self) -> None:
         self._results: list[NDArray[np.float64]] = []
         self._further: dict[str, list[NDArray[np.float64]]] = {}
-        self.predictions: list[Shaped[np.ndarray, "_ _"]] = []
+        self.predictions: list[Shaped[np.ndarray, "_ _ ..."]] = []
 
     def add(self, evaluations: Sequence[Evaluation]) -> None:
         for evaluation in evaluations:

@@ -17,6 +17,7 @@ OBJECTIVES: Registry[Callable[..., Objective]] = Registry(
     {
         "segmentation": "diffsift.objectives.segmentation:SegmentationObjective",
         "depth": "diffsift.objectives.depth:DepthObjective",
+        "normals": "diffsift.objectives.normals:NormalsObjective",
         "classification": "diffsift.objectives.classification:ClassificationObjective",
         "correspondence": "diffsift.objectives.correspondence:CorrespondenceObjective",
     },

@@ -1,4 +1,4 @@
-"""An objective on one data set: what segmentation, depth, classification and correspondence have in common."""
+"""An objective on one data set: what all built-in tasks have in common."""
 
 from __future__ import annotations
 

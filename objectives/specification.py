@@ -53,6 +53,17 @@ class DepthSpecification(_Task):
     )
 
 
+class NormalsSpecification(_Task):
+    """Surface normals, a unit vector per pixel, by ridge regression."""
+
+    kind: Literal["normals"]
+    score: Literal["mean-angle", "median-angle", "rmse-angle", "within-11.25", "within-22.5", "within-30"] = Field(
+        default="mean-angle",
+        description="the metric to optimise, a mean over images: error in degrees, or the share of pixels whose error "
+        "is below 11.25, 22.5 or 30 degrees; all of them are reported",
+    )
+
+
 class ClassificationSpecification(_Task):
     """A class per image, from features pooled over a regular grid: the mean, or the spread of attention maps."""
 
@@ -97,6 +108,7 @@ class OtherTaskSpecification(_Task):
 _TASKS: dict[str, type[BaseModel]] = {
     "segmentation": TaskSpecification,
     "depth": DepthSpecification,
+    "normals": NormalsSpecification,
     "classification": ClassificationSpecification,
     "correspondence": CorrespondenceSpecification,
 }
@@ -123,6 +135,7 @@ OTHER_TASK = "registered-task"
 AnyTaskSpecification = Annotated[
     Annotated[TaskSpecification, Tag("segmentation")]
     | Annotated[DepthSpecification, Tag("depth")]
+    | Annotated[NormalsSpecification, Tag("normals")]
     | Annotated[ClassificationSpecification, Tag("classification")]
     | Annotated[CorrespondenceSpecification, Tag("correspondence")]
     | Annotated[OtherTaskSpecification, Tag(OTHER_TASK)],
@@ -135,8 +148,8 @@ class ProbeSpecification(_Part):
 
     kind: str = Field(
         default="ridge",
-        description="`ridge`: closed-form ridge regression, on one-hot classes or values; `knn`: nearest neighbours; "
-        "or a registered probe",
+        description="`ridge`: closed-form ridge regression, on one-hot classes, values or normals; `knn`: nearest "
+        "neighbours; or a registered probe",
     )
     regularisation: float | Literal["auto"] = Field(
         default=1e-4,

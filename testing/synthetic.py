@@ -19,7 +19,7 @@ class SyntheticBank:
     """Random features of three candidates, and targets that one of them decides, in three folds.
 
     Args:
-        task: segmentation and depth have a target per location, classification has one per image.
+        task: segmentation, depth and normals have a target per location, classification has one per image.
         images: number of images; groups are pairs of them.
         locations: locations per image.
         seed: seed of features and targets.
@@ -27,7 +27,7 @@ class SyntheticBank:
 
     def __init__(
         self,
-        task: Literal["segmentation", "depth", "classification"] = "segmentation",
+        task: Literal["segmentation", "depth", "normals", "classification"] = "segmentation",
         *,
         images: int = 36,
         locations: int = 12,
@@ -38,6 +38,9 @@ class SyntheticBank:
         latent = rng.standard_normal((images, rows, 4))
         if task == "depth":
             labels = (10 + latent @ [1.0, -1.0, 0.5, 0.5]).clip(1).astype(np.float32)
+        elif task == "normals":
+            vectors = latent[..., :3] + [0.0, 0.0, 2.0]
+            labels = (vectors / np.linalg.norm(vectors, axis=2, keepdims=True)).astype(np.float32)
         else:
             classes = (latent[..., 0] > 0) + 2 * (latent[..., 1] > 0)
             labels = classes.astype(np.int64 if task == "classification" else np.uint8)
@@ -50,7 +53,7 @@ class SyntheticBank:
             fold=pairs % 3,
             training=np.ones(images, bool),
             groups=tuple(f"pair{pair}" for pair in pairs),
-            class_names=() if task == "depth" else tuple("abcd"),
+            class_names=() if task in ("depth", "normals") else tuple("abcd"),
             identity={"synthetic": task, "seed": seed},
             pooled=task == "classification",
         )

@@ -20,7 +20,12 @@ from support import ROOT
 from diffsift import Specification, load_specification
 from diffsift.cli.app import app
 from diffsift.datasets import DATASETS
-from diffsift.objectives import ClassificationSpecification, CorrespondenceSpecification, DepthSpecification
+from diffsift.objectives import (
+    ClassificationSpecification,
+    CorrespondenceSpecification,
+    DepthSpecification,
+    NormalsSpecification,
+)
 from diffsift.specification import _RUNTIME_FIELDS
 
 PAGES = [
@@ -35,6 +40,7 @@ SMALLEST = {"model": {"id": "m"}, "data": {"kind": "rendered-scenes"}, "study": 
 DATA_PARTS = {f"data: {kind}": DATASETS[kind] for kind in DATASETS.names()}
 TASK_PARTS = {
     "task: depth": DepthSpecification,
+    "task: normals": NormalsSpecification,
     "task: classification": ClassificationSpecification,
     "task: correspondence": CorrespondenceSpecification,
 }

@@ -56,6 +56,14 @@ def colour_values(values: npt.ArrayLike, low: float, high: float) -> npt.NDArray
     return np.asarray(colours)
 
 
+def colour_normals(normals: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    """Unit vectors (height, width, 3) as colours, (n + 1) / 2 of 255; unknown ones grey."""
+    vectors = np.asarray(normals, dtype=np.float64)
+    colours = np.round((np.nan_to_num(vectors).clip(-1, 1) + 1) / 2 * 255).astype(np.uint8)
+    colours[~np.isfinite(vectors).all(axis=2)] = _IGNORED_COLOUR
+    return np.asarray(colours)
+
+
 def png_uri(rgb: npt.ArrayLike) -> str:
     """An image (height, width, 3), uint8 or floats from 0 to 1, as a ``data:`` address.
 

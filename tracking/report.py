@@ -16,7 +16,7 @@ from diffsift.common.files import write_atomically
 from diffsift.errors import StudyError
 
 from ._figures import curve_figure, front_figure, score_figure
-from ._pictures import IGNORED, class_colour, colour_labels, colour_values, png_uri
+from ._pictures import IGNORED, class_colour, colour_labels, colour_normals, colour_values, png_uri
 from .records import ActivationDecision, FinalRow, Outcome
 
 __all__ = ["ActivationPicture", "PredictionPicture", "ReportPictures", "write_report"]
@@ -49,7 +49,7 @@ class PredictionPicture:
     Attributes:
         image: (height, width, 3), uint8 or 0 to 1.
         label: (height, width); class ids, of which 255 is ignored, or, as floats, values, of which NaN is unknown. Both
-            are drawn grey.
+            are drawn grey. Or (height, width, 3): normals, NaN where unknown.
         prediction: like `label`.
     """
 
@@ -175,6 +175,12 @@ def _picture_groups(activations: Sequence[ActivationPicture]) -> list[dict[str, 
 def _prediction(picture: PredictionPicture) -> dict[str, str]:
     """A scene's three pictures; the prediction is grey too where the label says to ignore."""
     label, prediction = np.asarray(picture.label), np.asarray(picture.prediction)
+    if label.ndim == 3:
+        return {
+            "image": png_uri(picture.image),
+            "label": png_uri(colour_normals(label)),
+            "prediction": png_uri(colour_normals(prediction)),
+        }
     if label.dtype.kind == "f":
         low, high = (float(np.nanmin(label)), float(np.nanmax(label))) if np.isfinite(label).any() else (0.0, 1.0)
         return {

@@ -334,6 +334,19 @@ class RatioMetric(Metric):
         return np.asarray(statistics[:, 1])
 
 
+def per_image(measures: Sequence[dict[str, float]], name: str) -> Float64[np.ndarray, "images 2"]:
+    """One measure of each image, as results for a `RatioMetric`.
+
+    Args:
+        measures: those of each image by name, such as `depth_measures` gives; empty where no point counted.
+        name: of the measure.
+
+    Returns:
+        (value, 1) of each image; (0, 0) where no point counted.
+    """
+    return np.array([(entry[name], 1.0) if entry else (0.0, 0.0) for entry in measures]).reshape(-1, 2)
+
+
 def _resample(
     strata: Sequence[Float64[np.ndarray, "..."]], resamples: int, seed: int
 ) -> Iterator[Float64[np.ndarray, "..."]]:

@@ -13,8 +13,6 @@ image (Ranftl et al. 2020, but in depth itself), which forgives a wrong scale an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Float, Float64
 
@@ -90,16 +88,3 @@ def depth_measures(
         "abs-rel": float(share @ (np.abs(error) / d)),
         **{f"delta{n}": float(share @ (ratio < 1.25**n)) for n in (1, 2, 3)},
     }
-
-
-def per_image(measures: Sequence[dict[str, float]], name: str) -> Float64[np.ndarray, "images 2"]:
-    """One measure of each image, as results for a `RatioMetric`.
-
-    Args:
-        measures: what `depth_measures` gives for each image.
-        name: one of `DEPTH_MEASURES`.
-
-    Returns:
-        (value, 1) of each image; (0, 0) where no point counted.
-    """
-    return np.array([(entry[name], 1.0) if entry else (0.0, 0.0) for entry in measures]).reshape(-1, 2)

@@ -11,7 +11,7 @@ from ._elimination import Elimination
 from ._folds import FoldProbe
 from ._matching import MatchingProbe, nearest_locations, pck_metric
 from ._multi_dataset import MultiDatasetProbe
-from ._readout import ClassReadout, DepthReadout, Readout
+from ._readout import ClassReadout, DepthReadout, NormalsReadout, Readout, RegressionReadout
 from .knn import NeighbourHead, NeighbourProbe
 from .ridge import PENALTIES, RidgeProbe
 
@@ -29,8 +29,10 @@ __all__ = [
     "MultiDatasetProbe",
     "NeighbourHead",
     "NeighbourProbe",
+    "NormalsReadout",
     "Probe",
     "Readout",
+    "RegressionReadout",
     "RidgeHead",
     "RidgeProbe",
     "Score",

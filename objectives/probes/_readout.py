@@ -10,7 +10,18 @@ from numpy.typing import NDArray
 
 from diffsift.bank import DevelopmentSet
 
-from ..metrics import MeanIou, Metric, RatioMetric, confusion_per_image, depth_measures, per_image
+from ..metrics import (
+    DEPTH_MEASURES,
+    NORMALS_MEASURES,
+    NORMALS_THRESHOLDS,
+    MeanIou,
+    Metric,
+    RatioMetric,
+    confusion_per_image,
+    depth_measures,
+    normals_measures,
+    per_image,
+)
 
 
 class Readout(ABC):
@@ -87,23 +98,47 @@ class ClassReadout(Readout):
         )
 
 
-class DepthReadout(Readout):
-    """Values of points; results are one of `DEPTH_MEASURES` per image.
+class RegressionReadout(Readout):
+    """Values or vectors of points; results are one measure of each image. A subclass gives `measures`.
 
     Args:
-        measure: one of `DEPTH_MEASURES`.
-        aligned: fit predictions to the truth of each image first.
+        measure: one of `names`.
+        metric: turns this measure of each image into a score.
+
+    Attributes:
+        names: of all measures.
+        measure: the one that is optimised.
     """
 
-    def __init__(self, measure: str, *, aligned: bool) -> None:
-        self.measure, self.aligned = measure, aligned
-        aligned_by = ", scale-and-shift aligned" if aligned else ""
-        self.metric = RatioMetric(f"{measure}{aligned_by}", higher_is_better=measure.startswith("delta"))
+    names: tuple[str, ...]
+    metric: RatioMetric
+
+    def __init__(self, measure: str, metric: RatioMetric) -> None:
+        self.measure, self.metric = measure, metric
+
+    @abstractmethod
+    def measures(
+        self,
+        outputs: Float[np.ndarray, "points outputs"],
+        truth: Float[np.ndarray, "points *axes"],
+        weights: Float[np.ndarray, "points"] | None = None,
+    ) -> dict[str, float]:
+        """Score outputs at points of one image.
+
+        Args:
+            outputs: what a head says of each point.
+            truth: a value or a vector per point; not a number where it is unknown.
+            weights: how much each point counts; None: 1 each.
+
+        Returns:
+            One value for each of `names`; an empty mapping where no point counts.
+        """
 
     def targets(
         self, development: DevelopmentSet, images: Int[np.ndarray, "images"]
     ) -> Float32[np.ndarray, "rows outputs"]:
-        return np.asarray(development.labels[images].reshape(-1, 1), dtype=np.float32)
+        labels = development.labels[images]
+        return np.asarray(labels.reshape(labels.shape[0] * labels.shape[1], -1), dtype=np.float32)
 
     def results(
         self,
@@ -111,10 +146,56 @@ class DepthReadout(Readout):
         images: Int[np.ndarray, "images"],
         outputs: Float[np.ndarray, "rows outputs"],
     ) -> NDArray[np.float64]:
-        measures = [
-            depth_measures(predicted, truth, weights, aligned=self.aligned)
-            for predicted, truth, weights in zip(
-                outputs.reshape(len(images), -1), development.labels[images], development.weights[images], strict=True
-            )
-        ]
-        return per_image(measures, self.measure)
+        of_image = outputs.reshape(len(images), -1, outputs.shape[1])
+        parts = zip(of_image, development.labels[images], development.weights[images], strict=True)
+        return per_image([self.measures(*part) for part in parts], self.measure)
+
+
+class DepthReadout(RegressionReadout):
+    """Depth of points; results are one of `DEPTH_MEASURES` per image.
+
+    Args:
+        measure: one of `DEPTH_MEASURES`.
+        aligned: fit predictions to the truth of each image first.
+    """
+
+    names = DEPTH_MEASURES
+
+    def __init__(self, measure: str, *, aligned: bool) -> None:
+        self.aligned = aligned
+        name = f"{measure}, scale-and-shift aligned" if aligned else measure
+        super().__init__(measure, RatioMetric(name, higher_is_better=measure.startswith("delta")))
+
+    def measures(
+        self,
+        outputs: Float[np.ndarray, "points 1"],
+        truth: Float[np.ndarray, "points"],
+        weights: Float[np.ndarray, "points"] | None = None,
+    ) -> dict[str, float]:
+        return depth_measures(outputs[:, 0], truth, weights, aligned=self.aligned)
+
+
+class NormalsReadout(RegressionReadout):
+    """Surface normals of points; results are one of `NORMALS_MEASURES` per image.
+
+    The three components are fitted by least squares, each by itself. Lengths of outputs do not matter: angles are
+    taken after they are scaled to 1.
+
+    Args:
+        measure: one of `NORMALS_MEASURES`.
+    """
+
+    names = NORMALS_MEASURES
+
+    def __init__(self, measure: str) -> None:
+        is_share = measure in NORMALS_THRESHOLDS
+        name = measure if is_share else f"{measure} in degrees"
+        super().__init__(measure, RatioMetric(name, higher_is_better=is_share))
+
+    def measures(
+        self,
+        outputs: Float[np.ndarray, "points 3"],
+        truth: Float[np.ndarray, "points 3"],
+        weights: Float[np.ndarray, "points"] | None = None,
+    ) -> dict[str, float]:
+        return normals_measures(outputs, truth, weights)

@@ -1,7 +1,7 @@
 """Ridge regression on fused features, solved from cached Gram blocks.
 
 Notation, over the n locations that a probe is fit on, with weights v that sum to n and targets Y (n x K), which
-are one-hot classes or values:
+are one-hot classes, values or the components of normals:
 
     X = [s_1 X_1, ..., s_m X_m]     blocks of the bank, s_a = weight_a / sqrt(raw channels of a)
     W = (Xc' V Xc + lambda n I)^-1 Xc' V Yc,   V = diag(v), c: centered with the weighted mean

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ._heads import descend, shift_and_spread
+from ._heads import descend
+from ._losses import Targets
 from ._maps import SelectionFeatures
 from ._probe import Fold, ReferenceProbe
 
@@ -25,15 +26,16 @@ class Windows:
     Attributes:
         features: computes the features of an image, given by position, in a span of rows and a span of columns that
             may reach beyond its edge.
-        targets: a map of class ids or values for each image, by position; not a number where a pixel does not count.
+        targets: a map of class ids, values or directions for each image, by position; not a number where a pixel does
+            not count.
         channels: channels of the features.
-        classes: number of classes; 0 where targets are values.
+        classes: number of classes; 0 where targets are values or directions.
         seed: seed of whatever is drawn.
         device: where the network is trained.
     """
 
     features: Callable[[int, tuple[int, int], tuple[int, int]], Float[Tensor, "channels height width"]]
-    targets: Mapping[int, Float[np.ndarray, "height width"]]
+    targets: Mapping[int, Float[np.ndarray, "height width *axes"]]
     channels: int
     classes: int
     seed: int
@@ -44,8 +46,8 @@ class Windows:
 class ConvolutionalHead:
     """A 3 x 3 convolution, ReLU and a 1 x 1 convolution, trained by stochastic gradient descent (AdamW) on crops.
 
-    Cross-entropy for classes; squared error for values, which are standardised first. Nothing is padded: around a crop,
-    and at the image's edge, the convolution sees the features that are there.
+    The loss is that of `Targets`. Nothing is padded: around a crop, and at the image's edge, the convolution sees the
+    features that are there.
 
     Attributes:
         hidden: channels between the convolutions.
@@ -70,19 +72,19 @@ class ConvolutionalHead:
             windows: features and targets.
         """
         generator = np.random.default_rng(windows.seed)
+        known = np.concatenate([found[_known(found, axes=2)] for found in windows.targets.values()])
+        self._targets = Targets.of(windows.classes, known)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(windows.seed)
             model = nn.Sequential(
-                nn.Conv2d(windows.channels, self.hidden, 3), nn.ReLU(), nn.Conv2d(self.hidden, windows.classes or 1, 1)
+                nn.Conv2d(windows.channels, self.hidden, 3), nn.ReLU(), nn.Conv2d(self.hidden, self._targets.outputs, 1)
             ).to(windows.device)
-        self._shift, self._spread = 0.0, 1.0
-        if not windows.classes:
-            maps = windows.targets.values()
-            self._shift, self._spread = shift_and_spread(np.concatenate([found[np.isfinite(found)] for found in maps]))
 
         def loss() -> Tensor:
             features, targets = self._crops(windows, generator)
-            return self._loss(model(features.to(windows.device)), targets.to(windows.device), windows.classes)
+            counted = _known(targets, axes=3)
+            outputs = model(features.to(windows.device)).permute(0, 2, 3, 1)
+            return self._targets.loss(outputs[torch.from_numpy(counted).to(outputs.device)], targets[counted])
 
         descend(model, loss, self.steps, self.learning_rate, self.decay)
         self._model, self._device = model, windows.device
@@ -102,7 +104,7 @@ class ConvolutionalHead:
             channels: channels of the features.
 
         Returns:
-            Class scores, or one value per pixel.
+            Class scores, or a value or direction per pixel.
         """
         height, width = shape
         band = max(1, _FLOATS // (channels * (width + 2)))
@@ -111,30 +113,25 @@ class ConvolutionalHead:
             bottom = min(top + band, height)
             seen = features((top - 1, bottom + 1), (-1, width + 1))
             bands.append(self._model(seen[None].to(self._device))[0].cpu())
-        outputs = torch.cat(bands, dim=1).permute(1, 2, 0) * self._spread + self._shift
-        return np.asarray(outputs.numpy())
+        return np.asarray(self._targets.in_units(torch.cat(bands, dim=1).permute(1, 2, 0)).numpy())
 
-    def _crops(self, windows: Windows, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _crops(
+        self, windows: Windows, generator: np.random.Generator
+    ) -> tuple[Float[Tensor, "crops channels _ _"], Float[np.ndarray, "crops edge edge *axes"]]:
         """Features with a pixel more on every side, and targets, of crops of images drawn with replacement."""
-        edge = min(self.edge, *(min(targets.shape) for targets in windows.targets.values()))
+        edge = min(self.edge, *(min(targets.shape[:2]) for targets in windows.targets.values()))
         features, crops = [], []
         for image in generator.choice(list(windows.targets), size=self.batch):
             targets = windows.targets[int(image)]
-            top, left = (int(generator.integers(size - edge + 1)) for size in targets.shape)
+            top, left = (int(generator.integers(size - edge + 1)) for size in targets.shape[:2])
             features.append(windows.features(int(image), (top - 1, top + edge + 1), (left - 1, left + edge + 1)))
             crops.append(targets[top : top + edge, left : left + edge])
-        return torch.stack(features), torch.from_numpy(np.stack(crops)).float()
+        return torch.stack(features), np.stack(crops)
 
-    def _loss(self, outputs: Tensor, targets: Tensor, classes: int) -> Tensor:
-        """The mean over the pixels that count."""
-        counted = torch.isfinite(targets)
-        if classes:
-            ids = torch.where(counted, targets, -100).long()
-            losses = nn.functional.cross_entropy(outputs, ids, ignore_index=-100, reduction="sum")
-        else:
-            wanted = (torch.where(counted, targets, self._shift) - self._shift) / self._spread
-            losses = ((outputs[:, 0] - wanted)[counted] ** 2).sum()
-        return losses / counted.sum().clamp(min=1)
+
+def _known(targets: Float[np.ndarray, "..."], axes: int) -> Bool[np.ndarray, "..."]:
+    """Where a pixel counts; its value, or the components of its direction, are behind so many axes."""
+    return np.asarray(np.isfinite(targets).all(axis=tuple(range(axes, targets.ndim))))
 
 
 class ConvolutionalProbe(ReferenceProbe):
@@ -165,10 +162,10 @@ class ConvolutionalProbe(ReferenceProbe):
 
         return outputs
 
-    def _map(self, image: int) -> Float[np.ndarray, "height width"]:
-        counted = self._counted(image)
-        targets = np.full(counted.shape, np.nan, np.float32)
-        targets[counted] = self._targets[image].targets
+    def _map(self, image: int) -> Float[np.ndarray, "height width *axes"]:
+        counted, known = self._counted(image), self._targets[image].targets
+        targets = np.full((*counted.shape, *known.shape[1:]), np.nan, np.float32)
+        targets[counted] = known
         return targets
 
     def _shape(self, image: int) -> tuple[int, int]:

@@ -29,6 +29,7 @@ CONVOLUTIONAL = "conv"
 _OF_TASK = {
     "segmentation": ("mlp", "logistic", "linear", CONVOLUTIONAL),
     "depth": ("linear", CONVOLUTIONAL),
+    "normals": ("linear", CONVOLUTIONAL),
     "classification": ("logistic", "linear"),
     "correspondence": ("exact",),
 }

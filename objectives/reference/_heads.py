@@ -13,6 +13,8 @@ from jaxtyping import Float, Int, Shaped
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
+from ._losses import Targets
+
 
 @dataclass(frozen=True)
 class TrainingLocations:
@@ -20,15 +22,15 @@ class TrainingLocations:
 
     Attributes:
         features: computes the features of some locations, given by position.
-        targets: targets of all locations: class ids, or values.
+        targets: targets of all locations: class ids, values, or directions of unit length.
         channels: channels of the features.
-        classes: number of classes; 0 where targets are values.
+        classes: number of classes; 0 where targets are values or directions.
         seed: seed of whatever is drawn.
         device: where networks are trained.
     """
 
     features: Callable[[Int[np.ndarray, "chosen"]], Float[Tensor, "chosen channels"]]
-    targets: Shaped[np.ndarray, "locations"]
+    targets: Shaped[np.ndarray, "locations *axes"]
     channels: int
     classes: int
     seed: int
@@ -58,7 +60,7 @@ class ReferenceHead(ABC):
             features: features of some locations.
 
         Returns:
-            Class scores or votes, or one value per location.
+            Class scores or votes, or a value or direction per location.
         """
 
 
@@ -208,7 +210,7 @@ class LogisticHead(ReferenceHead):
 class LinearHead(ReferenceHead):
     """A linear layer trained by stochastic gradient descent (AdamW): linear probing, as for self-supervised features.
 
-    Cross-entropy for classes; squared error for values, which are standardised first.
+    The loss is that of `Targets`.
 
     Attributes:
         steps: number of steps, each on `batch` locations that are drawn anew.
@@ -224,39 +226,22 @@ class LinearHead(ReferenceHead):
 
     def fit(self, locations: TrainingLocations) -> None:
         generator = np.random.default_rng(locations.seed)
-        layer = nn.Linear(locations.channels, locations.classes or 1).to(locations.device)
+        self._targets = Targets.of(locations.classes, locations.targets)
+        layer = nn.Linear(locations.channels, self._targets.outputs).to(locations.device)
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
-        self._shift, self._spread = (0.0, 1.0) if locations.classes else shift_and_spread(locations.targets)
 
         def loss() -> Tensor:
             chosen = generator.integers(len(locations.targets), size=min(self.batch, len(locations.targets)))
             outputs = layer(locations.features(chosen).to(locations.device))
-            truth = locations.targets[chosen]
-            if locations.classes:
-                return nn.functional.cross_entropy(outputs, torch.from_numpy(truth.astype(np.int64)).to(outputs.device))
-            wanted = torch.from_numpy((truth - self._shift) / self._spread).to(outputs)
-            return nn.functional.mse_loss(outputs[:, 0], wanted)
+            return self._targets.loss(outputs, locations.targets[chosen])
 
         descend(layer, loss, self.steps, self.learning_rate, self.decay)
         self._layer, self._device = layer, locations.device
 
     @torch.inference_mode()
     def outputs(self, features: Float[Tensor, "locations channels"]) -> Float[np.ndarray, "locations outputs"]:
-        outputs = self._layer(features.to(self._device)).cpu() * self._spread + self._shift
-        return np.asarray(outputs.numpy())
-
-
-def shift_and_spread(values: Float[np.ndarray, "values"]) -> tuple[float, float]:
-    """What values are standardised with.
-
-    Args:
-        values: targets of a regression.
-
-    Returns:
-        Mean and standard deviation; the latter 1 where all values are equal.
-    """
-    return float(values.mean()), float(values.std()) or 1.0
+        return np.asarray(self._targets.in_units(self._layer(features.to(self._device)).cpu()).numpy())
 
 
 def descend(model: nn.Module, loss: Callable[[], Tensor], steps: int, learning_rate: float, decay: float) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from diffsift.bank.locations import all_locations, sample_locations, sampling_probabilities
+from diffsift.bank.locations import all_locations, sample_locations, sample_values, sampling_probabilities
 from diffsift.datasets import IGNORE
 from diffsift.errors import DataError
 
@@ -121,6 +121,20 @@ def test_a_label_without_any_valid_pixel_is_refused() -> None:
     with pytest.raises(DataError, match="photo7 must have a pixel that counts"):
         sample_locations(nothing, 5, seed=0, name="photo7")
     assert (all_locations(nothing).weights == 0).all()
+
+
+def test_vectors_are_drawn_where_all_components_are_known() -> None:
+    label = np.random.default_rng(0).normal(size=(4, 6, 3)).astype(np.float32)
+    label[:2] = np.nan
+    label[3, 0, 1] = np.nan
+    found = sample_values(label, 200, seed=0, name="a")
+    assert found.labels.shape == (200, 3)
+    columns, rows = (found.points * [6, 4]).astype(int).T
+    assert set(zip(rows, columns, strict=True)) == {(2, x) for x in range(6)} | {(3, x) for x in range(1, 6)}
+    np.testing.assert_array_equal(found.labels, label[rows, columns])
+    np.testing.assert_allclose(found.weights, 11 / 200)
+    with pytest.raises(DataError, match="a must have a pixel whose value is known"):
+        sample_values(np.full_like(label, np.nan), 5, seed=0, name="a")
 
 
 @pytest.mark.parametrize(

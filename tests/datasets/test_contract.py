@@ -105,6 +105,10 @@ class TestDepthFolder(LayoutContract):
     layout = "depth-folder"
 
 
+class TestNormalsFolder(LayoutContract):
+    layout = "normals-folder"
+
+
 class TestClassFolders(LayoutContract):
     layout = "class-folders"
 

@@ -137,6 +137,10 @@ def damage_depth(root: Path) -> None:
     np.save(root / "depth" / "0.npy", np.ones((3, 3)))
 
 
+def damage_normals(root: Path) -> None:
+    np.save(root / "normals" / "0.npy", np.ones((6, 8, 3)))
+
+
 def damage_classes(root: Path) -> None:
     (root / "test" / "cat" / "2.jpg").write_bytes(b"no image")
 
@@ -155,6 +159,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "cityscapes": (damage_city, "must have the file .*_gtFine_labelIds.png"),
     "ddpm-segmentation": (damage_ddpm, "img_0.npy cannot be read as an array of numbers"),
     "depth-folder": (damage_depth, r"0.npy must be as large as its image 0.png \(8 x 6 px\), but is 3 x 3"),
+    "normals-folder": (damage_normals, "0.npy must hold unit vectors, but most are of other lengths, 1.73 to 1.73"),
     "class-folders": (damage_classes, "2.jpg cannot be decoded"),
     "spair": (damage_spair, "must hold lines such as .* but holds '000001:aeroplane'"),
     "list": (damage_list, "the header must have image, label, split, but lacks split; did you mean 'split'"),

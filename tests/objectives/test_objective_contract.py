@@ -17,6 +17,7 @@ from diffsift.objectives import (
     ClassificationSpecification,
     CorrespondenceSpecification,
     DepthSpecification,
+    NormalsSpecification,
     Objective,
     OtherTaskSpecification,
     ProbeSpecification,
@@ -31,6 +32,7 @@ FURTHER = RenderedScenesSpecification(size=32, train=8, validation=0, test=4, se
 TASKS: dict[str, Any] = {
     "segmentation": TaskSpecification(),
     "depth": DepthSpecification(kind="depth", score="abs-rel"),
+    "normals": NormalsSpecification(kind="normals", score="within-22.5"),
     "classification": ClassificationSpecification(kind="classification"),
     "correspondence": CorrespondenceSpecification(kind="correspondence", resolution=6),
 }

@@ -19,6 +19,7 @@ from diffsift.datasets import (
     ddpm_segmentation,
     depth_folder,
     image_list,
+    normals_folder,
     spair,
     voc,
 )
@@ -94,6 +95,26 @@ def make_depth(root: Path) -> Dataset:
     return depth_folder(root, (0.6, 0.0, 0.4), 0)
 
 
+def directions(seed: int) -> np.ndarray:
+    """Unit vectors that face the viewer, for every pixel."""
+    vectors = np.random.default_rng(seed).normal([0, 0, 3], size=(HEIGHT, WIDTH, 3))
+    return (vectors / np.linalg.norm(vectors, axis=2, keepdims=True)).astype(np.float32)
+
+
+def make_normals(root: Path) -> Dataset:
+    for number in range(5):
+        write_image(root / "images" / f"{number}.png", number)
+        (root / "normals").mkdir(exist_ok=True)
+        values = directions(number)
+        values[0] = 0
+        if number % 2:
+            levels = np.round((values + 1) / 2 * 255).astype(np.uint8)
+            Image.fromarray(levels).save(root / "normals" / f"{number}.png")
+        else:
+            np.save(root / "normals" / f"{number}.npy", values)
+    return normals_folder(root, (0.6, 0.0, 0.4), 0)
+
+
 def make_classes(root: Path) -> Dataset:
     for split, number in (("train", 0), ("val", 1), ("test", 2)):
         for name in ("cat", "dog"):
@@ -136,6 +157,7 @@ MAKERS: dict[str, tuple[Callable[[Path], Dataset], dict[str, int], str]] = {
     "cityscapes": (make_cityscapes, {"train": 3, "test": 1}, "segmentation"),
     "ddpm-segmentation": (make_ddpm, {"train": 2, "test": 1}, "segmentation"),
     "depth-folder": (make_depth, {"train": 3, "test": 2}, "depth"),
+    "normals-folder": (make_normals, {"train": 3, "test": 2}, "normals"),
     "class-folders": (make_classes, {"train": 2, "validation": 2, "test": 2}, "classification"),
     "spair": (make_spair, {"train": 2}, "correspondence"),
     "list": (make_list, {"train": 2, "validation": 1, "test": 1}, "segmentation"),
@@ -150,6 +172,7 @@ def rebuilt(layout: str, root: Path) -> Dataset:
         "cityscapes": lambda: cityscapes(root),
         "ddpm-segmentation": lambda: ddpm_segmentation(root, 21, 255),
         "depth-folder": lambda: depth_folder(root, (0.6, 0.0, 0.4), 0),
+        "normals-folder": lambda: normals_folder(root, (0.6, 0.0, 0.4), 0),
         "class-folders": lambda: class_folders(root, (0.6, 0.0, 0.4), 0),
         "spair": lambda: spair(root, "large", None, category_prompt=False),
         "list": lambda: image_list(root / "list.csv", "segmentation", ("sky", "sea"), 9),

@@ -186,6 +186,21 @@ def test_ignored_places_are_grey_in_label_and_prediction(text: str) -> None:
     assert "digit 0" in text
 
 
+def test_normals_are_colours_and_grey_where_unknown(tmp_path: Path) -> None:
+    label = np.zeros((4, 4, 3), np.float32)
+    label[..., 2] = 1
+    label[1], label[2] = [-1, 0, 0], np.nan
+    shown = [PredictionPicture(np.zeros((4, 4, 3), np.uint8), label, -np.nan_to_num(label))]
+    write_report(outcome(), ReportPictures(predictions=shown), tmp_path / "report.html")
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    drawn = []
+    for part in ("Labels of", "Prediction for"):
+        source = next(str(image["src"]) for image in page.images if str(image["alt"]).startswith(part))
+        drawn.append(np.array(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1])))))
+    assert drawn[0][:3, 0].tolist() == [[128, 128, 255], [0, 128, 128], [128, 128, 128]]
+    assert drawn[1][:2, 0].tolist() == [[128, 128, 0], [255, 128, 128]]
+
+
 def test_empty_parts_are_left_out(tmp_path: Path) -> None:
     base = outcome()
     bare = Outcome("s", "t", "m", "p", "model", "data", (), 0, (), (), base.found, Verdict("Nothing was tried.", ""))

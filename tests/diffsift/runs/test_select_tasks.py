@@ -1,4 +1,4 @@
-"""All four tasks from the command line to the final table and the verdict, and what compares with what."""
+"""All tasks from the command line to the final table and the verdict, and what compares with what."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from diffsift.cli.app import app
 from diffsift.common.context import RunContext
 from diffsift.common.workspace import Workspace
 from diffsift.datasets import RenderedScenes
-from diffsift.demo import TRIALS, demo_specification
 from diffsift.errors import BankError, SpecificationError, StudyError
 from diffsift.objectives import OBJECTIVES
+from diffsift.objectives.metrics import NORMALS_MEASURES
 from diffsift.objectives.reference import reference_kinds
 from diffsift.runs.compare import compare
 from diffsift.runs.score import score_file
@@ -28,10 +28,11 @@ from diffsift.runs.workers import join
 from diffsift.study_store import StudyStore
 from diffsift.tracking import Ledger, open_database
 
-TASKS = ("segmentation", "depth", "classification", "correspondence")
+TASKS = ("segmentation", "depth", "normals", "classification", "correspondence")
 METRICS = {
     "segmentation": "mean IoU",
     "depth": "rmse",
+    "normals": "mean-angle in degrees",
     "classification": "accuracy",
     "correspondence": "PCK@0.1 by image, per point",
 }
@@ -76,6 +77,9 @@ def test_the_report_shows_further_measures(searched: tuple[Path, dict[str, str]]
     folder, _ = searched
     report = folder / "correspondence.html"
     assert "PCK@0.15 by box, per image" in report.read_text()
+    text = (folder / "normals.html").read_text()
+    assert all(f">{measure}</th>" in text for measure in NORMALS_MEASURES)
+    assert "Prediction for test scene 1" in text
 
 
 def test_studies_of_one_protocol_are_compared_and_others_refused(
@@ -142,16 +146,3 @@ def test_a_probe_of_another_task_is_refused(searched: tuple[Path, dict[str, str]
     folder, _ = searched
     with pytest.raises(SpecificationError, match="depth must be one of ridge, reference, linear, conv, but got 'mlp'"):
         score_file(folder / "depth.json", probe="mlp", workspace=folder / "workspace")
-
-
-@pytest.mark.parametrize("task", ["segmentation", "depth", "classification", "correspondence"])
-def test_the_demo_of_each_task_is_a_study_of_its_own(task: str) -> None:
-    specification = demo_specification(task=task, seed=3, trials=7)
-    assert (specification.task.kind, specification.study.trials) == (task, 7)
-    others = {demo_specification(task=other, seed=3).study.name for other in TRIALS if other != task}
-    assert specification.study.name not in others
-
-
-def test_an_unknown_task_of_the_demo_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(SpecificationError, match=r"must be one of segmentation, depth.* but got 'depht'"):
-        demo_specification(task="depht")

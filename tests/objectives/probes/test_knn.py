@@ -22,6 +22,7 @@ from diffsift.objectives import (
     DepthSpecification,
     FittedSelection,
     NeighbourProbe,
+    NormalsSpecification,
     ProbeSpecification,
     TaskSpecification,
 )
@@ -32,6 +33,7 @@ SELECTION = Selection.of({A: 0.4, B: 1.0})
 TASKS = {
     "segmentation": TaskSpecification(),
     "depth": DepthSpecification(kind="depth"),
+    "normals": NormalsSpecification(kind="normals"),
     "classification": ClassificationSpecification(kind="classification"),
 }
 
@@ -65,7 +67,7 @@ def targets_of(bank: Bank) -> np.ndarray:
     """(images, rows, outputs)."""
     development = bank.development
     if not development.class_names:
-        return np.asarray(development.labels[..., None])
+        return np.asarray(development.labels.reshape(*development.labels.shape[:2], -1))
     return np.eye(len(development.class_names))[development.labels]
 
 

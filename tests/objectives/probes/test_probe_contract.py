@@ -13,7 +13,14 @@ from diffsift.bank import BankView
 from diffsift.errors import SpecificationError
 from diffsift.objectives import PROBES, Probe, ProbeSpecification
 from diffsift.objectives.metrics import Accuracy
-from diffsift.objectives.probes import ClassReadout, DepthReadout, MultiDatasetProbe, Readout, fast_probe
+from diffsift.objectives.probes import (
+    ClassReadout,
+    DepthReadout,
+    MultiDatasetProbe,
+    NormalsReadout,
+    Readout,
+    fast_probe,
+)
 from diffsift.specification import Specification
 from diffsift.testing.probe import ProbeContract
 from diffsift.testing.synthetic import SyntheticBank
@@ -21,6 +28,7 @@ from diffsift.testing.synthetic import SyntheticBank
 READOUTS: dict[str, Readout] = {
     "segmentation": ClassReadout(),
     "depth": DepthReadout("rmse", aligned=False),
+    "normals": NormalsReadout("mean-angle"),
     "classification": ClassReadout(Accuracy()),
 }
 

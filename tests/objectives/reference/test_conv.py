@@ -88,6 +88,19 @@ def test_values_come_back_in_their_own_unit_and_images_in_bands(monkeypatch: pyt
     np.testing.assert_allclose(outputs_of(head, features, 0), whole, atol=1e-4)
 
 
+def test_directions_are_learnt_where_they_are_known() -> None:
+    features, agree = maps_of(8, 0)
+    upwards, aside = np.array([0.0, 0.6, 0.8], np.float32), np.array([1.0, 0.0, 0.0], np.float32)
+    directions = np.where(agree[..., None] > 0, upwards, aside).astype(np.float32)
+    directions[:, :3] = np.nan
+    head = ConvolutionalHead(steps=150, edge=16)
+    head.fit(windows(features, directions, 0))
+    found = outputs_of(head, features, 0)
+    assert found.shape == (16, 16, 3)
+    cosines = (found * directions[0]).sum(2) / np.linalg.norm(found, axis=2)
+    assert np.nanmean(cosines) > 0.95
+
+
 def test_windows_are_the_features_at_pixel_centers(tiny_backbone: PipelineBackbone) -> None:
     known = {entry.name: entry for entry in tiny_backbone.activations()}
     entry = Candidate(tiny_backbone.name, next(name for name in known if name.endswith("res-out")), 100)
@@ -114,7 +127,5 @@ def test_windows_are_the_features_at_pixel_centers(tiny_backbone: PipelineBackbo
 
 
 def test_tasks_with_maps_have_it() -> None:
-    assert [task for task in ("segmentation", "depth", "classification") if "conv" in reference_kinds(task)] == [
-        "segmentation",
-        "depth",
-    ]
+    tasks = ("segmentation", "depth", "normals", "classification")
+    assert [task for task in tasks if "conv" in reference_kinds(task)] == ["segmentation", "depth", "normals"]

@@ -48,6 +48,22 @@ def test_heads_learn_what_can_be_learnt(head: ReferenceHead) -> None:
     np.testing.assert_array_equal(again.outputs(fresh), head.outputs(fresh))
 
 
+def test_directions_are_learnt_by_their_cosine() -> None:
+    features, labels = clusters()
+    directions = np.array([[0, 0, 1], [0.6, 0.8, 0], [-1, 0, 0]], np.float32)[labels]
+    head = LinearHead(steps=300)
+    head.fit(locations(features, directions, 0))
+    fresh, truth = clusters(seed=1)
+    found = head.outputs(fresh)
+    assert found.shape == (600, 3)
+    expected = np.array([[0, 0, 1], [0.6, 0.8, 0], [-1, 0, 0]])[truth]
+    cosines = (found * expected).sum(1) / np.linalg.norm(found, axis=1)
+    assert cosines.mean() > 0.9
+    again = LinearHead(steps=300)  # their lengths mean nothing, as they would to squared errors
+    again.fit(locations(features, 10 * directions, 0))
+    np.testing.assert_allclose(again.outputs(fresh), found, rtol=1e-3, atol=1e-4)
+
+
 def test_heads_learn_nothing_from_noise() -> None:
     features, labels = clusters()
     head = MlpEnsembleHead(epochs=5)
