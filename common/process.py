@@ -69,9 +69,28 @@ def _started(pid: int) -> str | None:
             return None if process.status() == psutil.STATUS_ZOMBIE else repr(process.create_time())
         except psutil.NoSuchProcess:
             return None
+    fields = _stat(pid)
+    return None if fields is None or fields[_STATE] in _DEAD else f"{_place()}/{fields[_START_TICKS]}"
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of ``/proc/PID/stat`` behind the name; None where there is no such process."""
     try:
         content = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = content.rpartition(")")[2].split()
-    return None if fields[_STATE] in _DEAD else f"{_place()}/{fields[_START_TICKS]}"
+    return content.rpartition(")")[2].split()
+
+
+def is_zombie(pid: int, start_ticks: int) -> bool:
+    """Whether a process of this computer has ended without being collected by its parent.
+
+    Args:
+        pid: its number.
+        start_ticks: when it started, in clock ticks since the computer was started.
+
+    Returns:
+        False where another process has the number now, and on systems other than Linux.
+    """
+    fields = _stat(pid) if sys.platform == "linux" else None
+    return fields is not None and fields[_STATE] in _DEAD and int(fields[_START_TICKS]) == start_ticks
