@@ -75,7 +75,7 @@ class EntryLock:
             self.release()
 
     def _remove_abandoned(self) -> None:
-        """Remove a file that `SoftFileLock` leaves to nobody, under a lock of its own: who looks later finds a new one."""
+        """Remove a file that belongs to nobody, under a lock of its own: who looks later finds a new one."""
         if not self._abandoned():
             return
         with suppress(Timeout), SoftFileLock(f"{self._path}.removal", blocking=False):

@@ -15,9 +15,11 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from diffsift.common.reporting import LOGGER
 from diffsift.errors import StudyError
 from diffsift.spaces import Selection
 from diffsift.tracking import (
+    AT_START,
     Claims,
     Evaluation,
     Ledger,
@@ -64,10 +66,8 @@ class TrialStore:
         self._database = open_storage(url)
         self._storage = get_storage(self._database)
         self._study = self._retried(self._opened)
-        if "uid" not in self._study.user_attrs:
-            self._study.set_user_attr("uid", uuid.uuid4().hex[:12])
         self._uid = str(self._study.user_attrs["uid"])
-        self._study_id = self._storage.get_study_id_from_name(specification.name)
+        self._study_id = self._retried(lambda: self._storage.get_study_id_from_name(specification.name))
 
     @property
     def name(self) -> str:
@@ -236,12 +236,15 @@ class TrialStore:
 
     def _opened(self) -> optuna.Study:
         names = self.specification.objectives
-        return optuna.create_study(
+        study = optuna.create_study(
             storage=self._storage,
             study_name=self.name,
             directions=["maximize" if name == "score" else "minimize" for name in names],
             load_if_exists=True,
         )
+        if "uid" not in study.user_attrs:
+            study.set_user_attr("uid", uuid.uuid4().hex[:12])
+        return study
 
     def _trials(self, state: TrialState) -> list[FrozenTrial]:
         return self._retried(lambda: self._study.get_trials(deepcopy=False, states=(state,)))
@@ -287,9 +290,13 @@ def open_storage(url: str) -> RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options = {"connect_args": {"timeout": 30}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     parsed = make_url(url)
-    try:
+
+    def opened() -> RDBStorage:
         with readable(parsed), creating(parsed):
-            storage = RDBStorage(url, engine_kwargs=options)
+            return RDBStorage(url, engine_kwargs=options)
+
+    try:
+        storage = retried(opened, LOGGER.warning, patience=AT_START)
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
         raise database_error(parsed, error) from error
     tune_sqlite(storage.engine)

@@ -1,6 +1,6 @@
 from ._creation import creating
 from ._database import database_error, readable
-from ._retry import retried
+from ._retry import AT_START, retried
 from ._sqlite import tune_sqlite
 from ._study_rows import Eliminated, Opening, StudyRow
 from .claims import Claim, ClaimResult, Claims, ClaimStatus
@@ -20,6 +20,7 @@ from .records import (
 from .report import ActivationPicture, PredictionPicture, ReportPictures, write_report
 
 __all__ = [
+    "AT_START",
     "LOGGERS",
     "ActivationDecision",
     "ActivationPicture",

@@ -11,10 +11,12 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from diffsift.common.reporting import LOGGER
 from diffsift.errors import DiffsiftError, StudyError
 
 from ._creation import create_whole, creating, require_whole
 from ._migration import migrate
+from ._retry import AT_START, retried
 from ._sqlite import describe, problem, sqlite_file, tune_sqlite
 from ._tables import SCHEMA, Base, VersionTable
 
@@ -53,7 +55,7 @@ def open_database(url: str) -> Engine:
             ) from error
     tune_sqlite(engine)
     try:
-        _prepare(engine)
+        retried(lambda: _prepare(engine), LOGGER.warning, patience=AT_START)
     except BaseException:
         engine.dispose()
         raise

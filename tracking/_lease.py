@@ -60,6 +60,7 @@ class Lease:
         session.execute(delete(_ROWS).where(_ROWS.c.token == self.token))
 
     def _insert(self, session: Session) -> None:
+        session.execute(delete(_ROWS).where(_ROWS.c.token == self.token))  # of an earlier try, whose answer was lost
         session.execute(insert(_ROWS).values(token=self.token, beat=0, **vars(self.process)))
 
     def _beat(self) -> None:

@@ -16,7 +16,7 @@ from diffsift.errors import StudyError
 
 from ._database import transaction
 from ._lease import BEAT, LEASE, Lease, Watch
-from ._retry import Notify
+from ._retry import Notify, retried
 from ._tables import HolderTable, LockTable, utc_now
 
 
@@ -24,10 +24,8 @@ from ._tables import HolderTable, LockTable, utc_now
 def exclusive(engine: Engine, study: str, notify: Notify) -> Iterator[str]:
     """Hold the lock of `study` inside the ``with`` block, under a token; see `Ledger.exclusive`."""
     lease = Lease(engine)
-    with transaction(engine) as session:
-        lease.open(session)
     try:
-        _acquire(engine, study, lease.token, notify)
+        retried(lambda: _acquire(engine, study, lease, notify), notify)
         yield lease.token
     finally:
         with contextlib.suppress(StudyError), transaction(engine) as session:  # what stays has no holder from now
@@ -49,9 +47,14 @@ def require_lead(session: Session, study: str, token: str) -> None:
         )
 
 
-def _acquire(engine: Engine, study: str, token: str, notify: Notify) -> None:
+def _acquire(engine: Engine, study: str, lease: Lease, notify: Notify) -> None:
     """Insert our row, or put it in the place of a dead process's row."""
-    ours = {"token": token, "since": utc_now()}
+    with transaction(engine) as session:
+        lease.open(session)
+        lock = session.get(LockTable, study)
+        if lock is not None and lock.token == lease.token:
+            return  # an earlier try got through, but its answer was lost
+    ours = {"token": lease.token, "since": utc_now()}
     for _ in range(3):  # the holder may leave, or another process may take over, between two of our steps
         try:
             with transaction(engine) as session:

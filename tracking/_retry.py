@@ -13,6 +13,9 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, Pending
 PATIENCE = 300.0
 """Seconds for which an action is tried again."""
 
+AT_START = 15.0
+"""Seconds for which a process tries to reach the server in the first place: a wrong address is to be refused soon."""
+
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between tries; the last one is repeated."""
 
@@ -20,18 +23,28 @@ _PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 # many connections. An error without a state comes from the connection itself.
 _PASSING = ("08", "40", "57", "53300")
 
+# What a server says, without a state, to whom it will not let in however often it is asked.
+_HOPELESS = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
+
 Notify = Callable[[str], None]
 Result = TypeVar("Result")
 Class = TypeVar("Class", bound=type)
 
 
-def retried(action: Callable[[], Result], notify: Notify, *, between: Callable[[], None] = lambda: None) -> Result:
+def retried(
+    action: Callable[[], Result],
+    notify: Notify,
+    *,
+    between: Callable[[], None] = lambda: None,
+    patience: float | None = None,
+) -> Result:
     """Do something with a database, and again where the connection to its server was lost.
 
     Args:
         action: may be done twice: the connection may have been lost after the server had done it.
         notify: told once that the database does not answer, and once that it does again.
         between: called before each further try.
+        patience: seconds after which it is given up; default: five minutes.
 
     Returns:
         What `action` returns.
@@ -39,6 +52,7 @@ def retried(action: Callable[[], Result], notify: Notify, *, between: Callable[[
     Raises:
         Exception: what `action` raised at last; at once, where waiting cannot help.
     """
+    patience = PATIENCE if patience is None else patience
     ends: float | None = None
     tries = 0
     while True:
@@ -48,8 +62,8 @@ def retried(action: Callable[[], Result], notify: Notify, *, between: Callable[[
             if not is_cut(error) or (ends is not None and time.monotonic() > ends):
                 raise
             if ends is None:
-                ends = time.monotonic() + PATIENCE
-                notify(f"the study database does not answer; trying again for {PATIENCE:.0f} s ({_reason(error)})")
+                ends = time.monotonic() + patience
+                notify(f"the study database does not answer; trying again for {patience:.0f} s ({_reason(error)})")
         else:
             if ends is not None:
                 notify("the study database answers again")
@@ -85,6 +99,8 @@ def is_cut(error: BaseException | None) -> bool:
 def _passes(error: DBAPIError) -> bool:
     """Whether a PostgreSQL driver names a state that passes, or none, as where the server cannot be reached."""
     if not isinstance(error, OperationalError | InterfaceError):
+        return False
+    if any(sign in str(error.orig) for sign in _HOPELESS):
         return False
     for name in ("sqlstate", "pgcode"):  # of psycopg and of psycopg2
         if hasattr(error.orig, name):

@@ -19,7 +19,7 @@ from diffsift.spaces import Selection
 
 from ._database import transaction
 from ._lease import Lease, Watch
-from ._retry import Notify, retrying
+from ._retry import Notify, retried, retrying
 from ._tables import EvaluationTable, HolderTable, StudyTable, checksum_of, table_of, utc
 from .records import Evaluation
 
@@ -121,8 +121,7 @@ class Claims:
         self._us = {"study": study_id, "holder": self._token}
 
     def __enter__(self) -> Self:
-        with transaction(self._engine) as session:
-            self._lease.open(session)
+        retried(self._open, self._notify)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -196,6 +195,10 @@ class Claims:
                 session.execute(delete(_ROWS).where(_IN_STUDY, _UNSCORED, _ROWS.c.token.in_(dead)), self._us)
                 session.execute(delete(_HOLDERS).where(_HOLDERS.c.token.in_(dead)))
         return [_claim_of(row) for row in rows if row["token"] not in dead]
+
+    def _open(self) -> None:
+        with transaction(self._engine) as session:
+            self._lease.open(session)
 
     def _lives(self, row: Mapping[Any, Any]) -> bool:
         process = None if row["host"] is None else _process(row)

@@ -112,15 +112,23 @@ def test_a_server_that_stays_away_is_waited_for_no_longer_than_promised(
         assert "answers again" in notes[-1]
 
 
-def test_a_server_that_is_not_there_is_refused_at_once(server: Server) -> None:
+def test_a_server_that_is_not_there_is_refused_soon(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffsift.tracking._database.AT_START", 1.0)
     server.stop()
     started = time.monotonic()
     try:
         with pytest.raises(StudyError, match=r"study database postgresql.* failed"):
             open_database(server.url)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 10
     finally:
         server.start()
+
+
+def test_a_user_that_the_server_does_not_know_is_refused_at_once(server: Server) -> None:
+    started = time.monotonic()
+    with pytest.raises(StudyError, match=r"study database .*does not exist"):
+        open_database(server.url.replace("sift@", "nobody@"))
+    assert time.monotonic() - started < 5
 
 
 def test_processes_that_open_a_new_database_together_all_succeed(server: Server) -> None:
