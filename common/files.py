@@ -1,4 +1,4 @@
-"""Files written in one step, and digests of JSON."""
+"""Files written in one step, digests of JSON, and JSON that notices when it was changed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_CHECKSUM = "checksum"
 _CHUNK = 1 << 20
 
 
@@ -76,3 +77,29 @@ def digest(value: Any, length: int = 16) -> str:
         Equal for equal values, and practically never equal for others.
     """
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:length]
+
+
+def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON document with a checksum over everything in it.
+
+    Args:
+        document: to be written to a file as JSON.
+
+    Returns:
+        The document with one more field, ``checksum``.
+    """
+    plain = json.loads(json.dumps(document))
+    return {**plain, _CHECKSUM: digest(plain, 64)}
+
+
+def seal_holds(document: Mapping[str, Any]) -> bool:
+    """Whether a document says what it said when it was `sealed`.
+
+    Args:
+        document: as it was read.
+
+    Returns:
+        False where the checksum is another one; True too where there is none, as in files of older versions.
+    """
+    rest = {name: value for name, value in document.items() if name != _CHECKSUM}
+    return bool(document.get(_CHECKSUM, digest(rest, 64)) == digest(rest, 64))

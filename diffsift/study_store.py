@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from diffsift.common.reporting import LoggingReporter, Reporter
 from diffsift.common.workspace import STORAGE_VARIABLE, Workspace
 from diffsift.errors import StudyError, did_you_mean
 
@@ -29,6 +30,7 @@ class StudyStore:
     Args:
         workspace: folder of bank, databases and artifacts; default: ``$DIFFSIFT_WORKSPACE`` or ``./.diffsift``.
         storage: SQLAlchemy URL of the study database; default: ``$DIFFSIFT_STORAGE``, or SQLite in the workspace.
+        reporter: told that the database's server does not answer; default: warnings to the logger ``diffsift``.
         reads_only: nothing is written, so that the workspace may be read-only.
 
     Attributes:
@@ -38,18 +40,24 @@ class StudyStore:
     """
 
     def __init__(
-        self, workspace: str | Path | Workspace | None = None, storage: str | None = None, *, reads_only: bool = False
+        self,
+        workspace: str | Path | Workspace | None = None,
+        storage: str | None = None,
+        reporter: Reporter | None = None,
+        *,
+        reads_only: bool = False,
     ) -> None:
         self.workspace = workspace if isinstance(workspace, Workspace) else Workspace.at(workspace)
         self.storage = storage or os.environ.get(STORAGE_VARIABLE) or None
         self.url = self.storage or self.workspace.study_url
-        self._reads_only = reads_only
+        self._reporter, self._reads_only = reporter or LoggingReporter(), reads_only
 
     @classmethod
     def existing(
         cls,
         workspace: str | Path | Workspace | None = None,
         storage: str | None = None,
+        reporter: Reporter | None = None,
         *,
         study: str = "",
         reads_only: bool = False,
@@ -59,13 +67,14 @@ class StudyStore:
         Args:
             workspace: see `StudyStore`.
             storage: see `StudyStore`.
+            reporter: see `StudyStore`.
             study: the study that is asked for; empty: any.
             reads_only: see `StudyStore`.
 
         Raises:
             StudyError: no URL is given or remembered, and the workspace holds no study database.
         """
-        store = cls(workspace, storage, reads_only=reads_only)
+        store = cls(workspace, storage, reporter, reads_only=reads_only)
         if store.storage is not None:
             return store
         place = store.workspace
@@ -75,7 +84,7 @@ class StudyStore:
             if len(elsewhere) != 1:
                 raise place.no_studies()
             remembered = elsewhere[0]
-        return store if remembered is None else cls(place, remembered, reads_only=reads_only)
+        return store if remembered is None else cls(place, remembered, reporter, reads_only=reads_only)
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +104,8 @@ class StudyStore:
 
         if not self._reads_only:
             self.workspace.make()
-        return Ledger(open_database(self.url, reads_only=self._reads_only))
+        engine = open_database(self.url, reads_only=self._reads_only)
+        return Ledger(engine, self._reporter.warning)
 
     def row(self, study: str) -> StudyRow:
         """The study as it was made.
@@ -116,7 +126,8 @@ class StudyStore:
         Raises:
             StudyError: there is no such study.
         """
-        from diffsift.specification import Specification, renamed
+        from diffsift.renamed_fields import renamed
+        from diffsift.specification import Specification
 
         row = self.row(study)
         identity = {part: value for part, value in row.identity.items() if part != CONTENT}

@@ -1,7 +1,8 @@
 """Selection files: a selection with the models and statistics that its features need.
 
 A selection is stored in two files: ``selection.json`` names the models, activations, timesteps and weights; beside it,
-``selection.safetensors`` holds the statistics and projections. The first holds the SHA-256 of the second.
+``selection.safetensors`` holds the statistics and projections. The first holds the SHA-256 of the second, and a
+checksum of itself.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from diffsift.backbones import Backbone, ModelSpecification
 from diffsift.backbones.folders import is_path
 from diffsift.backbones.registry import DIFFUSERS
 from diffsift.backbones.specification import checked_device
-from diffsift.common.files import write_atomically
+from diffsift.common.files import seal_holds, sealed, write_atomically
 from diffsift.errors import SelectionError
 from diffsift.spaces import Candidate, Selection
 
@@ -77,7 +78,7 @@ def save_selection(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(tensor_file, blob)
-    write_atomically(path, json.dumps(document, indent=2) + "\n")
+    write_atomically(path, json.dumps(sealed(document), indent=2) + "\n")
 
 
 @dataclass(frozen=True)
@@ -192,15 +193,21 @@ def read_selection(path: str | Path, *, device: str = "auto") -> SelectionFile:
         checked_device(device)
     except ValueError as error:
         raise SelectionError(f"device {error}.") from None
-    document = _read_document(file)
+    document, unchanged = _read_document(file)
     selection = Selection.from_json(document.members)
     if {candidate.backbone for candidate in selection.candidates} - set(document.models):
         raise SelectionError(f"{file} must describe the models of all its candidates, but does not.")
+    standardisers = _read_statistics(file, document.statistics, selection)
+    if not unchanged:
+        raise SelectionError(
+            f"{file} must be as diffsift wrote it, but was changed: its checksum differs. Restore it; or, where the "
+            "change is yours, remove the field 'checksum'."
+        )
     return SelectionFile(
         path=file,
         selection=selection,
         models={name: model.model_copy(update={"device": device}) for name, model in document.models.items()},
-        standardisers=_read_statistics(file, document.statistics, selection),
+        standardisers=standardisers,
         identities=document.backbones,
         own_prompts=document.own_prompts,
         about=document.about,
@@ -222,7 +229,8 @@ class _Document(BaseModel):
     about: dict[str, Any] = {}
 
 
-def _read_document(file: Path) -> _Document:
+def _read_document(file: Path) -> tuple[_Document, bool]:
+    """The document, and whether it says what diffsift wrote."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -251,7 +259,7 @@ def _read_document(file: Path) -> _Document:
         ) from None
     if set(document.models) != set(document.backbones):
         raise SelectionError(f"{file} must describe and identify the same models, but does not.")
-    return document
+    return document, seal_holds(values)
 
 
 def _read_statistics(file: Path, reference: _Statistics, selection: Selection) -> dict[Candidate, Standardiser]:

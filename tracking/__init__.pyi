@@ -1,3 +1,6 @@
+from ._creation import creating
+from ._database import database_error, readable
+from ._retry import AT_START, retried
 from ._sqlite import tune_sqlite
 from ._study_rows import Eliminated, Opening, StudyRow
 from .claims import Claim, ClaimResult, Claims, ClaimStatus
@@ -18,6 +21,7 @@ from .report import ActivationPicture, PredictionPicture, ReportPictures, write_
 from .results import StudyResults
 
 __all__ = [
+    "AT_START",
     "LOGGERS",
     "ActivationDecision",
     "ActivationPicture",
@@ -42,11 +46,15 @@ __all__ = [
     "StudyRow",
     "TrialRecord",
     "Verdict",
+    "creating",
+    "database_error",
     "make_loggers",
     "open_database",
+    "readable",
     "register_logger",
     "require_loggers",
     "require_stores",
+    "retried",
     "serve",
     "tune_sqlite",
     "write_report",

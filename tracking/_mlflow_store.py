@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from diffsift.errors import StudyError
 
+from ._mlflow_creation import make_tables
 from ._sqlite import describe, problem, sqlite_file, tune_sqlite
 
 if TYPE_CHECKING:
@@ -50,9 +51,6 @@ def open_client(store_uri: str, artifacts: Path) -> MlflowClient:
         StudyError: the store cannot be opened or written.
     """
     url = database_url(store_uri)
-    if url is not None:
-        _require_writable(url)
-        relocate(url, artifacts)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -62,6 +60,12 @@ def open_client(store_uri: str, artifacts: Path) -> MlflowClient:
     getattr(utils, "_artifact_repos_cache", {}).clear()
     try:
         with quiet():
+            if url is not None:
+                if sqlite_file(url) is None:
+                    _require_connection(url)  # bounded, unlike the wait for the lock on tables
+                make_tables(url, artifacts)
+                _require_writable(url)
+                relocate(url, artifacts)
             if url is not None and url.get_backend_name() == "sqlite":
                 _tune(store_uri, artifacts)
             return MlflowClient(tracking_uri=store_uri)
@@ -79,8 +83,18 @@ def open_experiment(client: MlflowClient, artifacts: Path | None) -> str:
     Raises:
         StudyError: someone put the experiment into MLflow's trash.
     """
+    from mlflow.exceptions import MlflowException
+
     found = existing_experiment(client)
-    return found or str(client.create_experiment(EXPERIMENT, artifacts.resolve().as_uri() if artifacts else None))
+    if found is not None:
+        return found
+    try:
+        return str(client.create_experiment(EXPERIMENT, artifacts.resolve().as_uri() if artifacts else None))
+    except MlflowException:
+        found = existing_experiment(client)  # another process made it in this moment
+        if found is None:
+            raise
+        return found
 
 
 def existing_experiment(client: MlflowClient) -> str | None:

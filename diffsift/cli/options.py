@@ -129,16 +129,6 @@ def errors(source: Path | None = None) -> Iterator[None]:
         fail(message if named else f"{source}: {message}")
 
 
-@contextmanager
-def interruptible(study: str) -> Iterator[None]:
-    """On Ctrl-C, say how the study is continued."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(f"\nStopped; finished trials are stored. Continue with: diffsift resume {study}", err=True)
-        raise typer.Exit(130) from None
-
-
 def reporter(format: Format = Format.table) -> Reporter:
     """Lines to standard output; to standard error where that holds CSV or JSON."""
     from diffsift.common.reporting import ConsoleReporter

@@ -95,10 +95,12 @@ def select(
     files.refuse_overwriting(name, FOUND, force=force)
     refuse_workers(specification)
     tracking = specification.tracking
-    with StudyStore(workspace, specification.study.storage) as store:
+    reporter = reporter or LoggingReporter()
+    with StudyStore(workspace, specification.study.storage, reporter) as store:
         require_loggers(tracking, store.url, store.workspace)
-        context = specification.context(store.workspace, reporter or LoggingReporter())
+        context = specification.context(store.workspace, reporter)
         with store.ledger.exclusive(name):
+            store.ledger.require_sound()
             store.refuse_other_identity(specification)
             store.refuse_fewer_trials(specification)
             require_warm_starts(store.ledger, specification.study.warm_start)
