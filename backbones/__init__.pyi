@@ -1,5 +1,6 @@
 from ._base import Backbone
 from ._catalogue import Scope, activation_named, in_scope, read_activations, with_operations
+from ._configuration import earlier_identity
 from ._controls import LatentControl, PixelControl, controls_of
 from ._image_tokens import locate_image_tokens
 from ._loaded_pipeline import LoadedPipeline
@@ -39,6 +40,7 @@ __all__ = [
     "controls_of",
     "differences",
     "digest_of",
+    "earlier_identity",
     "grid_size",
     "in_scope",
     "is_reserved",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+
+from diffsift.errors import ModelError
 
 
 def encode_images(
@@ -33,6 +36,27 @@ def encode_images(
     encoded = vae.encode(pixels.unsqueeze(2) if frames else pixels)
     latents: Tensor = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded[0]
     return _normalised(vae, latents.squeeze(2) if frames else latents)
+
+
+def check_latent_scale(vae: Any, source: str) -> None:
+    """Refuse a VAE whose configuration brings latents to no scale: every feature would be wrong, or no number.
+
+    Args:
+        vae: of the pipeline.
+        source: the user's name for it, for the message.
+
+    Raises:
+        ModelError: a scale is no number, or the deviation of a channel is not above 0.
+    """
+    for name in ("scaling_factor", "shift_factor", "latents_mean", "latents_std"):
+        value = vae.config.get(name)
+        numbers = value if isinstance(value, list | tuple) else [] if value is None else [value]
+        fine = all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+        if not fine or (name in ("scaling_factor", "latents_std") and any(number <= 0 for number in numbers)):
+            raise ModelError(
+                f"{name} of the VAE of {source} must be a number that scales latents, but is {str(value)[:60]}: mend "
+                "vae/config.json."
+            )
 
 
 def _normalised(vae: Any, latents: Tensor) -> Tensor:

@@ -10,10 +10,14 @@ from accelerate import cpu_offload  # type: ignore[import-untyped]
 from diffusers import DiffusionPipeline
 from torch import nn
 
+from diffsift.common.files import digest as digest_of_json
 from diffsift.errors import ModelError
 
+from ._configuration import settings_of
+from ._latents import check_latent_scale
 from ._pipeline_call import DenoiserCall, record_denoiser_call, refuse_other_media
 from ._schedule import Schedule
+from ._tokenizers import check_tokenizers, tokens_of
 from .weights import Digest, HashedNetwork, digest_of
 
 DENOISERS = ("unet", "transformer")
@@ -42,13 +46,17 @@ class LoadedPipeline:
         offload: torch.device | None = None,
         digest: Digest = digest_of,
     ) -> None:
-        refuse_other_media(pipeline, source)
+        refuse_other_media(type(pipeline), source)
+        _refuse_empty_weights(pipeline, source)
+        check_tokenizers(pipeline, source)
         self.pipeline, self.source, self.offload = pipeline, source, offload
         denoiser = _denoiser_of(pipeline, source)
         for part in pipeline.components.values():
             if isinstance(part, nn.Module):
                 part.requires_grad_(False).eval()
         self.vae: Any = getattr(pipeline, "vae", None)
+        if self.vae is not None:
+            check_latent_scale(self.vae, source)
         self.processor: Any = getattr(pipeline, "image_processor", None)
         self.schedule = Schedule(pipeline.scheduler, source)
         self.vae_factor = _vae_factor(pipeline, self.vae)
@@ -104,6 +112,23 @@ class LoadedPipeline:
                 part.to("cpu")
         return self._calls[key]
 
+    def tokens(self, prompt: str) -> dict[str, str]:
+        """What the tokenizers make of a prompt.
+
+        Args:
+            prompt: text.
+
+        Returns:
+            Digests by the names of the tokenizers.
+        """
+        return tokens_of(self.pipeline, prompt)
+
+    @cached_property
+    def configuration(self) -> str:
+        """The digest of all settings, beside the weights, that decide what the networks compute."""
+        parts = {name: settings_of(part) for name, part in sorted(self.pipeline.components.items())}
+        return digest_of_json({name: settings for name, settings in parts.items() if settings}, 32)
+
     def _text_encoders(self) -> list[nn.Module]:
         parts = sorted((name, part) for name, part in self.pipeline.components.items() if isinstance(part, nn.Module))
         return [part for _, part in parts if part is not self.denoiser.module and part is not self.vae]
@@ -116,6 +141,17 @@ def _denoiser_of(pipeline: DiffusionPipeline, source: str) -> nn.Module:
             return part
     parts = ", ".join(sorted(name for name, part in pipeline.components.items() if isinstance(part, nn.Module)))
     raise ModelError(f"{source} must have a denoiser (unet or transformer), but has only: {parts or 'no networks'}.")
+
+
+def _refuse_empty_weights(pipeline: DiffusionPipeline, source: str) -> None:
+    for name, part in pipeline.components.items():
+        tensors = part.state_dict().items() if isinstance(part, nn.Module) else ()
+        empty = next((key for key, tensor in tensors if tensor.is_meta), None)
+        if empty is not None:
+            raise ModelError(
+                f"the weights of {name} in {source} must all be loaded, but {empty} is empty: its weight files lack "
+                f"it; download or convert {name} again."
+            )
 
 
 def _vae_factor(pipeline: DiffusionPipeline, vae: Any) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,15 @@ from huggingface_hub.errors import (
 )
 from torch import nn
 
-from diffsift.errors import ModelError, did_you_mean
+from diffsift.errors import ModelError, did_you_mean, first_line
 
 from ._base import Backbone
 from ._loaded_pipeline import DENOISERS, LoadedPipeline
+from ._parts import MOST_REGISTRATIONS, bounded, class_of, load_part
 from ._pipeline import PipelineBackbone
-from .folders import check_model_folder
+from ._pipeline_call import refuse_other_media
+from ._weight_files import check_weights
+from .folders import check_model_folder, check_parts, parts_of, read_index
 from .names import BackboneName
 from .registry import BACKBONES, DIFFUSERS
 from .specification import ModelSpecification
@@ -107,18 +111,59 @@ def load_pipeline(
 
 def _loaded(model: ModelSpecification, dtype: torch.dtype) -> Any:
     with _quiet_imports():
+        folder = _folder_of(model)
+        index = read_index(folder)
+        kind = _pipeline_class(index, folder)
+        refuse_other_media(kind, model.id)
+        parts = parts_of(index)
+        check_parts(folder, parts)
+        loaded = {}
+        expected = inspect.signature(kind.__init__).parameters
+        for name, (library, class_name) in parts.items():
+            part_class = class_of(library, class_name)
+            if part_class is not None and name in expected:
+                loaded[name] = load_part(folder / name, part_class, model, dtype)
         try:
             return DiffusionPipeline.from_pretrained(
-                model.id,
-                revision=model.revision,
+                str(folder),
                 variant=model.variant,
                 dtype=dtype,
                 use_safetensors=None if model.allow_pickle else True,
                 safety_checker=None,
+                **loaded,
             )
-        except (OSError, ValueError, ImportError, RuntimeError, AttributeError) as error:
-            # AttributeError: a class that model_index.json names is not in this diffusers.
-            raise ModelError(_why_not_loaded(model, error)) from error
+        except Exception as error:  # whatever third-party code says of files that others wrote
+            raise ModelError(f"{model.id} cannot be loaded as a {kind.__name__}: {first_line(error)}") from error
+
+
+def _folder_of(model: ModelSpecification) -> Path:
+    """The folder of a pipeline; one of the hub is downloaded first."""
+    path = Path(model.id).expanduser()
+    if path.is_dir():
+        return path
+    try:
+        found = DiffusionPipeline.download(
+            model.id,
+            revision=model.revision,
+            variant=model.variant,
+            use_safetensors=None if model.allow_pickle else True,
+            safety_checker=None,
+        )
+    except Exception as error:
+        raise ModelError(_why_not_loaded(model, error)) from error
+    return Path(str(found))
+
+
+def _pipeline_class(index: dict[str, Any], folder: Path) -> type[Any]:
+    name = index["_class_name"]
+    found = getattr(diffusers, name, None) if isinstance(name, str) else None
+    if not isinstance(found, type) or not issubclass(found, DiffusionPipeline):
+        known = (entry for entry in dir(diffusers) if entry.endswith("Pipeline"))
+        raise ModelError(
+            f"the pipeline class {str(name)[:60]} of {folder} must be part of diffusers {diffusers.__version__}, but "
+            f"is not{did_you_mean(str(name)[:60], known)}"
+        )
+    return found
 
 
 def _merge_lora(pipeline: Any, model: ModelSpecification) -> None:
@@ -136,18 +181,33 @@ def _merge_lora(pipeline: Any, model: ModelSpecification) -> None:
             f"model.lora must be a .safetensors file, because pickled ones can run code, but is {path}; set "
             "model.allow_pickle: true only if you trust its author."
         )
+    if given:
+        check_weights(path)
     try:
-        pipeline.load_lora_weights(
-            str(path.parent if given else model.lora),
-            use_safetensors=None if model.allow_pickle else True,
-            **given,
-        )
+        source = str(path.parent if given else model.lora)
+        options = {"use_safetensors": None if model.allow_pickle else True, **given}
+        pipeline.load_lora_weights(source, **options)
         if not pipeline.get_list_adapters():
             raise ValueError("none of its weights is of this model")
+        read = pipeline.lora_state_dict(source, **options)
+        names = read[0] if isinstance(read, tuple) else read
+        # Diffusers leaves out what the model has no place for, and makes random values of what is missing.
+        there, taken = _lora_tensors(names), _lora_tensors(_parameter_names(pipeline))
+        if there != taken:
+            raise ValueError(f"it holds {there} tensors, but {taken} are needed: it is of another model or not whole")
         pipeline.fuse_lora(lora_scale=model.lora_scale)
         pipeline.unload_lora_weights()
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"model.lora {model.lora} cannot be added to {model.id}: {_first_line(error)}") from error
+    except Exception as error:  # also the hub's client, without a network
+        raise ModelError(f"model.lora {model.lora} cannot be added to {model.id}: {first_line(error)}") from error
+
+
+def _lora_tensors(names: Iterable[str]) -> int:
+    return sum("lora" in name and name.endswith(".weight") for name in names)
+
+
+def _parameter_names(pipeline: Any) -> list[str]:
+    networks = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
+    return [name for network in networks for name, _ in network.named_parameters()]
 
 
 def load_structure(model: str, *, revision: str | None = None) -> nn.Module:
@@ -169,12 +229,13 @@ def load_structure(model: str, *, revision: str | None = None) -> nn.Module:
             index: Any = DiffusionPipeline.load_config(model, revision=revision)
         except OSError as error:
             raise ModelError(_why_not_loaded(ModelSpecification(id=model, revision=revision), error)) from error
-        part = next((part for part in DENOISERS if index.get(part)), None)
+        known = parts_of(index)
+        part = next((part for part in DENOISERS if part in known), None)
         if part is None:
-            parts = ", ".join(sorted(key for key in index if not key.startswith("_")))
-            raise ModelError(f"{model} must have a denoiser (unet or transformer), but has only: {parts}.")
-        class_name = str(index[part][1])
-        denoiser_class: Any = getattr(diffusers, class_name, None)
+            names = ", ".join(sorted(known))
+            raise ModelError(f"{model} must have a denoiser (unet or transformer), but has only: {names or 'nothing'}.")
+        class_name = known[part][1]
+        denoiser_class = class_of(*known[part])
         if denoiser_class is None:
             raise ModelError(
                 f"the denoiser class {class_name} of {model} must be part of diffusers {diffusers.__version__}, but is "
@@ -184,10 +245,17 @@ def load_structure(model: str, *, revision: str | None = None) -> nn.Module:
             config = denoiser_class.load_config(model, subfolder=part, revision=revision)
         except OSError as error:
             raise ModelError(
-                f"{model} must hold {part}/config.json, but it cannot be read: {_first_line(error)}"
+                f"{model} must hold {part}/config.json, but it cannot be read: {first_line(error)}"
             ) from error
-        with torch.device("meta"):
-            denoiser: nn.Module = denoiser_class.from_config(config)
+        try:
+            with torch.device("meta"), bounded(Path(model) / part, MOST_REGISTRATIONS):
+                denoiser: nn.Module = denoiser_class.from_config(config)
+        except ModelError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"{part}/config.json of {model} must describe a {class_name}, but cannot be built: {first_line(error)}"
+            ) from error
     return denoiser
 
 
@@ -213,7 +281,7 @@ def resolve_device(device: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ModelError(
             f"model.device must be a device this machine has (auto, cpu, cuda, cuda:1, mps), but {device!r} cannot be "
-            f"used: {_first_line(error)}"
+            f"used: {first_line(error)}"
         ) from error
     return resolved
 
@@ -236,10 +304,11 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 def _why_not_loaded(model: ModelSpecification, error: Exception) -> str:
     text = str(error)
-    if "safetensors" in text and not model.allow_pickle:
+    pickled = any(suffix in text for suffix in (".bin", ".pt", ".ckpt"))
+    if "safetensors" in text and pickled and not model.allow_pickle:
         return (
             f"the weights of {model.id} must be safetensors files, because pickled ones can run code when they are "
-            f"loaded; set model.allow_pickle: true only if you trust their author ({_first_line(error)})"
+            f"loaded; set model.allow_pickle: true only if you trust their author ({first_line(error)})"
         )
     causes = tuple(_causes(error))
     if any(isinstance(cause, GatedRepoError) for cause in causes):
@@ -248,7 +317,7 @@ def _why_not_loaded(model: ModelSpecification, error: Exception) -> str:
         return f"model.id must name a pipeline on the hub or a folder, but nothing is found under {model.id!r}."
     if any(isinstance(cause, ConnectionError | LocalEntryNotFoundError) for cause in causes):
         return f"{model.id} is neither a folder here nor in the hub's cache, and the hub cannot be reached."
-    return f"{model.id} cannot be loaded as a diffusers pipeline: {_first_line(error)}"
+    return f"{model.id} cannot be loaded as a diffusers pipeline: {first_line(error)}"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -256,10 +325,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diffsift.errors import ModelError
+from diffsift.errors import DiffsiftError, ModelError, first_line
 
 from ._base import Backbone
 from ._latents import encode_images
@@ -22,6 +22,9 @@ from .activation import Activation
 from .names import BackboneName
 from .specification import ModelSpecification
 from .weights import HashedNetwork
+
+_LARGEST_NATIVE = 8192
+"""Largest edge in px that a model's own size may have."""
 
 
 class PipelineBackbone(Backbone):
@@ -68,14 +71,30 @@ class PipelineBackbone(Backbone):
         )
 
     def activations(self) -> tuple[Activation, ...]:
-        return super().activations() if self._catalogue is None else self._catalogue.activations()
+        if self._catalogue is not None:
+            return self._catalogue.activations()
+        try:
+            return super().activations()
+        except DiffsiftError:
+            raise
+        except Exception as error:  # whatever a network's code says of a configuration that others wrote
+            raise ModelError(
+                f"the denoiser of {self.source} must run at {self.image_size[0]} x {self.image_size[1]} px, but its "
+                f"{type(self.denoiser).__name__} fails: {first_line(error)}"
+            ) from error
 
     def _native_size(self) -> tuple[int, int]:
         size = self.config.get("sample_size") or getattr(self._loaded.pipeline, "default_sample_size", None)
         if size is None:
             raise ModelError(f"model.image_size must be given for {self.source}: its configuration has no size.")
-        rows, columns = (size, size) if isinstance(size, int) else size
-        return int(rows) * self._loaded.vae_factor, int(columns) * self._loaded.vae_factor
+        edges = [size, size] if isinstance(size, int) else list(size) if isinstance(size, list | tuple) else []
+        largest = _LARGEST_NATIVE // self._loaded.vae_factor
+        if len(edges) != 2 or not all(isinstance(edge, int) and 0 < edge <= largest for edge in edges):
+            raise ModelError(
+                f"model.image_size must be given for {self.source}: its configuration has sample_size "
+                f"{str(size)[:40]}, which is no size from 1 to {largest}."
+            )
+        return edges[0] * self._loaded.vae_factor, edges[1] * self._loaded.vae_factor
 
     @property
     def takes_text(self) -> bool:
@@ -208,6 +227,8 @@ class PipelineBackbone(Backbone):
         return {
             **known,
             "conditioning": {"prompt": self.prompt, "text_encoders": self._loaded.text_digest},
+            "tokens": self._loaded.tokens(self.prompt),
+            "configuration": self._loaded.configuration,
             "scheduler": self._loaded.schedule.identity(),
             "dtype": str(self.dtype),
             **self.input_identity(),

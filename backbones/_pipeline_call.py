@@ -16,7 +16,7 @@ from diffusers import DiffusionPipeline
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diffsift.errors import ModelError
+from diffsift.errors import ModelError, first_line
 
 InputLayout = Literal["map", "frame", "packed", "list"]
 
@@ -73,17 +73,21 @@ class DenoiserCall:
         return {self.image_argument: value, self.timestep_argument: time.to(self.timestep_dtype)}
 
 
-def refuse_other_media(pipeline: DiffusionPipeline, source: str) -> None:
+def refuse_other_media(kind: type[DiffusionPipeline], source: str) -> None:
     """Refuse a pipeline that makes video or audio.
+
+    Args:
+        kind: class of the pipeline.
+        source: the user's name for it, for the message.
 
     Raises:
         ModelError: it does.
     """
-    parameters = inspect.signature(type(pipeline).__call__).parameters
+    parameters = inspect.signature(kind.__call__).parameters
     found = next((name for name in _NOT_IMAGES if name in parameters), None)
     if found is not None:
         media = "audio" if "audio" in found else "video"
-        raise ModelError(f"{source} must be an image model, but its {type(pipeline).__name__} makes {media}.")
+        raise ModelError(f"{source} must be an image model, but its {kind.__name__} makes {media}.")
 
 
 def record_denoiser_call(
@@ -113,11 +117,10 @@ def record_denoiser_call(
     except _Intercepted as intercepted:
         timestep = float(cast("Any", pipeline).scheduler.timesteps[0])
         return _described(intercepted.arguments, timestep, source)
-    except (TypeError, ValueError, RuntimeError, AttributeError, ImportError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # whatever a pipeline's code says of files that others wrote
         raise ModelError(
             f"{source} must run with a prompt at {size[0]} x {size[1]} px, but its {type(pipeline).__name__} "
-            f"fails: {first}"
+            f"fails: {first_line(error)}"
         ) from error
     finally:
         handle.remove()
@@ -132,7 +135,7 @@ def _call_arguments(
         "prompt": prompt,
         "height": size[0],
         "width": size[1],
-        "num_inference_steps": 2,
+        "num_inference_steps": 4,  # Runge-Kutta steps of PNDM need so many
         "output_type": "latent",
         "generator": torch.Generator().manual_seed(0),
         "true_cfg_scale": 1.0,

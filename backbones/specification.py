@@ -54,7 +54,7 @@ class ModelSpecification(BaseModel):
     kind: str = Field(default=DIFFUSERS, description="diffusers, or a registered kind of backbone")
     options: dict[str, Any] = Field(default={}, description="options of a registered kind, which defines them")
     revision: str | None = Field(default=None, description="branch, tag or commit on the hub")
-    variant: str | None = Field(default=None, description="file variant on the hub, such as fp16")
+    variant: str | None = Field(default=None, description="file variant on the hub or in the folder, such as fp16")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         default="auto", description="auto: float16 on a GPU, float32 on a CPU"
     )
@@ -80,7 +80,9 @@ class ModelSpecification(BaseModel):
         default=False,
         description="keep the denoiser's weights in CPU memory and move each layer to the GPU when it runs",
     )
-    allow_pickle: bool = Field(default=False, description="load weights that are not safetensors; they can run code")
+    allow_pickle: bool = Field(
+        default=False, description="load pickled weights where there are no safetensors; they can run code"
+    )
 
     @field_validator("kind")
     @classmethod

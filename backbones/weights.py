@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from diffsift.common.files import digest, write_atomically
+from diffsift.common.files import digest, seal_holds, sealed, write_atomically
 
 
 def digest_of(*modules: nn.Module) -> str:
@@ -91,9 +91,10 @@ class DigestCache:
         return self._known[key]
 
     def _stored(self) -> dict[str, str]:
-        with suppress(OSError, ValueError, TypeError):
-            return dict(json.loads(self._file.read_text(encoding="utf-8"))) if self._file else {}
-        return {}  # missing or damaged: hashed again
+        with suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
+            document = json.loads(self._file.read_text(encoding="utf-8")) if self._file else {}
+            return dict(document["digests"]) if seal_holds(document) else {}
+        return {}  # missing, of an older version or damaged: hashed again
 
     def _add(self, key: str, value: str) -> None:
         self._known[key] = value
@@ -101,7 +102,7 @@ class DigestCache:
             return
         with suppress(OSError):  # hashing again is all that is lost
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._file, json.dumps({**self._stored(), **self._known}, indent=1))
+            write_atomically(self._file, json.dumps(sealed({"digests": {**self._stored(), **self._known}}), indent=1))
 
 
 _LOADERS = ("diffusers", "torch", "transformers")

@@ -265,7 +265,7 @@ class Bank:
         needed, free = stored + transient, shutil.disk_usage(self._folder).free
         if needed > free:
             raise BankError(
-                f"the bank needs {needed / 1e9:.1f} GB in {self._folder}, but {free / 1e9:.1f} GB are free: "
+                f"the bank needs {_size(needed)} in {self._folder}, but {_size(free)} are free: "
                 "lower bank.pixels_per_image, drop timesteps or filter more activations."
             )
 
@@ -281,3 +281,8 @@ class Bank:
         for folder in self._folder.glob("*.partial"):
             if time.time() - folder.stat().st_mtime > _LEFT_BEHIND:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _size(count: float) -> str:
+    """Bytes in a unit in which they are not rounded to nothing."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

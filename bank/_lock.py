@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from filelock import SoftFileLock, Timeout
+
+from diffsift.common.process import is_zombie
+
+_TICKS = 2**64 - 1
+"""The part of the third line that says when the holder started, in clock ticks; the rest says in which boot."""
 
 _UNWRITTEN = 10.0
 """Seconds after which a lock file without content was left by a process that was killed before it wrote any."""
@@ -15,9 +21,9 @@ _UNWRITTEN = 10.0
 class EntryLock:
     """A lock file that names its holder's process and host.
 
-    A process of this host that has ended holds nothing: the next one takes its lock over at once. (A zombie, which has
-    ended but was not collected by its parent, still counts as running.) Whether a process on another host still runs
-    cannot be known here, so its lock stays until it gives it back.
+    A process of this host that has ended holds nothing: the next one takes its lock over at once, also where its parent
+    has not collected it. Whether a process on another host still runs cannot be known here, so its lock stays until it
+    gives it back.
 
     Args:
         path: of the file; its folder must exist.
@@ -38,7 +44,7 @@ class EntryLock:
         """
         if self._lock.is_locked:
             return False
-        self._remove_unwritten()
+        self._remove_abandoned()
         try:
             self._lock.acquire()
         except Timeout:
@@ -68,17 +74,22 @@ class EntryLock:
         finally:
             self.release()
 
-    def _remove_unwritten(self) -> None:
-        """Remove a file that nobody will ever write to, under a lock of its own: who looks later finds a new one."""
-        if not self._unwritten():
+    def _remove_abandoned(self) -> None:
+        """Remove a file that belongs to nobody, under a lock of its own: who looks later finds a new one."""
+        if not self._abandoned():
             return
         with suppress(Timeout), SoftFileLock(f"{self._path}.removal", blocking=False):
-            if self._unwritten():
+            if self._abandoned():
                 self._path.unlink(missing_ok=True)
 
-    def _unwritten(self) -> bool:
+    def _abandoned(self) -> bool:
+        """Whether nobody will ever write to the file, or its holder is a zombie of this host."""
         try:
             status = self._path.stat()
-        except OSError:
+            if status.st_size == 0:
+                return time.time() - status.st_mtime > _UNWRITTEN
+            pid, host, start, *_ = self._path.read_text().splitlines()
+        except (OSError, ValueError):
             return False
-        return status.st_size == 0 and time.time() - status.st_mtime > _UNWRITTEN
+        is_here = host.partition("?")[0] == socket.gethostname()
+        return is_here and is_zombie(int(pid), int(start) & _TICKS)

@@ -1,11 +1,12 @@
 """What a process needs to score selections on a bank that another one has filled, without images or backbones.
 
-One safetensors file per study: the development set's arrays, the images' digests, and which entry's folder holds which
-candidate. It is derived data: the leader of a study rewrites it at each start.
+One safetensors file per study: the development set's arrays, the images' digests, which entry's folder holds which
+candidate, and a checksum over all of it. It is derived data: the leader of a study rewrites it at each start.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from diffsift.spaces import Candidate
 
 from .development import DevelopmentSet, Matching
 
-FORMAT = 3
+FORMAT = 4
 
 Array = Shaped[np.ndarray, "..."]
 _ARRAYS = ("points", "labels", "weights", "fold", "training")
@@ -70,7 +71,8 @@ def write_snapshot(
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, save(arrays, {"snapshot": json.dumps(about)}))
+        text = json.dumps(about)
+        write_atomically(path, save(arrays, {"snapshot": text, "sha256": _checksum(text, arrays)}))
     except (OSError, SafetensorError) as error:
         raise BankError(f"{path}, which other workers of the study need, cannot be written: {error}.") from error
 
@@ -85,15 +87,28 @@ def read_snapshot(path: Path) -> Snapshot:
         raise BankError(f"a worker needs {path}, but there is none: 'diffsift resume' writes it.")
     try:
         with safe_open(path, "numpy") as file:
-            about = json.loads(file.metadata()["snapshot"])
+            metadata = file.metadata()
+            about = json.loads(metadata["snapshot"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if about["format"] != FORMAT:
             _refuse(path, f"its format is {about['format']}, not {FORMAT}")
+        if metadata["sha256"] != _checksum(metadata["snapshot"], arrays):
+            _refuse(path, "it is damaged: its SHA-256 differs")
         development = _development(about["development"], arrays, "")
         folders = {Candidate(*fields): folder for *fields, folder in about["entries"]}
         return Snapshot(development, [row.tobytes() for row in arrays["digests"]], folders)
     except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
         _refuse(path, str(error))
+
+
+def _checksum(text: str, arrays: Mapping[str, Array]) -> str:
+    """SHA-256 of the fields and of every array with its name, type and shape."""
+    checksum = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        checksum.update(f"{name} {array.dtype} {array.shape}".encode())
+        checksum.update(np.ascontiguousarray(array).tobytes())
+    return checksum.hexdigest()
 
 
 def _arrays(development: DevelopmentSet, prefix: str) -> dict[str, Array]:

@@ -18,6 +18,10 @@ these selections and no other; in MLflow one parent run, one child run a trial a
 the study, with equal scores; and, with one worker, since a proposal then depends on the finished trials alone, the same
 selections and scores in the same order as a search that nobody killed. A violation is named, and the exit status is 1.
 
+With ``--postgresql`` the study lies on a PostgreSQL server that this script starts, and ``--restarts`` and ``--cuts``
+disturb it while processes run: restarts are orderly ("fast") and crashes ("immediate") in turn and keep the server off
+for a second; a cut ends all connections. No process may end by that.
+
 Conditions: 40 training, 40 validation and 20 test scenes, 16 locations each, two timesteps; bank and reference are made
 first. Noise that is left: places and delays are drawn from --seed, but where in a trial a random moment falls depends
 on the machine, so no two runs kill at the same instructions. Killing a process does not lose what the system holds for
@@ -56,6 +60,7 @@ from diffsift.tracking import Ledger, TrialRecord, open_database
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from support.mlflow_store import stored_scores
+from support.postgresql import Server
 
 STUDY, REFERENCE = "chaos", "chaos-reference"
 LEADS, JOINS = "leads", "joins"
@@ -76,8 +81,9 @@ class Kill:
 class Tried:
     """A workspace with a study to be killed, and what its databases say."""
 
-    def __init__(self, workspace: Workspace, trials: int, workers: int) -> None:
-        self.workspace, self.trials, self.workers = workspace, trials, workers
+    def __init__(self, workspace: Workspace, trials: int, workers: int, server: Server | None) -> None:
+        self.workspace, self.trials, self.workers, self.server = workspace, trials, workers, server
+        self.url = workspace.study_url if server is None else server.url
         self.output = workspace.folder / "output.log"
         # A copy: all processes must see the same weights, whatever happens to the installed ones meanwhile.
         self.pipeline = Path(shutil.copytree(PIPELINE, workspace.folder / "pipeline"))
@@ -90,7 +96,7 @@ class Tried:
             "data": {"kind": "rendered-scenes", "train": 40, "validation": 40, "test": 20},
             "timesteps": [50, 150],
             "bank": {"pixels_per_image": 16, "fit_images": 40},
-            "study": {"name": name, "trials": self.trials},
+            "study": {"name": name, "trials": self.trials, "storage": None if self.server is None else self.url},
             "tracking": {"child_runs": 2 * self.trials // 3},
         }
         file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
@@ -100,7 +106,7 @@ class Tried:
         """Trials by state, as Optuna holds them."""
         import optuna
 
-        if STUDY not in optuna.get_all_study_names(storage := open_storage(self.workspace.study_url)):
+        if STUDY not in optuna.get_all_study_names(storage := open_storage(self.url)):
             return Counter()
         trials = optuna.load_study(study_name=STUDY, storage=storage).get_trials(deepcopy=False)
         return Counter(trial.state.name for trial in trials)
@@ -112,10 +118,10 @@ class Tried:
         specification = Specification.parse(row.runtime)
         pool = row.candidates
         space = SearchSpace(pool, dict.fromkeys(pool, 1), specification.limits)
-        return TrialStore(self.workspace.study_url, specification.study, space, ledger).records()
+        return TrialStore(self.url, specification.study, space, ledger).records()
 
     def ledger(self) -> Ledger:
-        return Ledger(open_database(self.workspace.study_url))
+        return Ledger(open_database(self.url))
 
 
 def main() -> None:
@@ -123,8 +129,13 @@ def main() -> None:
     load_before = load()
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     FORKS.set_forkserver_preload(["_chaos_driver"])
-    with tempfile.TemporaryDirectory(prefix="diffsift-chaos-") as temporary:
-        tried = Tried(Workspace(Path(temporary)), options.trials or 12 * (options.kills + 1) + 30, options.workers)
+    with contextlib.ExitStack() as stack:
+        temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="diffsift-chaos-"))
+        server = Server() if options.postgresql else None
+        if server is not None:
+            stack.callback(server.remove)
+        trials = options.trials or 12 * (options.kills + 1) + 30
+        tried = Tried(Workspace(Path(temporary)), trials, options.workers, server)
         _search_reference(tried)
         kills, problems = _kill_all(options, tried)
         _finish(tried, "resume", STUDY, "--workers", str(options.workers))
@@ -140,6 +151,9 @@ def main() -> None:
     rows = [
         {
             "kill": number,
+            "storage": "sqlite" if tried.server is None else "postgresql",
+            "restarts": options.restarts,
+            "cuts": options.cuts,
             "workers": options.workers,
             "point": kill.point,
             "recorded": kill.recorded,
@@ -167,6 +181,7 @@ def _kill_all(options: argparse.Namespace, tried: Tried) -> tuple[list[Kill], li
         LEADS: _points_to_kill(POINTS, options.kills, rng),
         JOINS: _points_to_kill(("scored", "recorded"), options.kills, rng),
     }
+    disturbances = _disturbances(options, rng)
     while len(kills) < options.kills:
         # The first process makes the study: until then there is nothing to join.
         joining = min(options.workers - 1, options.kills - len(kills) - 1) if kills else 0
@@ -174,8 +189,10 @@ def _kill_all(options: argparse.Namespace, tried: Tried) -> tuple[list[Kill], li
         for role, words in [(LEADS, command), *[(JOINS, ["worker", STUDY])] * joining]:
             plan = Plan(points[role].pop(), rng.randrange(max(1, most - 1)), rng.randint(1, 30))
             tasks.append((words, plan, rng.uniform(0, LONGEST_DELAY), tried))
-        with ThreadPoolExecutor(len(tasks)) as pool:
+        with ThreadPoolExecutor(len(tasks) + 1) as pool:
+            disturbed = pool.submit(_disturb, tried, rng.uniform(0.5, 2), disturbances.pop() if disturbances else "")
             found = list(pool.map(_kill_one, *zip(*tasks, strict=True)))
+            disturbed.result()
         ended = [task[1].point for task, kill in zip(tasks, found, strict=True) if kill is None]
         killed = [kill for kill in found if kill is not None]
         states = tried.states()
@@ -205,6 +222,29 @@ def _points_to_kill(points: Sequence[str], count: int, rng: random.Random) -> li
     places = [MOMENT if number % 2 else points[number // 2 % len(points)] for number in range(count)]
     rng.shuffle(places)
     return places
+
+
+def _disturbances(options: argparse.Namespace, rng: random.Random) -> list[str]:
+    """What befalls the server in each round, in the order in which it is popped; most rounds of many are quiet."""
+    found = [("fast", "immediate")[number % 2] for number in range(options.restarts)] + ["cut"] * options.cuts
+    rounds = -(-options.kills // options.workers)
+    found += [""] * max(0, rounds - len(found))
+    rng.shuffle(found)
+    return found
+
+
+def _disturb(tried: Tried, delay: float, kind: str) -> None:
+    """Restart the server or cut its connections, some time from now."""
+    if not kind or tried.server is None:
+        return
+    time.sleep(delay)
+    if kind == "cut":
+        print(f"cut       {tried.server.cut()} connections", flush=True)
+        return
+    tried.server.stop(kind)
+    time.sleep(1)
+    tried.server.start()
+    print(f"restart   {kind}", flush=True)
 
 
 def _kill_one(command: list[str], plan: Plan, delay: float, tried: Tried) -> Kill | None:
@@ -315,7 +355,8 @@ def _first_difference(got: list[Any], wanted: list[Any]) -> str:
 
 def _arguments(command: Sequence[str], tried: Tried) -> list[str]:
     out = [] if command[0] == "worker" else ["--out", str(tried.workspace.folder / "selection.json")]
-    return ["--workspace", str(tried.workspace.folder), *out]
+    stored = ["--storage", tried.url] if tried.server is not None and command[0] != "search" else []
+    return ["--workspace", str(tried.workspace.folder), *out, *stored]
 
 
 def _listed(counts: Counter[str]) -> str:
@@ -331,6 +372,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=20, help="processes to kill (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="processes at once (default: %(default)s)")
     parser.add_argument("--trials", type=int, help="distinct selections to end with (default: 12 a process, and 30)")
+    parser.add_argument("--postgresql", action="store_true", help="keep the study on a server; needs PostgreSQL")
+    parser.add_argument("--restarts", type=int, default=0, help="of the server (default: %(default)s)")
+    parser.add_argument("--cuts", type=int, default=0, help="of all connections (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="draws places and moments (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS / "chaos.csv", help="default: %(default)s")
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""Files written in one step, and digests of JSON."""
+"""Files written in one step, digests of JSON, and JSON that notices when it was changed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import hashlib
 import json
 import os
 import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_CHECKSUM = "checksum"
+_CHUNK = 1 << 20
 
 
 def write_atomically(path: Path, content: bytes | str, *, durable: bool = True) -> None:
@@ -34,6 +39,33 @@ def write_atomically(path: Path, content: bytes | str, *, durable: bool = True) 
         partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def reserved(folder: Path, size: int) -> Iterator[None]:
+    """Hold room on a disk inside the ``with`` block, in a file that is deleted at its end.
+
+    Args:
+        folder: where something will be written afterwards; it is made.
+        size: bytes that it will need at most.
+
+    Yields:
+        Nothing, while the room is held.
+
+    Raises:
+        OSError: the folder cannot be made or written, or the disk has too little room.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    placeholder = folder / f".diffsift-{uuid.uuid4().hex[:8]}.room"
+    try:
+        with placeholder.open("wb") as file:
+            for start in range(0, size, _CHUNK):  # written, not only asked for: not every file system keeps promises
+                file.write(bytes(min(_CHUNK, size - start)))
+            file.flush()
+            os.fsync(file.fileno())
+        yield
+    finally:
+        placeholder.unlink(missing_ok=True)
+
+
 def digest(value: Any, length: int = 16) -> str:
     """SHA-256 of a value's canonical JSON (sorted keys), shortened.
 
@@ -45,3 +77,29 @@ def digest(value: Any, length: int = 16) -> str:
         Equal for equal values, and practically never equal for others.
     """
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:length]
+
+
+def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON document with a checksum over everything in it.
+
+    Args:
+        document: to be written to a file as JSON.
+
+    Returns:
+        The document with one more field, ``checksum``.
+    """
+    plain = json.loads(json.dumps(document))
+    return {**plain, _CHECKSUM: digest(plain, 64)}
+
+
+def seal_holds(document: Mapping[str, Any]) -> bool:
+    """Whether a document says what it said when it was `sealed`.
+
+    Args:
+        document: as it was read.
+
+    Returns:
+        False where the checksum is another one; True too where there is none, as in files of older versions.
+    """
+    rest = {name: value for name, value in document.items() if name != _CHECKSUM}
+    return bool(document.get(_CHECKSUM, digest(rest, 64)) == digest(rest, 64))

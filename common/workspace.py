@@ -6,9 +6,27 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffsift.errors import StudyError
+from diffsift.errors import StudyError, without_passwords
+
+from .files import write_atomically
 
 ENVIRONMENT_VARIABLE = "DIFFSIFT_WORKSPACE"
+STORAGE_VARIABLE = "DIFFSIFT_STORAGE"
+"""Environment variable with the URL of the study database: a place for a password that nothing writes down."""
+
+
+def sqlite_url(file: Path) -> str:
+    """The SQLAlchemy URL of an SQLite file, whatever characters are in its path.
+
+    Args:
+        file: an absolute path.
+
+    Returns:
+        A URL such as ``sqlite:////home/me/.diffsift/studies.db``, in which ``%``, ``?`` and the like are escaped.
+    """
+    from sqlalchemy.engine import URL
+
+    return URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
 
 
 @dataclass(frozen=True)
@@ -46,12 +64,12 @@ class Workspace:
     @property
     def study_url(self) -> str:
         """SQLAlchemy URL of the study database, which Optuna and the ledger share."""
-        return f"sqlite:///{self.folder / 'studies.db'}"
+        return sqlite_url(self.folder / "studies.db")
 
     @property
     def mlflow_url(self) -> str:
         """SQLAlchemy URL of MLflow's database."""
-        return f"sqlite:///{self.folder / 'mlflow.db'}"
+        return sqlite_url(self.folder / "mlflow.db")
 
     @property
     def properties(self) -> Path:
@@ -64,7 +82,7 @@ class Workspace:
         return self.folder / "weights.json"
 
     def report(self, study: str) -> Path:
-        """The report of a finished study, which `diffsift report` copies.
+        """The report that older versions kept of a finished study, beside no `results`.
 
         Args:
             study: name of the study.
@@ -73,6 +91,17 @@ class Workspace:
             Path of the HTML file, which need not exist.
         """
         return self.folder / "reports" / f"{study}.html"
+
+    def results(self, study: str) -> Path:
+        """What the final test of a study found, from which `diffsift report` writes the report again.
+
+        Args:
+            study: name of the study.
+
+        Returns:
+            Path of the file, which need not exist.
+        """
+        return self.folder / "results" / f"{study}.npz"
 
     def shared(self, study: str) -> Path:
         """What other workers of a study start from.
@@ -85,19 +114,50 @@ class Workspace:
         """
         return self.folder / "shared" / f"{study}.safetensors"
 
-    def require_studies(self, storage: str | None) -> None:
-        """Refuse a workspace without studies.
+    def remember_storage(self, study: str, url: str | None) -> None:
+        """Remember which database holds a study, for the commands that name only the study.
 
         Args:
-            storage: SQLAlchemy URL of a study database elsewhere; None: the one in this folder.
-
-        Raises:
-            StudyError: no `storage` is named, and the folder holds no study database.
+            study: name of the study.
+            url: SQLAlchemy URL, whose password is not written; None: the database in this folder.
         """
-        if storage is None and not (self.folder / "studies.db").is_file():
-            raise StudyError(
-                f"{self.folder} holds no studies: run a search first, or name the workspace (--workspace)."
-            )
+        note = self._storage_note(study)
+        if url is None:
+            note.unlink(missing_ok=True)
+        elif self.storage_of(study) != without_passwords(url):
+            note.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(note, f"{without_passwords(url)}\n")
+
+    def storage_of(self, study: str) -> str | None:
+        """The URL that `remember_storage` wrote, without a password.
+
+        Args:
+            study: name of the study.
+
+        Returns:
+            An SQLAlchemy URL; None where the study is in this folder's database, or not known.
+        """
+        try:
+            return self._storage_note(study).read_text(encoding="utf-8").strip() or None
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def storages(self) -> list[str]:
+        """The URLs of all other databases that hold studies of this workspace, each once."""
+        names = sorted(note.stem for note in (self.folder / "storages").glob("*.txt"))
+        return list(dict.fromkeys(url for name in names if (url := self.storage_of(name))))
+
+    @property
+    def has_database(self) -> bool:
+        """Whether there is a study database in this folder."""
+        return (self.folder / "studies.db").is_file()
+
+    def no_studies(self) -> StudyError:
+        """The error about a workspace in which no study can be found."""
+        return StudyError(f"{self.folder} holds no studies: run a search first, or name the workspace (--workspace).")
+
+    def _storage_note(self, study: str) -> Path:
+        return self.folder / "storages" / f"{study}.txt"
 
     def make(self) -> None:
         """Make the folder.

@@ -258,7 +258,7 @@ def _of_its_kind(value: Any) -> DataKind:
     kind, about = value.get("kind"), {"discriminator": "'kind'"}
     if isinstance(kind, str) and kind in DATASETS:
         return DATASETS[kind].model_validate(value)
-    if kind in _REMOVED:
+    if isinstance(kind, str) and kind in _REMOVED:
         raise ValueError(f"kind {_REMOVED[kind]}")
     if "kind" not in value:
         error = InitErrorDetails(type="union_tag_not_found", ctx=about, input=value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -42,6 +43,13 @@ _CONDITIONS = {
     "path_type": "must be a path",
 }
 """What must hold, by pydantic's types of errors."""
+
+_SHORT = reprlib.Repr()  # of a value of any size: it looks at its first parts alone
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 12
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 100
+
+_MOST = 50
+"""Mistakes that are explained: a list of thousands of wrong values needs no more."""
 
 _LEVEL = "must be a whole number of at least 0, or a fraction of noise levels between 0 and 1"
 _STUDY_NAME = "must be letters, digits, dots, dashes and underscores, at most 100, and begin with a letter or digit"
@@ -90,7 +98,7 @@ def explain(error: ValidationError, values: Any, fields_at: FieldsAt) -> list[st
     Returns:
         Sentences, in the order of the specification. A value that fits no branch of a union gives one of them.
     """
-    found = [_mistake(entry, values, fields_at) for entry in error.errors()]
+    found = [_mistake(entry, values, fields_at) for entry in error.errors()[:_MOST]]
     paths = {mistake.path for mistake in found}
     # In a union, the branch that came furthest is the one that was meant.
     furthest = [m for m in found if not any(len(p) > len(m.path) > 0 and p[: len(m.path)] == m.path for p in paths)]
@@ -104,7 +112,7 @@ def shown(value: Any) -> str:
     """What was got, shortened."""
     if value is None:
         return "is empty"
-    text = repr(value)
+    text = _SHORT.repr(value)
     return f"got {text if len(text) <= 80 else text[:77] + '...'}"
 
 

@@ -47,7 +47,7 @@ def with_protocol(values: Mapping[str, Any]) -> dict[str, Any]:
     if protocol is None:
         return dict(values)
     task = values.get("task", {})
-    given = task.get("kind") if isinstance(task, dict) else task.kind
+    given = task.get("kind") if isinstance(task, dict) else getattr(task, "kind", None)
     if given not in (None, protocol["task"]["kind"]):
         raise ValueError(
             f"protocol {values['protocol']} is one of task.kind {protocol['task']['kind']}, but task.kind is {given}: "

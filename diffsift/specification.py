@@ -27,6 +27,7 @@ from diffsift.mistakes import explain, shown
 from diffsift.objectives import AnyTaskSpecification, ProbeSpecification, TaskSpecification
 from diffsift.objectives.specification import task_model
 from diffsift.protocols import with_protocol
+from diffsift.renamed_fields import renamed
 from diffsift.search import StudySpecification
 from diffsift.spaces import FilterSpecification, LimitsSpecification
 from diffsift.tracking.specification import TrackingSpecification
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from diffsift.common.workspace import Workspace
     from diffsift.datasets import Dataset
 
-__all__ = ["Specification", "renamed", "with_stored_paths"]
+__all__ = ["Specification", "with_stored_paths"]
 
 ShortName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.-]{0,29}$")]
 """Name of a further model in candidates, or of a further data set in tables."""
@@ -327,27 +328,6 @@ class Specification(BaseModel):
         return self.model_copy(update={"study": StudySpecification(**{**self.study.model_dump(), **given})})
 
 
-_RENAMED = {"study": {"confirm": "rerank", "confirm_probe": "rerank_probe"}}
-"""Fields of older versions and their present names, by part."""
-
-
-def renamed(values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Rename the fields of older versions.
-
-    Args:
-        values: fields by part.
-
-    Returns:
-        The fields under their present names, and a note on each that was renamed.
-    """
-    found, notes = dict(values), []
-    for part, names in _RENAMED.items():
-        if isinstance(found.get(part), dict):
-            notes += [f"{part}.{old} is now called {part}.{new}" for old, new in names.items() if old in found[part]]
-            found[part] = {names.get(field, field): value for field, value in found[part].items()}
-    return found, tuple(notes)
-
-
 def with_stored_paths(identity: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
     """An identity in which paths are written as in a stored one where both lead to the same file.
 
@@ -369,7 +349,16 @@ def with_stored_paths(identity: Mapping[str, Any], stored: Mapping[str, Any]) ->
 
 
 def _resolved(base: Path, path: str | Path) -> Path:
-    return (base / Path(path).expanduser()).resolve()
+    """The absolute path; refused where no file can be called so, because it is too long or holds a zero byte."""
+    try:
+        found = (base / Path(path).expanduser()).resolve()
+        found.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise SpecificationError(
+            f"a path must be one that this machine can have, but {shown(str(path))} ({why})."
+        ) from error
+    return found
 
 
 def _fields_at(values: Any, path: tuple[str, ...]) -> list[str]:

@@ -66,14 +66,24 @@ class FeatureExtractor(nn.Module):
             wanted = activations_by_timestep(selection.candidates, backbone.name, known)
             backbone.check_timesteps(list(wanted))
             self._wanted.append((backbone, wanted))
+            _check_channels(backbone, known, standardisers)
         self._fusion = Fusion(selection, standardisers)
         self.channels = self._fusion.channels
 
     @classmethod
     def from_selection(
-        cls, path: str | Path, *, model: str | None = None, device: str = "auto", verify: bool = True
+        cls,
+        path: str | Path,
+        *,
+        model: str | None = None,
+        device: str = "auto",
+        verify: bool = True,
+        allow_download: bool = False,
+        allow_pickle: bool = False,
     ) -> FeatureExtractor:
         """Load the models that a selection file names, and the statistics beside the file.
+
+        The file decides nothing about trust: what it asks for is loaded only as far as the last two arguments permit.
 
         Args:
             path: the selection file, such as ``selection.json``.
@@ -82,22 +92,25 @@ class FeatureExtractor(nn.Module):
             device: ``cpu``, ``cuda``, ...; ``auto`` (the default) is the first GPU, or else the CPU.
             verify: whether to refuse a model whose weights, scheduler or size differ from those that the selection was
                 made with; True by default.
+            allow_download: whether models and LoRA weights that the file names on the hub may be downloaded; False by
+                default: only what is in the hub's cache already is loaded.
+            allow_pickle: whether weights that can run code may be loaded where the file asks for them; False by
+                default.
 
         Returns:
             An extractor that gives the features which the selection was scored on.
 
         Raises:
-            SelectionError: a file is missing, damaged or does not belong to the other, or the model is another one.
+            SelectionError: a file is missing, damaged or does not belong to the other, the model is another one, or the
+                file asks for more than is permitted.
             ModelError: the model cannot be loaded.
         """
         file = read_selection(path, device=device)
-        specifications = dict(file.models)
-        if model is not None:
-            if len({owner_of(name, specifications) for name in specifications}) > 1:
-                raise SelectionError(
-                    f"{path} needs the models {', '.join(specifications)}: a single model cannot replace them."
-                )
-            specifications = {name: given.model_copy(update={"id": model}) for name, given in specifications.items()}
+        if model is not None and len({owner_of(name, file.models) for name in file.models}) > 1:
+            raise SelectionError(
+                f"{path} needs the models {', '.join(file.models)}: a single model cannot replace them."
+            )
+        specifications = file.permitted_models(model=model, allow_download=allow_download, allow_pickle=allow_pickle)
         backbones: dict[str, Backbone] = {}
         for name, specification in specifications.items():
             beside = backbones.get(owner_of(name, specifications))
@@ -194,6 +207,23 @@ class FeatureExtractor(nn.Module):
                     block = self._fusion.block(candidate, feature_map.permute(0, 2, 3, 1))
                     blocks[candidate] = block.permute(0, 3, 1, 2)
         return [blocks[candidate] for candidate in self.selection.candidates]
+
+
+def _check_channels(
+    backbone: Backbone, known: Mapping[str, Activation], standardisers: Mapping[Candidate, Standardiser]
+) -> None:
+    """Refuse statistics of another number of channels, which would be broadcast or fail at the first image.
+
+    Raises:
+        SelectionError: they do not fit an activation.
+    """
+    for candidate, standardiser in standardisers.items():
+        channels = known[candidate.activation].channels if candidate.backbone == backbone.name else 0
+        if channels and channels != standardiser.raw_channels:
+            raise SelectionError(
+                f"the statistics of {candidate} must be of its {channels} channels, but are of "
+                f"{standardiser.raw_channels}."
+            )
 
 
 def _check_images(images: Tensor) -> None:

@@ -1,7 +1,8 @@
 """Selection files: a selection with the models and statistics that its features need.
 
 A selection is stored in two files: ``selection.json`` names the models, activations, timesteps and weights; beside it,
-``selection.safetensors`` holds the statistics and projections. The first holds the SHA-256 of the second.
+``selection.safetensors`` holds the statistics and projections. The first holds the SHA-256 of the second, and a
+checksum of itself.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+import torch
+from huggingface_hub import snapshot_download
+from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from diffsift.backbones import Backbone, ModelSpecification
+from diffsift.backbones.folders import is_path
+from diffsift.backbones.registry import DIFFUSERS
 from diffsift.backbones.specification import checked_device
-from diffsift.common.files import write_atomically
+from diffsift.common.files import seal_holds, sealed, write_atomically
 from diffsift.errors import SelectionError
 from diffsift.spaces import Candidate, Selection
 
@@ -73,7 +78,7 @@ def save_selection(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(tensor_file, blob)
-    write_atomically(path, json.dumps(document, indent=2) + "\n")
+    write_atomically(path, json.dumps(sealed(document), indent=2) + "\n")
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,60 @@ class SelectionFile:
         """
         _check_identity(backbone.identity(), self.identities[backbone.name], self.path)
 
+    def permitted_models(
+        self, *, model: str | None = None, allow_download: bool = False, allow_pickle: bool = False
+    ) -> dict[str, ModelSpecification]:
+        """The models, as far as whoever loads them lets the file decide: it may come from a stranger.
+
+        Args:
+            model: hub id or folder to load in the place of the file's models; it counts as permitted.
+            allow_download: fetch what the file names on the hub. Without it only what is in the hub's cache already is
+                loaded.
+            allow_pickle: load weights that can run code, where the file asks for them.
+
+        Returns:
+            How to load each backbone, by its name.
+
+        Raises:
+            SelectionError: the file asks for more than is permitted; the message says how to permit it.
+        """
+        return {
+            name: given.model_copy(update=self._permitted(given, model, allow_download, allow_pickle))
+            for name, given in self.models.items()
+        }
+
+    def _permitted(
+        self, given: ModelSpecification, model: str | None, allow_download: bool, allow_pickle: bool
+    ) -> dict[str, Any]:
+        if given.allow_pickle and not allow_pickle:
+            raise SelectionError(
+                f"{self.path} asks for weights of {given.id[:100]} that may be pickled, and those can run code when "
+                "they are loaded: permit it (allow_pickle=True, --allow-pickle) only if you trust their author."
+            )
+        if given.kind != DIFFUSERS:
+            return {} if model is None else {"id": model}
+        found: dict[str, Any] = {"id": model or self._here(given.id, given.revision, allow_download)}
+        if given.lora is not None:
+            found["lora"] = self._here(given.lora, None, allow_download)
+        return found
+
+    def _here(self, name: str, revision: str | None, allow_download: bool) -> str:
+        """A folder or file as it is; a hub id too where it may be loaded, or else its folder in the hub's cache.
+
+        Raises:
+            SelectionError: it is not in the cache, and nothing may be downloaded.
+        """
+        if allow_download or is_path(name):
+            return name
+        try:
+            return snapshot_download(name, revision=revision, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise SelectionError(
+                f"{self.path} names {name[:100]!r} on the hub, which is not in the hub's cache: permit the download "
+                "(allow_download=True, --allow-download) if you trust its author, or name a folder (model=..., "
+                "--model)."
+            ) from error
+
 
 def read_selection(path: str | Path, *, device: str = "auto") -> SelectionFile:
     """Read a selection file and the statistics beside it; no model is loaded.
@@ -130,74 +189,114 @@ def read_selection(path: str | Path, *, device: str = "auto") -> SelectionFile:
         SelectionError: a file is missing or damaged, or the two do not belong together.
     """
     file = Path(path)
-    document = _read_document(file)
     try:
         checked_device(device)
     except ValueError as error:
         raise SelectionError(f"device {error}.") from None
-    models = _read_models(file, document, device)
-    selection = Selection.from_json(document["members"])
+    document, unchanged = _read_document(file)
+    selection = Selection.from_json(document.members)
+    if {candidate.backbone for candidate in selection.candidates} - set(document.models):
+        raise SelectionError(f"{file} must describe the models of all its candidates, but does not.")
+    standardisers = _read_statistics(file, document.statistics, selection)
+    if not unchanged:
+        raise SelectionError(
+            f"{file} must be as diffsift wrote it, but was changed: its checksum differs. Restore it; or, where the "
+            "change is yours, remove the field 'checksum'."
+        )
     return SelectionFile(
         path=file,
         selection=selection,
-        models=models,
-        standardisers=_read_statistics(file, document, selection),
-        identities=document["backbones"],
-        own_prompts=bool(document.get("own_prompts")),
-        about=document.get("about", {}),
+        models={name: model.model_copy(update={"device": device}) for name, model in document.models.items()},
+        standardisers=standardisers,
+        identities=document.backbones,
+        own_prompts=document.own_prompts,
+        about=document.about,
     )
 
 
-def _read_document(file: Path) -> dict[str, Any]:
+class _Statistics(BaseModel):
+    file: str
+    sha256: str
+
+
+class _Document(BaseModel):
+    format: int
+    models: dict[str, ModelSpecification] = Field(min_length=1)
+    members: list[Any]
+    own_prompts: bool = False
+    statistics: _Statistics
+    backbones: dict[str, dict[str, Any]]
+    about: dict[str, Any] = {}
+
+
+def _read_document(file: Path) -> tuple[_Document, bool]:
+    """The document, and whether it says what diffsift wrote."""
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SelectionError(f"{file} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SelectionError(f"{file} must be a selection file, but is not JSON: {error}.") from error
-    if isinstance(document, dict) and document.get("format", FORMAT) != FORMAT:
+    if isinstance(values, dict) and values.get("format", FORMAT) != FORMAT:
         raise SelectionError(
-            f"{file} must be of format {FORMAT}, but is of format {document['format']}: use the diffsift that wrote it."
+            f"{file} must be of format {FORMAT}, but is of format {str(values['format'])[:20]}: use the diffsift that "
+            "wrote it."
         )
-    wanted = ("format", "models", "members", "statistics", "backbones")
-    missing = [field for field in wanted if not isinstance(document, dict) or field not in document]
+    missing = [
+        name
+        for name, field in _Document.model_fields.items()
+        if field.is_required() and not (isinstance(values, dict) and name in values)
+    ]
     if missing:
         raise SelectionError(f"{file} must be a selection file, but has no {', '.join(missing)}.")
-    return dict(document)
-
-
-def _read_models(file: Path, document: dict[str, Any], device: str) -> dict[str, ModelSpecification]:
     try:
-        models = {
-            name: ModelSpecification.model_validate({**fields, "device": device})
-            for name, fields in document["models"].items()
-        }
-    except (ValidationError, AttributeError, TypeError) as error:
-        raise SelectionError(f"{file}: every model must be described in full, but: {error}") from error
-    if not models or set(models) != set(document["backbones"]):
+        document = _Document.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part)[:40] for part in first["loc"])
+        raise SelectionError(
+            f"{file} must be a selection file, but {where} is not right: {first['msg'][:200]}."
+        ) from None
+    if set(document.models) != set(document.backbones):
         raise SelectionError(f"{file} must describe and identify the same models, but does not.")
-    return models
+    return document, seal_holds(values)
 
 
-def _read_statistics(file: Path, document: dict[str, Any], selection: Selection) -> dict[Candidate, Standardiser]:
-    reference = document["statistics"]
-    tensor_file = file.parent / Path(str(reference["file"])).name
+def _read_statistics(file: Path, reference: _Statistics, selection: Selection) -> dict[Candidate, Standardiser]:
+    tensor_file = file.parent / Path(reference.file).name
     try:
         blob = tensor_file.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
         raise SelectionError(
-            f"{file} needs {tensor_file.name} beside it, but it cannot be read ({error.strerror}): keep both together."
+            f"{file} needs {tensor_file.name[:100]} beside it, but it cannot be read ({why}): keep both together."
         ) from error
-    if hashlib.sha256(blob).hexdigest() != reference["sha256"]:
+    if hashlib.sha256(blob).hexdigest() != reference.sha256:
         raise SelectionError(f"{tensor_file} does not belong to {file}, or was changed: its SHA-256 differs.")
     try:
         tensors = load(blob)
+        for name, tensor in tensors.items():
+            if tensor.dtype != torch.float32 or not tensor.isfinite().all():
+                raise ValueError(f"{name} must hold finite float32 numbers, but does not")
         return {
-            candidate: Standardiser(tensors[f"{i}.mean"], tensors[f"{i}.scale"], tensors.get(f"{i}.projection"))
-            for i, candidate in enumerate(selection.candidates)
+            candidate: _standardiser(tensors, index, candidate) for index, candidate in enumerate(selection.candidates)
         }
-    except (SafetensorError, KeyError) as error:
+    except (SafetensorError, KeyError, ValueError) as error:
         raise SelectionError(f"{tensor_file} must hold the statistics of {file}, but does not: {error}.") from error
+
+
+def _standardiser(tensors: Mapping[str, Tensor], index: int, candidate: Candidate) -> Standardiser:
+    mean, scale, projection = tensors[f"{index}.mean"], tensors[f"{index}.scale"], tensors.get(f"{index}.projection")
+    shapes = [tuple(tensor.shape) for tensor in (mean, scale, projection) if tensor is not None]
+    fits = mean.ndim == 1 and len(mean) > 0 and mean.shape == scale.shape
+    if projection is not None:
+        fits = fits and projection.ndim == 2 and 0 < projection.shape[1] <= projection.shape[0] == len(mean)
+    if not fits or not (scale > 0).all():
+        raise ValueError(
+            f"mean and scale of {candidate} must have one number for each channel, those of the scale above 0, and a "
+            f"projection at most as many columns, but their shapes are {shapes}"
+        )
+    return Standardiser(mean, scale, projection)
 
 
 def _check_identity(found: Mapping[str, Any], expected: Mapping[str, Any], file: Path) -> None:

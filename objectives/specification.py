@@ -128,7 +128,7 @@ def task_model(kind: str) -> type[BaseModel]:
 
 def _task_tag(value: Any) -> str:
     kind = value.get("kind", "segmentation") if isinstance(value, dict) else getattr(value, "kind", "segmentation")
-    return kind if kind in _TASKS else OTHER_TASK
+    return kind if isinstance(kind, str) and kind in _TASKS else OTHER_TASK
 
 
 OTHER_TASK = "registered-task"

@@ -5,7 +5,7 @@ from .sampler_registry import SAMPLERS, SamplerKind, SamplerSetup, register_samp
 from .samplers import SubsetGPOptions, SubsetGPSampler
 from .space import SearchSpace, require_operations
 from .specification import StudySpecification
-from .trial_store import TrialStore, open_storage
+from .trial_store import TrialStore, open_storage, study_uid
 from .warm_start import earlier_bests, require_warm_starts
 
 __all__ = [
@@ -28,4 +28,5 @@ __all__ = [
     "require_warm_starts",
     "rerank",
     "shortlist",
+    "study_uid",
 ]

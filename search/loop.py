@@ -269,14 +269,8 @@ class SearchLoop:
         elif holder is not None and now - self._waiting_since > _WAIT_NOTICE:
             self._waiting_since = float("inf")
             process = holder.process
-            elsewhere = (
-                ""
-                if process.is_here
-                else (
-                    f"; if that process or its host is gone for good, drop its claim with Ledger.break_lock"
-                    f"({self._store.name!r})"
-                )
-            )
+            free = f"'diffsift unlock {self._store.name}' drops its claim"
+            elsewhere = "" if process.is_here else f"; if that process or its host is gone for good, {free}"
             self._reporter.warning(
                 f"waiting for process {process.pid} on host {process.host}, which evaluates the last selections since "
                 f"{holder.since:%H:%M:%S} UTC{elsewhere}."

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_serializer, model_validator
+
+from diffsift.errors import without_passwords
 
 from .sampler_registry import SAMPLERS
 
@@ -53,7 +55,10 @@ class StudySpecification(BaseModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="letters, digits, dot, dash, underscore"
     )
     storage: str | None = Field(
-        default=None, description="SQLAlchemy URL of the study database; default: SQLite in the workspace"
+        default=None,
+        repr=False,
+        description="SQLAlchemy URL of the study database, better without a password; default: `$DIFFSIFT_STORAGE`, or "
+        "SQLite in the workspace",
     )
     trials: int = Field(default=300, ge=1, le=1_000_000, description="distinct selections to evaluate")
     timeout: float | None = Field(default=None, gt=0, description="seconds after which no new trial starts")
@@ -83,6 +88,11 @@ class StudySpecification(BaseModel):
     rerank_probe: str = Field(
         default="reference", description="the slow probe: reference (the task's first), mlp, logistic, linear, exact"
     )
+
+    @field_serializer("storage", when_used="json")
+    def _without_password(self, storage: str | None) -> str | None:
+        """What is written anywhere (databases, MLflow, files) holds no password."""
+        return None if storage is None else without_passwords(storage)
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:

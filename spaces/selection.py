@@ -69,7 +69,7 @@ class Selection:
             raise SelectionError(f"a selection must hold each candidate once, but got {twice} twice.")
         weights = [weight for _, weight in self.members]
         if not all(0 < weight < float("inf") for weight in weights):
-            raise SelectionError(f"weights must be positive and finite, but got {weights}.")
+            raise SelectionError(f"weights must be positive and finite, but got {str(weights)[:100]}.")
         largest = max(weights)
         quantised = [max(1, round(weight / largest / WEIGHT_STEP)) * WEIGHT_STEP for weight in weights]
         pairs = zip(candidates, (round(weight, 4) for weight in quantised), strict=True)
@@ -137,11 +137,12 @@ class Selection:
                     for member in members
                 )
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             if isinstance(error, SelectionError):
                 raise
             raise SelectionError(
-                f"each member must have backbone, activation, timestep and weight, but got {members!r} ({error})."
+                f"each member must have backbone, activation, timestep and weight, but got {str(members)[:100]} "
+                f"({str(error)[:100]})."
             ) from error
 
     def __str__(self) -> str:

@@ -13,6 +13,8 @@ import psutil
 
 from diffsift.errors import StudyError
 
+from ._mlflow_store import database_url, relocate
+
 _HOST = "127.0.0.1"
 _GRACE_SECONDS = 5.0
 
@@ -29,6 +31,8 @@ def serve(store_uri: str, artifacts: Path, port: int) -> None:
         StudyError: the port is taken or not allowed, or the server ended with an error.
     """
     _require_free(port)
+    if (url := database_url(store_uri)) is not None:
+        relocate(url, artifacts)
     command = [sys.executable, "-m", "mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", store_uri, "--default-artifact-root", artifacts.resolve().as_uri()]
     # One plain process is enough for one reader; background jobs would start more of them.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import URL
+
+from diffsift.errors import StudyError, without_passwords
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a connection waits for another process's write before it gives up."""
@@ -54,13 +59,47 @@ def sqlite_file(url: URL) -> Path | None:
     """The file an SQLite URL names; None for other databases and for one in memory."""
     if url.get_backend_name() != "sqlite" or not url.database or ":memory:" in url.database:
         return None
-    return Path(url.database.removeprefix("file:"))
+    is_uri = url.database.startswith("file:")
+    return Path(unquote(url.database.removeprefix("file:")) if is_uri else url.database)
+
+
+def writable(file: Path) -> bool:
+    """Whether an SQLite file can be written by this process, which needs its folder too."""
+    try:
+        with closing(sqlite3.connect(file, timeout=BUSY_TIMEOUT_MS / 1000)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(f"PRAGMA user_version = {connection.execute('PRAGMA user_version').fetchone()[0]}")
+            connection.execute("ROLLBACK")
+    except sqlite3.Error as error:  # of another kind: whoever opens it will say
+        return not any(sign in str(error) for sign in ("readonly", "read-only", "unable to open"))
+    return True
+
+
+def read_only_url(file: Path) -> URL:
+    """The URL of an SQLite file that is only read.
+
+    The log of a database beside which nothing can be written can be read only while a process that may write has it
+    open. Otherwise the file is read as it is, and whoever closed it last has left nothing in its log.
+
+    Raises:
+        StudyError: the log still holds what the file lacks.
+    """
+    log, index = (file.with_name(f"{file.name}-{part}") for part in ("wal", "shm"))
+    query = {"mode": "ro", "uri": "true"}
+    if not index.exists():
+        if log.exists() and log.stat().st_size:
+            raise StudyError(
+                f"study database {file} was not closed, and its log {log.name} can only be read where it can be "
+                "written: copy the workspace to such a folder."
+            )
+        query["immutable"] = "1"
+    return URL.create("sqlite", database=f"file:{quote(str(file))}", query=query)
 
 
 def describe(url: URL) -> str:
     """The database as messages name it: the file's path, or the URL without its password."""
     path = sqlite_file(url)
-    return str(path) if path else url.render_as_string(hide_password=True)
+    return str(path) if path else without_passwords(url.render_as_string(hide_password=False))
 
 
 def problem(error: BaseException | str, url: URL) -> str:
@@ -69,4 +108,7 @@ def problem(error: BaseException | str, url: URL) -> str:
     for sign, meaning, remedy in _PROBLEMS:
         if url.get_backend_name() == "sqlite" and sign in text.lower():
             return f"{describe(url)} {meaning} ({text.splitlines()[-1][:200]}): {remedy}."
-    return f"{describe(url)} failed: {text.splitlines()[0][:300] if text else type(error).__name__}"
+    said = text.splitlines()[0][:300] if text else type(error).__name__
+    if any(sign in text.lower() for sign in ("password", "authentication", "access denied")):
+        said += "; give the password in the environment (DIFFSIFT_STORAGE, PGPASSWORD) or in ~/.pgpass"
+    return f"{describe(url)} failed: {said}"

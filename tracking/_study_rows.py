@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from diffsift.errors import StudyError
 from diffsift.spaces import Candidate, Selection
 
 
@@ -63,3 +66,39 @@ class Opening:
 
     opened: datetime
     rows: tuple[str, ...]
+
+
+def require_same_identity(study: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Refuse fields that are not what a study was made with.
+
+    Raises:
+        StudyError: fields differ; all are named by their dotted path, with both values.
+    """
+    before, now = _flatten(old), _flatten(new)
+    differing = sorted(path for path in {*before, *now} if _value(before, path) != _value(now, path))
+    if differing:
+        was = ", ".join(f"{path}={_value(before, path)}" for path in differing)
+        got = ", ".join(f"{path}={_value(now, path)}" for path in differing)
+        raise StudyError(
+            f"study {study!r} was made with {was}, but got {got}: identity fields cannot change; "
+            "give the study another name (study.name) to start a new one."
+        )
+
+
+def plain(value: Any) -> Any:
+    """What `value` is after a trip through JSON (tuples become lists), so that old and new compare alike."""
+    return json.loads(json.dumps(dict(value) if isinstance(value, Mapping) else value))
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _value(flat: Mapping[str, Any], path: str) -> str:
+    return repr(flat[path]) if path in flat else "(not set)"

@@ -5,13 +5,17 @@ A change to these tables needs a new `SCHEMA` and a migration from the one befor
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Float, ForeignKey, Index, String, Table, Text, UniqueConstraint
+from sqlalchemy import JSON, DateTime, Float, ForeignKey, Index, String, Table, Text, UniqueConstraint, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA = 3
+from diffsift.common.files import digest
+from diffsift.errors import StudyError
+
+SCHEMA = 4
 _NAME = String(250)  # the longest that MySQL can index
 
 
@@ -33,12 +37,51 @@ def table_of(entity: type[Base]) -> Table:
     return Base.metadata.tables[entity.__tablename__]
 
 
+class Checked:
+    """A row with a checksum over what it says: SQLite itself does not notice that a stored value changed.
+
+    It is set when the row is written through a session, and compared when it is read. Rows of older schemas have none.
+    """
+
+    checksum: Mapped[str | None] = mapped_column(String(16))
+
+
+_UNCHECKED = ("id", "checksum", "token", "host", "pid")
+
+
+def checksum_of(entity: type[Base], values: Mapping[str, Any]) -> str:
+    """The checksum of a row: over all columns but its number, its times and its holder.
+
+    Args:
+        entity: of the table.
+        values: by the attributes' names; those of other columns are ignored.
+    """
+    columns = entity.__mapper__.column_attrs
+    names = (c.key for c in columns if c.key not in _UNCHECKED and not isinstance(c.columns[0].type, DateTime))
+    return digest({name: values.get(name) for name in names})
+
+
+@event.listens_for(Checked, "before_insert", propagate=True)
+@event.listens_for(Checked, "before_update", propagate=True)
+def _seal(_mapper: Any, _connection: Any, row: Any) -> None:
+    row.checksum = checksum_of(type(row), vars(row))
+
+
+@event.listens_for(Checked, "load", propagate=True)
+def _verify(row: Any, _context: Any) -> None:
+    if row.checksum is not None and row.checksum != checksum_of(type(row), vars(row)):
+        raise StudyError(
+            f"the study database is damaged: a row of {row.__tablename__} must have the checksum {row.checksum}, but "
+            "what it says has another. Restore the database from a copy."
+        )
+
+
 class VersionTable(Base):
     __tablename__ = "diffsift_version"
     schema: Mapped[int] = mapped_column("schema", primary_key=True, autoincrement=False)
 
 
-class StudyTable(Base):
+class StudyTable(Checked, Base):
     __tablename__ = "diffsift_study"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(_NAME, unique=True)
@@ -48,12 +91,13 @@ class StudyTable(Base):
     created: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=utc_now)
 
 
-class EvaluationTable(Base):
+class EvaluationTable(Checked, Base):
     """A row per selection of a study that was evaluated or is being evaluated.
 
     A process claims a selection by inserting its row without a score, and completes the row with the score. `token`
-    names the holder: the process that evaluates the selection, or that is about to write its trial. A row without a
-    token has no holder; the other columns of a holder then say who evaluated the selection.
+    names the holder (`HolderTable`): the process that evaluates the selection, or that is about to write its trial. A
+    row without a token has no holder; host and number then say who evaluated the selection. A row without a score has
+    no checksum.
     """
 
     __tablename__ = "diffsift_selection"  # schemas 1 and 2 had the scores alone, in ``diffsift_evaluation``
@@ -73,10 +117,9 @@ class EvaluationTable(Base):
     token: Mapped[str | None] = mapped_column(String(32))
     host: Mapped[str | None] = mapped_column(_NAME)
     pid: Mapped[int | None]
-    process_started: Mapped[float | None] = mapped_column(Float(53))
 
 
-class EliminationTable(Base):
+class EliminationTable(Checked, Base):
     """What backward elimination left of a study's pool; its solves are looks at labels beside the evaluations."""
 
     __tablename__ = "diffsift_elimination"
@@ -86,7 +129,7 @@ class EliminationTable(Base):
     created: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=utc_now)
 
 
-class DecisionTable(Base):
+class DecisionTable(Checked, Base):
     __tablename__ = "diffsift_decision"
     study_id: Mapped[int] = mapped_column(ForeignKey("diffsift_study.id"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -102,7 +145,7 @@ class DecisionTable(Base):
     backbone: Mapped[str] = mapped_column(_NAME)
 
 
-class OpeningTable(Base):
+class OpeningTable(Checked, Base):
     __tablename__ = "diffsift_opening"
     id: Mapped[int] = mapped_column(primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("diffsift_study.id"))
@@ -110,7 +153,7 @@ class OpeningTable(Base):
     opened: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=utc_now)
 
 
-class OutcomeTable(Base):
+class OutcomeTable(Checked, Base):
     __tablename__ = "diffsift_outcome"
     study_id: Mapped[int] = mapped_column(ForeignKey("diffsift_study.id"), primary_key=True)
     outcome: Mapped[dict[str, Any]] = mapped_column(JSON)
@@ -123,7 +166,15 @@ class LockTable(Base):
     __tablename__ = "diffsift_lock"
     study: Mapped[str] = mapped_column(_NAME, primary_key=True)
     token: Mapped[str] = mapped_column(String(32))
+    since: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=utc_now)
+
+
+class HolderTable(Base):
+    """Who holds locks and claims: a process, under a token. `beat` counts up while it lives."""
+
+    __tablename__ = "diffsift_holder"
+    token: Mapped[str] = mapped_column(String(32), primary_key=True)
     host: Mapped[str] = mapped_column(_NAME)
     pid: Mapped[int]
-    process_started: Mapped[float] = mapped_column(Float(53))
-    since: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=utc_now)
+    started: Mapped[str] = mapped_column(_NAME)
+    beat: Mapped[int] = mapped_column(default=0)

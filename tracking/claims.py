@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,10 +18,12 @@ from diffsift.errors import StudyError
 from diffsift.spaces import Selection
 
 from ._database import transaction
-from ._tables import EvaluationTable, StudyTable, table_of, utc
+from ._lease import Lease, Watch
+from ._retry import Notify, retried, retrying
+from ._tables import EvaluationTable, HolderTable, StudyTable, checksum_of, table_of, utc
 from .records import Evaluation
 
-_ROWS = table_of(EvaluationTable)
+_ROWS, _HOLDERS = table_of(EvaluationTable), table_of(HolderTable)
 _IN_STUDY = _ROWS.c.study_id == bindparam("study")
 _OURS = _ROWS.c.token == bindparam("holder")
 _UNSCORED = _ROWS.c.score.is_(None)
@@ -33,10 +33,12 @@ _CLAIM = insert(_ROWS)
 _COMPLETE = update(_ROWS).where(_IN_STUDY, _ROWS.c.selection_key == bindparam("key"), _OURS, _UNSCORED)
 _COUNT = select(func.count()).where(_IN_STUDY)
 _PENDING = select(_ROWS.c.token).where(_IN_STUDY, _UNSCORED)
+_HELD = select(
+    *(_ROWS.c[name] for name in ("id", "selection_key", "selection", "score", "created", "token")),
+    *(_HOLDERS.c[name] for name in ("host", "pid", "started", "beat")),
+).select_from(_ROWS.outerjoin(_HOLDERS, _ROWS.c.token == _HOLDERS.c.token))
 
 _TRIES = 5
-_open_here: set[str] = set()
-"""Tokens of this process's open claims: rows with another token of this process have no holder any more."""
 
 
 class ClaimStatus(Enum):
@@ -88,13 +90,15 @@ class _FullError(Exception):
     """Rolls a claim back that would lead beyond the number of selections asked for."""
 
 
+@retrying
 class Claims:
     """The selections of a study that this process evaluates; all others belong to the other processes.
 
     A selection goes through three states, all of them in one row of the ledger, which is unique by selection:
 
     1. `claim` inserts the row without a score. While the process lives, nobody else gets the selection; once it has
-       ended, whoever comes across the row removes it.
+       ended, whoever comes across the row removes it. A process elsewhere has ended when it gave no sign of life for a
+       minute.
     2. `complete` puts the score into the row.
     3. The process writes the trial. A score whose holder has ended and that has no trial was left by a process that was
        killed between 2 and 3: whoever finds it may `claim` it and writes the trial.
@@ -106,20 +110,23 @@ class Claims:
     Args:
         engine: of the study database.
         study_id: the ledger's number of the study.
+        notify: told that the database does not answer, and that it does again.
     """
 
-    def __init__(self, engine: Engine, study_id: int) -> None:
-        self._engine, self._study_id = engine, study_id
-        self._token, self._process = uuid.uuid4().hex, Process.this()
+    def __init__(self, engine: Engine, study_id: int, notify: Notify) -> None:
+        self._engine, self._study_id, self._notify = engine, study_id, notify
+        self._lease, self._watch = Lease(engine), Watch()
+        self._token, self._process = self._lease.token, self._lease.process
+        self._row = {"study_id": study_id, "token": self._token, "host": self._process.host, "pid": self._process.pid}
         self._us = {"study": study_id, "holder": self._token}
 
     def __enter__(self) -> Self:
-        _open_here.add(self._token)
+        retried(self._open, self._notify)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        _open_here.discard(self._token)
         with contextlib.suppress(StudyError), transaction(self._engine) as session:  # what stays has no holder from now
+            self._lease.close(session)
             session.execute(delete(_ROWS).where(_IN_STUDY, _OURS, _UNSCORED), self._us)
             session.execute(update(_ROWS).where(_IN_STUDY, _OURS).values(token=None), self._us)
 
@@ -156,15 +163,22 @@ class Claims:
             evaluation: of a selection that this process claimed.
 
         Returns:
-            False where the claim was broken meanwhile (`Ledger.break_lock`): the score is not recorded then, and the
-            selection belongs to whoever claims it next.
+            False where the claim was broken meanwhile (by ``diffsift unlock``, or because this process gave no sign of
+            life for too long): the score is not recorded then, and the selection belongs to whoever claims it next.
 
         Raises:
             StudyError: a score is not finite, or the database cannot be written.
         """
-        values = {**self._us, "key": evaluation.selection.key, **evaluation.columns()}
+        key = {"selection_key": evaluation.selection.key, "selection": evaluation.selection.to_json()}
+        columns = evaluation.columns()
+        checksum = checksum_of(EvaluationTable, {"study_id": self._study_id, **key, **columns})
+        values = {**self._us, "key": evaluation.selection.key, **columns, "checksum": checksum}
         with transaction(self._engine) as session:
-            return _changed(session.execute(_COMPLETE, values))
+            if _changed(session.execute(_COMPLETE, values)):
+                return True
+            # Where the connection was cut, an earlier try may have got through.
+            ours = (_IN_STUDY, _ROWS.c.selection_key == evaluation.selection.key, _OURS)
+            return session.scalar(select(_ROWS.c.score).where(*ours), self._us) == evaluation.score
 
     def others(self) -> list[Claim]:
         """What other living processes evaluate, the longest first; rows of processes that ended are removed.
@@ -172,14 +186,23 @@ class Claims:
         Raises:
             StudyError: the database cannot be read or written.
         """
-        query = select(_ROWS).where(_IN_STUDY, _UNSCORED, _ROWS.c.token != bindparam("holder"))
+        query = _HELD.where(_IN_STUDY, _UNSCORED, _ROWS.c.token != bindparam("holder"))
         with transaction(self._engine) as session:
             rows = session.execute(query.order_by(_ROWS.c.created), self._us).mappings().all()
             # By token: a row of the same selection may be another process's by now.
-            dead = [row["token"] for row in rows if not _lives(row)]
+            dead = [row["token"] for row in rows if not self._lives(row)]
             if dead:
                 session.execute(delete(_ROWS).where(_IN_STUDY, _UNSCORED, _ROWS.c.token.in_(dead)), self._us)
+                session.execute(delete(_HOLDERS).where(_HOLDERS.c.token.in_(dead)))
         return [_claim_of(row) for row in rows if row["token"] not in dead]
+
+    def _open(self) -> None:
+        with transaction(self._engine) as session:
+            self._lease.open(session)
+
+    def _lives(self, row: Mapping[Any, Any]) -> bool:
+        process = None if row["host"] is None else _process(row)
+        return self._watch.lives(row["token"], process, row["beat"] or 0)
 
     def _insert(self, session: Session, selection: Selection, limit: int) -> ClaimResult:
         """Insert first and count afterwards: from then on no other process can change what is counted.
@@ -188,8 +211,7 @@ class Claims:
         """
         if session.get_bind().dialect.name != "sqlite":
             session.execute(select(StudyTable.id).where(StudyTable.id == self._study_id).with_for_update())
-        row = {"study_id": self._study_id, "selection_key": selection.key, "selection": selection.to_json()}
-        session.execute(_CLAIM, {**row, "token": self._token, **vars(self._process)})
+        session.execute(_CLAIM, {**self._row, "selection_key": selection.key, "selection": selection.to_json()})
         rows = session.scalar(_COUNT, self._us) or 0
         if rows > limit:
             raise _FullError
@@ -203,20 +225,21 @@ class Claims:
     def _take_over(self, selection: Selection) -> ClaimResult | None:
         """What becomes of a claim on a selection that has a row; None: the row is gone, so try again."""
         with transaction(self._engine) as session:
-            query = select(_ROWS).where(_IN_STUDY, _ROWS.c.selection_key == selection.key)
+            query = _HELD.where(_IN_STUDY, _ROWS.c.selection_key == selection.key)
             row = session.execute(query, self._us).mappings().one_or_none()
             if row is None:
                 return None
-            if row["token"] is not None and _lives(row):
-                return ClaimResult(ClaimStatus.TAKEN, row["score"] is not None, holder=_claim_of(row))
+            is_scored = row["score"] is not None
+            if row["token"] == self._token:  # an earlier try whose answer was lost with the connection
+                return self._granted(session, session.scalar(_COUNT, self._us) or 0, is_scored=is_scored)
+            if self._lives(row):
+                return ClaimResult(ClaimStatus.TAKEN, is_scored, holder=_claim_of(row))
             # Compare and swap: of several processes that saw the same row, one finds its holder unchanged.
             seen = (_ROWS.c.id == row["id"], _ROWS.c.token.is_not_distinct_from(row["token"]))
             if row["score"] is None:
                 session.execute(delete(_ROWS).where(*seen, _UNSCORED))
                 return None
-            if not _changed(
-                session.execute(update(_ROWS).where(*seen).values(token=self._token, **vars(self._process)))
-            ):
+            if not _changed(session.execute(update(_ROWS).where(*seen).values(self._row))):
                 return None
             return self._granted(session, session.scalar(_COUNT, self._us) or 0, is_scored=True)
 
@@ -225,16 +248,9 @@ def _changed(result: Any) -> bool:
     return isinstance(result, CursorResult) and result.rowcount == 1
 
 
-def _process(row: Mapping[Any, Any]) -> Process:
-    return Process(row["host"], row["pid"], row["process_started"])
-
-
 def _claim_of(row: Mapping[Any, Any]) -> Claim:
     return Claim(Selection.from_json(row["selection"]), _process(row), utc(row["created"]))
 
 
-def _lives(row: Mapping[Any, Any]) -> bool:
-    process = _process(row)
-    if process.is_here and process.pid == os.getpid():
-        return row["token"] in _open_here
-    return process.lives()
+def _process(row: Mapping[Any, Any]) -> Process:
+    return Process(row["host"], row["pid"], row["started"])

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Self
 
-from sqlalchemy import Engine, Select, delete, func, insert, select, update
+from sqlalchemy import Engine, Select, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from diffsift.common.process import Process
+from diffsift.common.reporting import LOGGER
 from diffsift.errors import StudyError, did_you_mean
 from diffsift.spaces import Selection
 
-from ._database import open_database, transaction
-from ._lock import exclusive
-from ._study_rows import Eliminated, Opening, StudyRow
+from ._database import open_database, require_sound, transaction
+from ._holders import unlock
+from ._lock import exclusive, require_lead
+from ._retry import Notify, retrying
+from ._study_rows import Eliminated, Opening, StudyRow, plain, require_same_identity
 from ._tables import (
     DecisionTable,
     EliminationTable,
     EvaluationTable,
-    LockTable,
     OpeningTable,
     OutcomeTable,
     StudyTable,
+    checksum_of,
     utc,
 )
 from .claims import Claims
@@ -36,17 +36,21 @@ from .records import ActivationDecision, Evaluation
 __all__ = ["Ledger", "open_database"]
 
 
+@retrying
 class Ledger:
     """Reads and writes the ledger; every method is one short transaction.
 
     All methods raise `StudyError` when the database fails or, where they name a study, when there is none of that name.
+    Where the connection to a server is lost, they try again for some minutes.
 
     Args:
         engine: from `open_database`. Used as a context manager, the ledger closes its connections on leaving.
+        notify: told that a server does not answer, and that it does again; default: the logger ``diffsift``.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, notify: Notify = LOGGER.warning) -> None:
+        self._engine, self._notify = engine, notify
+        self._leads: dict[str, str] = {}  # studies that this process leads, and the token of its lock
         self._ids: dict[str, int] = {}  # of studies, whose numbers never change
 
     def __enter__(self) -> Self:
@@ -54,6 +58,19 @@ class Ledger:
 
     def __exit__(self, *exception: object) -> None:
         self._engine.dispose()
+
+    @property
+    def notify(self) -> Notify:
+        """What is told that the server does not answer."""
+        return self._notify
+
+    def require_sound(self) -> None:
+        """Look the whole database over, which takes a second for each 100 MB or so.
+
+        Raises:
+            StudyError: it is damaged.
+        """
+        require_sound(self._engine)
 
     # Studies
 
@@ -74,7 +91,7 @@ class Ledger:
         try:
             with transaction(self._engine) as session:
                 session.add(
-                    StudyTable(name=name, identity=_plain(identity), runtime=_plain(runtime), pool=_plain(list(pool)))
+                    StudyTable(name=name, identity=plain(identity), runtime=plain(runtime), pool=plain(list(pool)))
                 )
         except IntegrityError as error:
             raise StudyError(
@@ -107,7 +124,7 @@ class Ledger:
             runtime: the specification of this run, as JSON.
         """
         with transaction(self._engine) as session:
-            self._study(session, name).runtime = _plain(runtime)
+            self._study(session, name).runtime = plain(runtime)
 
     def check_identity(self, name: str, identity: Mapping[str, Any]) -> None:
         """Make sure that `identity` is the one the study was made with.
@@ -120,16 +137,8 @@ class Ledger:
             StudyError: fields differ; all are named by their dotted path, with both values.
         """
         with transaction(self._engine) as session:
-            old = _flatten(self._study(session, name).identity)
-        new = _flatten(_plain(identity))
-        differing = sorted(path for path in {*old, *new} if _value(old, path) != _value(new, path))
-        if differing:
-            was = ", ".join(f"{path}={_value(old, path)}" for path in differing)
-            got = ", ".join(f"{path}={_value(new, path)}" for path in differing)
-            raise StudyError(
-                f"study {name!r} was made with {was}, but got {got}: identity fields cannot change; "
-                "give the study another name (study.name) to start a new one."
-            )
+            old = self._study(session, name).identity
+        require_same_identity(name, old, plain(identity))
 
     # Evaluations
 
@@ -146,7 +155,8 @@ class Ledger:
         with contextlib.suppress(IntegrityError), transaction(self._engine) as session:
             selection = {"selection_key": evaluation.selection.key, "selection": evaluation.selection.to_json()}
             row = {"study_id": self._study_id(session, study), **selection, **evaluation.columns()}
-            session.execute(insert(EvaluationTable).values(row))
+            checksum = checksum_of(EvaluationTable, row)
+            session.execute(insert(EvaluationTable).values(**row, checksum=checksum))
 
     def evaluation(self, study: str, selection: Selection) -> Evaluation | None:
         """The score of exactly this selection, or None if it was never scored.
@@ -257,8 +267,13 @@ class Ledger:
         Args:
             study: name.
             rows: names of the rows of the final table, which were frozen beforehand.
+
+        Raises:
+            StudyError: another process took the study's lock over from this one.
         """
         with transaction(self._engine) as session:
+            if study in self._leads:
+                require_lead(session, study, self._leads[study])
             session.add(OpeningTable(study_id=self._study(session, study).id, rows=list(rows)))
 
     def openings(self, study: str) -> list[Opening]:
@@ -283,7 +298,7 @@ class Ledger:
             outcome_json: from `Outcome.to_json`.
         """
         with transaction(self._engine) as session:
-            session.merge(OutcomeTable(study_id=self._study(session, study).id, outcome=_plain(outcome_json)))
+            session.merge(OutcomeTable(study_id=self._study(session, study).id, outcome=plain(outcome_json)))
 
     def outcome(self, study: str) -> dict[str, Any] | None:
         """The recorded outcome, or None while the search has not finished.
@@ -300,37 +315,50 @@ class Ledger:
 
     # Locks and claims
 
-    def exclusive(self, study: str) -> AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def exclusive(self, study: str) -> Iterator[None]:
         """Lead the study with this process inside a ``with`` block; the study need not exist yet.
 
         The leader prepares a study, and opens its test split; other processes may join it to evaluate selections
-        (`claims`). A lock left by a process of this host that no longer runs is taken over.
+        (`claims`). A lock left by a process that no longer runs is taken over: at once where it ran here, and after a
+        minute without a sign of life where it ran on another host.
+
+        Args:
+            study: name.
+
+        Yields:
+            Nothing; the lock is released at the end of the block.
+
+        Raises:
+            StudyError: a living process, this one included, leads the study.
+        """
+        with exclusive(self._engine, study, self._notify) as token:
+            self._leads[study] = token
+            try:
+                yield
+            finally:
+                self._leads.pop(study, None)
+
+    def unlock(self, study: str) -> list[str]:
+        """Free a study from the processes of other hosts, and from those of this one that have ended.
+
+        A process elsewhere that lives all the same notices it and does no harm; but what it evaluates is done twice.
 
         Args:
             study: name.
 
         Returns:
-            A context manager, which releases the lock at the end of the block.
+            The processes whose lock or claims were dropped, in words.
 
         Raises:
-            StudyError: a living process, this one included, or one of another host leads the study.
-        """
-        return exclusive(self._engine, study)
-
-    def break_lock(self, study: str) -> None:
-        """Free a study whose leader ran on a host that is gone, and break the claims of all other hosts' processes.
-
-        None of those processes may run any more.
-
-        Args:
-            study: name.
+            StudyError: there is no such study.
         """
         with transaction(self._engine) as session:
-            session.execute(delete(LockTable).where(LockTable.study == study))
-            number = select(StudyTable.id).where(StudyTable.name == study).scalar_subquery()
-            elsewhere = (EvaluationTable.study_id == number, EvaluationTable.host != Process.this().host)
-            session.execute(delete(EvaluationTable).where(*elsewhere, EvaluationTable.score.is_(None)))
-            session.execute(update(EvaluationTable).where(*elsewhere).values(token=None))
+            found = session.scalar(select(StudyTable.id).where(StudyTable.name == study))
+            freed = unlock(session, study, found)
+            if found is None and not freed:
+                self._study(session, study)
+            return freed
 
     def claims(self, study: str) -> Claims:
         """The selections of a study that this process evaluates, for a ``with`` block; see `Claims`.
@@ -342,7 +370,7 @@ class Ledger:
             A context manager.
         """
         with transaction(self._engine) as session:
-            return Claims(self._engine, self._study_id(session, study))
+            return Claims(self._engine, self._study_id(session, study), self._notify)
 
     def _study_id(self, session: Session, name: str) -> int:
         """The study's number, without its specification and pool: they are large, and this is asked in each trial."""
@@ -368,22 +396,3 @@ def _evaluation(row: EvaluationTable) -> Evaluation:
     if row.score is None or row.fold_scores is None or row.channels is None or row.seconds is None:
         raise StudyError(f"the ledger's row of selection {row.selection_key} must hold a score, but is incomplete.")
     return Evaluation(Selection.from_json(row.selection), row.score, tuple(row.fold_scores), row.channels, row.seconds)
-
-
-def _plain(value: Any) -> Any:
-    """What `value` is after a trip through JSON (tuples become lists), so that old and new compare alike."""
-    return json.loads(json.dumps(dict(value) if isinstance(value, Mapping) else value))
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _value(flat: Mapping[str, Any], path: str) -> str:
-    return repr(flat[path]) if path in flat else "(not set)"

@@ -10,6 +10,7 @@ from typing import Any
 from diffsift.common.registry import Registry
 from diffsift.common.reporting import Reporter
 from diffsift.common.workspace import Workspace
+from diffsift.errors import SpecificationError
 
 from .records import Outcome, TrialRecord
 from .specification import TrackingSpecification
@@ -134,20 +135,55 @@ def register_logger(name: str, logger: MakeLogger) -> None:
     LOGGERS.register(name, logger)
 
 
-def require_loggers(tracking: TrackingSpecification) -> None:
-    """Refuse names of loggers that do not exist, before anything is done.
+def require_loggers(tracking: TrackingSpecification, study_url: str, workspace: Workspace) -> None:
+    """Refuse names of loggers that do not exist, and one database for study and MLflow, before anything is done.
 
     Args:
         tracking: part of the specification.
+        study_url: SQLAlchemy URL of the study database.
+        workspace: holds the default MLflow store.
 
     Raises:
-        SpecificationError: there is no logger of a name.
+        SpecificationError: there is no logger of a name, or both would be in one database.
+        StudyError: `tracking.uri` names neither a database nor a server.
     """
     for name in tracking.loggers:
         _ = LOGGERS[name]
+    if not tracking.mlflow:
+        return
+    from ._mlflow_store import database_url, is_same_database
+
+    uri = tracking.uri or workspace.mlflow_url
+    database_url(uri)
+    if is_same_database(uri, study_url):
+        raise SpecificationError(
+            f"study.storage and tracking.uri must be two databases, as Optuna and MLflow both keep a table "
+            f"alembic_version, but both are {study_url}: give MLflow another database, or leave tracking.uri out."
+        )
 
 
-def make_loggers(tracking: TrackingSpecification, study: str, workspace: Workspace, reporter: Reporter) -> list[Logger]:
+def require_stores(tracking: TrackingSpecification, study: str, uid: str, workspace: Workspace) -> None:
+    """Refuse an MLflow store that cannot be used for a study, before anything long is done.
+
+    Args:
+        tracking: part of the specification.
+        study: name of the study.
+        uid: of the study; empty: it is new.
+        workspace: holds the default MLflow store.
+
+    Raises:
+        StudyError: the store cannot be reached or written, its experiment is in the trash, or it holds a study of this
+            name that was made elsewhere.
+    """
+    if tracking.mlflow:
+        from ._mlflow_runs import require_store
+
+        require_store(tracking.uri or workspace.mlflow_url, workspace.artifacts, study, uid)
+
+
+def make_loggers(
+    tracking: TrackingSpecification, study: str, workspace: Workspace, reporter: Reporter, *, uid: str = ""
+) -> list[Logger]:
     """The loggers that a specification asks for.
 
     Args:
@@ -155,6 +191,7 @@ def make_loggers(tracking: TrackingSpecification, study: str, workspace: Workspa
         study: name.
         workspace: holds the default MLflow store.
         reporter: gets a warning when the MLflow store fails.
+        uid: of the study; see `MlflowLogger`.
 
     Returns:
         MLflow first, where it is wanted, then the others in the specification's order.
@@ -166,6 +203,6 @@ def make_loggers(tracking: TrackingSpecification, study: str, workspace: Workspa
     if tracking.mlflow:
         from .mlflow_log import MlflowLogger
 
-        uri = tracking.uri or workspace.mlflow_url
-        loggers.append(MlflowLogger(uri, workspace.artifacts, study, child_runs=tracking.child_runs, reporter=reporter))
+        uri, most = tracking.uri or workspace.mlflow_url, tracking.child_runs
+        loggers.append(MlflowLogger(uri, workspace.artifacts, study, uid=uid, child_runs=most, reporter=reporter))
     return [*loggers, *(LOGGERS[name](study, workspace) for name in tracking.loggers)]

@@ -26,6 +26,7 @@ from ._mlflow_fields import (
     trial_parameters,
     trials_table,
 )
+from ._mlflow_runs import PARENT, ROLE, STUDY, STUDY_UID, UID, may_be_of, study_runs, trial_runs
 from ._mlflow_server import serve
 from ._mlflow_store import database_url, open_client, open_experiment, quiet, store_error
 from .logger import Logger
@@ -42,11 +43,9 @@ FLUSH_SHARE = 0.02
 """Of the trials that are known: a write costs time in proportion to them, since it may write their whole table."""
 FLUSH_SECONDS = 5.0
 RETRY_SECONDS = 60.0
-"""How long a store that failed is left alone: a dead server would hold up the search at each flush."""
+"""How long a store that failed is left alone, twice as long after each failure: a dead one would hold up the search."""
 
 TABLE, FRONT = "trials.csv", "front.json"
-_UID, _STUDY, _ROLE = "diffsift.trial_uid", "diffsift.study", "diffsift.role"
-_PARENT = "mlflow.parentRunId"
 _BATCH = 100  # MLflow's limits are 100 parameters or tags and 1000 metrics
 
 
@@ -66,6 +65,8 @@ class MlflowLogger(Logger):
             or the address of a tracking server.
         artifacts: folder of the artifacts, used when the experiment is made.
         study: name of the study; its parent run is found again by it.
+        uid: of the study, with which the uids of its trials begin: a study of the same name that was made in another
+            database keeps its own runs. Empty: the name alone counts.
         child_runs: trials with a child run each before only improvements get one, 0 or more.
         reporter: gets the first failure as a warning; default: none.
 
@@ -82,6 +83,7 @@ class MlflowLogger(Logger):
         artifacts: Path,
         study: str,
         *,
+        uid: str = "",
         child_runs: int = 100,
         reporter: Reporter | None = None,
     ) -> None:
@@ -89,7 +91,8 @@ class MlflowLogger(Logger):
             raise StudyError(f"child_runs must be 0 or more, but got {child_runs}.")
         self.failures = 0
         self._reporter = reporter or NullReporter()
-        self._store_uri, self._artifacts, self._study, self._child_runs = store_uri, artifacts, study, child_runs
+        self._store_uri, self._artifacts, self._child_runs = store_uri, artifacts, child_runs
+        self._study, self._study_uid = study, uid
         self._opened: MlflowClient | None = None
         self._experiment = self._parent = ""
         self._records: dict[str, TrialRecord] = {}  # all that were handed in, by uid
@@ -97,7 +100,7 @@ class MlflowLogger(Logger):
         self._children: dict[str, Run | None] = {}  # by uid: a child run that is unfinished, or None: finished
         self._steps: set[int] = set()  # the trial numbers in the parent's metrics
         self._is_stale = True  # whether the two above must be read from the store before the next write
-        self._last_flush, self._silent_until = time.monotonic(), 0.0
+        self._last_flush, self._silent_until, self._silence = time.monotonic(), 0.0, RETRY_SECONDS
 
     def start(self, parameters: Mapping[str, Any], dataset: Mapping[str, Any] | None) -> None:
         """Open the store and the study's parent run; make them where they are missing.
@@ -163,20 +166,22 @@ class MlflowLogger(Logger):
     def _start(self, parameters: Mapping[str, str], dataset: Mapping[str, Any] | None) -> None:
         is_server = database_url(self._store_uri) is None
         self._experiment = open_experiment(self._client, None if is_server else self._artifacts)
-        # Names are compared here, since they may hold any quote.
-        runs = [run for run in self._search(f"tags.`{_ROLE}` = 'study'") if run.data.tags.get(_STUDY) == self._study]
-        run = min(runs, key=lambda run: run.info.start_time, default=None)
+        runs = study_runs(self._client, self._experiment, self._study)
+        ours = [run for run in runs if may_be_of(run, self._study_uid)]
+        run = min(ours, key=lambda run: run.info.start_time, default=None)
         if run is None:
             note = (
                 f"Trials of the diffsift study **{self._study}**. The first {self._child_runs} trials have a child run "
                 "each, later ones only where they improve on all before them. All trials are in the metrics `score` "
                 f"and `best_score` (step: trial number) and in the artifact `{TABLE}`."
             )
-            tags = {_STUDY: self._study, _ROLE: "study", "mlflow.note.content": note, "mlflow.source.name": "diffsift"}
+            tags = {STUDY: self._study, ROLE: "study", "mlflow.note.content": note, "mlflow.source.name": "diffsift"}
             run = self._client.create_run(self._experiment, tags=tags, run_name=self._study)
         else:
             self._client.update_run(run.info.run_id, status="RUNNING")
         self._parent = run.info.run_id
+        if self._study_uid:
+            self._client.set_tag(self._parent, STUDY_UID, self._study_uid)
         self._log_parameters(run.data.params, parameters)
         if dataset is not None:
             self._client.log_inputs(self._parent, [dataset_input(dataset)])
@@ -194,8 +199,8 @@ class MlflowLogger(Logger):
     def _repair(self, records: Sequence[TrialRecord]) -> None:
         self._records = {record.uid: record for record in records}
         self._load()
-        for run in self._search_children():
-            if (uid := run.data.tags[_UID]) not in self._records:
+        for run in self._trial_runs():
+            if (uid := run.data.tags[UID]) not in self._records:
                 self._client.delete_run(run.info.run_id)
                 del self._children[uid]
         self._pending = dict(self._records)
@@ -232,7 +237,7 @@ class MlflowLogger(Logger):
         now = _now_ms()
         run = self._children.get(record.uid)
         if run is None:
-            tags = {_PARENT: self._parent, _UID: record.uid, _ROLE: "trial", _STUDY: self._study}
+            tags = {PARENT: self._parent, UID: record.uid, ROLE: "trial", STUDY: self._study}
             begun = now - int(record.seconds * 1000)
             run = self._client.create_run(self._experiment, begun, tags, run_name=f"trial {record.number}")
             self._children[record.uid] = run
@@ -276,8 +281,11 @@ class MlflowLogger(Logger):
     def _load(self) -> None:
         """Read from the store which trials it holds, so that nothing is written twice."""
         self._children = {}
-        for run in sorted(self._search_children(), key=lambda run: run.info.status != "FINISHED"):
-            uid = run.data.tags[_UID]
+        for run in sorted(
+            self._trial_runs(),
+            key=lambda run: run.info.status != "FINISHED",
+        ):
+            uid = run.data.tags[UID]
             if uid in self._children:  # a reply of the server got lost, and the run was made again
                 self._client.delete_run(run.info.run_id)
             else:
@@ -285,19 +293,8 @@ class MlflowLogger(Logger):
         self._steps = {metric.step for metric in self._client.get_metric_history(self._parent, "score")}
         self._is_stale = False
 
-    def _search_children(self) -> list[Run]:
-        return self._search(f"tags.`{_PARENT}` = '{self._parent}' and tags.`{_ROLE}` = 'trial'")
-
-    def _search(self, filter_string: str) -> list[Run]:
-        runs: list[Run] = []
-        token: str | None = ""
-        while token is not None:
-            page = self._client.search_runs(
-                [self._experiment], filter_string, max_results=1000, page_token=token or None
-            )
-            runs.extend(page)
-            token = page.token or None
-        return runs
+    def _trial_runs(self) -> list[Run]:
+        return trial_runs(self._client, self._experiment, self._study_uid, self._parent)
 
     # Failing
 
@@ -321,9 +318,11 @@ class MlflowLogger(Logger):
         _ = self._client  # a missing start is a mistake of the caller, not a failure of the store
         try:
             self._or_refuse(action)
+            self._silence = RETRY_SECONDS
         except StudyError as error:
             self.failures += 1
-            self._silent_until = time.monotonic() + RETRY_SECONDS
+            self._silent_until = time.monotonic() + self._silence
+            self._silence *= 2
             if self.failures == 1:
                 self._reporter.warning(
                     f"{error} The search continues and loses nothing; 'diffsift resume {self._study}' writes the "

@@ -293,11 +293,12 @@ class Outcome:
     model_id: str = ""
     data_summaries: tuple[DataSummary, ...] = ()
 
-    def to_json(self, selection_file: str) -> dict[str, Any]:
+    def to_json(self, selection_file: str, results: str = "") -> dict[str, Any]:
         """What the ledger keeps of it.
 
         Args:
-            selection_file: path of the file that the selection found was written to.
+            selection_file: path of the file that the selection found is written to.
+            results: SHA-256 of the file that `StudyResults.save` wrote.
 
         Returns:
             Values that JSON can hold.
@@ -306,6 +307,7 @@ class Outcome:
             "selection": self.found.to_json(),
             "verdict": self.verdict.to_json(),
             "file": selection_file,
+            "results": results,
             "model": self.model_id,
             "stability": [asdict(entry) for entry in self.stability],
             "metric": self.metric,

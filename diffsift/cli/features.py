@@ -11,7 +11,9 @@ import typer
 from .options import (
     Commands,
     DeviceOption,
+    DownloadOption,
     FormatOption,
+    PickleOption,
     SelectionArgument,
     StorageOption,
     WorkspaceOption,
@@ -53,6 +55,8 @@ def extract(
     ] = False,
     model: Annotated[str | None, typer.Option(help="Hub id or folder to load instead of the one in the file.")] = None,
     device: DeviceOption = "auto",
+    allow_download: DownloadOption = False,
+    allow_pickle: PickleOption = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per pass.")] = 8,
     prompts: Annotated[
         Path | None, typer.Option(help="YAML or JSON file of prompts by image name, if the selection needs them.")
@@ -75,6 +79,8 @@ def extract(
             pooled=pooled,
             model=model,
             device=device,
+            allow_download=allow_download,
+            allow_pickle=allow_pickle,
             batch_size=batch_size,
             prompts=prompts,
             reporter=reporter(),
@@ -100,6 +106,8 @@ def score(
     workspace: WorkspaceOption = None,
     storage: StorageOption = None,
     device: DeviceOption = "auto",
+    allow_download: DownloadOption = False,
+    allow_pickle: PickleOption = False,
     format: FormatOption = Format.table,
 ) -> None:
     """Score a selection with a probe of its task, on full features for slow probes."""
@@ -118,6 +126,8 @@ def score(
             workspace=workspace,
             storage=storage,
             device=device,
+            allow_download=allow_download,
+            allow_pickle=allow_pickle,
             reporter=reporter(format),
         )
         columns = (

@@ -33,7 +33,11 @@ WorkspaceOption = Annotated[
     ),
 ]
 StorageOption = Annotated[
-    str | None, typer.Option(help="SQLAlchemy URL of the study database (default: SQLite in the workspace).")
+    str | None,
+    typer.Option(
+        help="SQLAlchemy URL of the study database (default: $DIFFSIFT_STORAGE, or where the workspace remembers the "
+        "study)."
+    ),
 ]
 OutOption = Annotated[
     Path | None,
@@ -48,6 +52,12 @@ TrialsOption = Annotated[int | None, typer.Option(min=1, help="Total number of d
 TimeoutOption = Annotated[float | None, typer.Option(min=0.001, help="Seconds after which no new trial starts.")]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Processes that evaluate selections.")]
 DeviceOption = Annotated[str, typer.Option(help="Device to run on: auto, cpu, cuda, cuda:1 or mps.")]
+DownloadOption = Annotated[
+    bool, typer.Option("--allow-download", help="Fetch what the selection file names on the hub.")
+]
+PickleOption = Annotated[
+    bool, typer.Option("--allow-pickle", help="Load weights that can run code, where the file asks for them.")
+]
 FormatOption = Annotated[Format, typer.Option(help="How to print the table.")]
 
 
@@ -117,16 +127,6 @@ def errors(source: Path | None = None) -> Iterator[None]:
         about_field = isinstance(error, SpecificationError) or re.match(r"[a-z_]+(\.[\w.-]+ |(\.[\w.-]+)*: )", message)
         named = source is None or message.startswith(str(source)) or not about_field
         fail(message if named else f"{source}: {message}")
-
-
-@contextmanager
-def interruptible(study: str) -> Iterator[None]:
-    """On Ctrl-C, say how the study is continued."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(f"\nStopped; finished trials are stored. Continue with: diffsift resume {study}", err=True)
-        raise typer.Exit(130) from None
 
 
 def reporter(format: Format = Format.table) -> Reporter:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .interrupts import interruptible
 from .options import (
     Commands,
     ForceOption,
@@ -22,7 +23,6 @@ from .options import (
     WorkspaceOption,
     errors,
     fail,
-    interruptible,
     reporter,
 )
 from .render import Column, Format, Table, render
@@ -188,12 +188,8 @@ def worker(
     """Join a running study with one more process."""
     with errors():
         _require_study(study, workspace, storage)
-        import signal
-
         from diffsift.runs.workers import join
 
-        if leader is not None:  # the leader stops its workers with SIGTERM
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
         with interruptible(study):
             join(study, workspace=workspace, storage=storage, leader=leader, reporter=reporter())
 
@@ -202,7 +198,7 @@ def _require_study(study: str, workspace: Path | None, storage: str | None) -> N
     """Refuse a study that does not exist before anything heavy is imported."""
     from diffsift.study_store import StudyStore
 
-    with StudyStore.existing(workspace, storage) as store:
+    with StudyStore.existing(workspace, storage, study=study) as store:
         store.row(study)
 
 

@@ -56,12 +56,30 @@ def report(
     workspace: WorkspaceOption = None,
     storage: StorageOption = None,
 ) -> None:
-    """Copy the report of a finished study from the workspace."""
+    """Write the report of a finished study again; the test split stays closed."""
     with errors():
-        from diffsift.runs.report import copy_report
+        from diffsift.runs.report import report_again
 
-        file = copy_report(study, out=out, force=force, workspace=workspace, storage=storage)
+        file = report_again(study, out=out, force=force, workspace=workspace, storage=storage)
         typer.echo(f"report      {file}")
+
+
+@commands.add("unlock horses")
+def unlock(study: StudyArgument, workspace: WorkspaceOption = None, storage: StorageOption = None) -> None:
+    """Free a study from processes of other hosts that are gone for good.
+
+    Needed only where the minute after which a silent process counts as dead is too long. A process of this host that
+    still runs keeps what it holds: stop it instead.
+    """
+    with errors():
+        from diffsift.study_store import StudyStore
+
+        with StudyStore.existing(workspace, storage) as store:
+            freed = store.ledger.unlock(study)
+        for holder in freed:
+            typer.echo(f"freed       {study} from {holder}")
+        if not freed:
+            typer.echo(f"unlock      no process of another host and none that has ended holds anything of {study}")
 
 
 @commands.add("pick horses --channels 1000")

@@ -47,8 +47,8 @@ def compare(studies: Sequence[str], *, workspace: str | Path | None = None, stor
     if len(studies) < 2:
         raise StudyError(f"there must be at least two studies to compare, but got {', '.join(studies) or 'none'}.")
     outcomes: dict[str, dict[str, Any]] = {}
-    with StudyStore.existing(workspace, storage) as store:
-        for study in studies:
+    for study in studies:
+        with StudyStore.existing(workspace, storage, study=study, reads_only=True) as store:
             store.row(study)  # which offers the closest names
             outcome = store.ledger.outcome(study)
             if outcome is None or "protocol" not in outcome:

@@ -32,6 +32,8 @@ def extract_files(
     pooled: bool = False,
     model: str | None = None,
     device: str = "auto",
+    allow_download: bool = False,
+    allow_pickle: bool = False,
     batch_size: int = 8,
     prompts: Path | None = None,
     reporter: Reporter | None = None,
@@ -46,6 +48,8 @@ def extract_files(
         pooled: write one vector per image instead of a feature map.
         model: hub id or folder to load instead of the one in the selection file.
         device: ``auto``, ``cpu``, ``cuda``, ...
+        allow_download: see `FeatureExtractor.from_selection`.
+        allow_pickle: see `FeatureExtractor.from_selection`.
         batch_size: images per pass.
         prompts: YAML or JSON file of prompts by stem, where the selection was made with one for each image.
         reporter: see `select`.
@@ -67,7 +71,9 @@ def extract_files(
     missing = [path.stem for path in files if given is not None and path.stem not in given]
     if missing:
         raise DataError(f"{prompts} must have a prompt for every image, but has none for {missing[0]!r}.")
-    extractor = FeatureExtractor.from_selection(selection, model=model, device=device)
+    extractor = FeatureExtractor.from_selection(
+        selection, model=model, device=device, allow_download=allow_download, allow_pickle=allow_pickle
+    )
     if extractor.own_prompts != (given is not None):
         raise SelectionError(
             f"{selection} was made with {'a prompt for each image: name their file with' if given is None else 'no'} "

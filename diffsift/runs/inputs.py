@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffsift.backbones.folders import check_model_folder
+from diffsift.backbones.folders import check_model_folder, check_parts, parts_of, read_index
 from diffsift.datasets.specification import PythonSpecification, RenderedScenesSpecification
 from diffsift.errors import DataError, SpecificationError
 from diffsift.specification import Specification
@@ -33,7 +33,10 @@ def check_inputs(specification: Specification) -> None:
         if getattr(model, "kind", "diffusers") != "diffusers":
             continue  # a registered kind of backbone says itself what its id means
         check_model_folder(model.id)
-        _check_timesteps(specification, Path(model.id))
+        folder = Path(model.id).expanduser()
+        if folder.is_dir():
+            check_parts(folder, parts_of(read_index(folder)))
+            _check_timesteps(specification, folder)
     for name, data in specification.data_sets.items():
         if isinstance(data, RenderedScenesSpecification | PythonSpecification):
             continue

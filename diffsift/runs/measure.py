@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from diffsift import __version__
 from diffsift.backbones import Activation, Backbone
 from diffsift.common.context import RunContext
-from diffsift.common.files import digest, write_atomically
+from diffsift.common.files import digest, seal_holds, sealed, write_atomically
 from diffsift.spaces import Candidate, Properties, measure_properties
 
 MEASURED_IMAGES = 24
@@ -66,13 +67,16 @@ def cached_properties(
         "images": hashlib.sha256(pixels).hexdigest(),
     }
     file = context.workspace.properties / f"{digest(key, 32)}.json"
-    if file.is_file():
+    # What is missing, of an older version or damaged is measured again.
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         stored = json.loads(file.read_text(encoding="utf-8"))
-        return {
-            Candidate(backbone.name, row.pop("activation"), row.pop("timestep")): Properties(**row) for row in stored
-        }
+        if seal_holds(stored):
+            return {
+                Candidate(backbone.name, row.pop("activation"), row.pop("timestep")): Properties(**row)
+                for row in stored["properties"]
+            }
     found = measure_properties(backbone, wanted, timesteps, images, seeds=SEEDS, reporter=context.reporter)
     rows = [{"activation": c.activation, "timestep": c.timestep, **asdict(p)} for c, p in found.items()]
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, json.dumps(rows))
+    write_atomically(file, json.dumps(sealed({"properties": rows})))
     return found

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from diffsift.common.files import reserved
 from diffsift.errors import StudyError
 
 FOUND, PICKED = "found", "picked"
@@ -93,20 +95,31 @@ class OutputFiles:
         if not force and self.report.exists() and (name := _owner_of_report(self.report)) != study:
             _refuse(self.report, name, "")
 
-    def copy_report(self, stored: Path) -> None:
-        """Put the report that the workspace keeps where the user wants it.
+    @contextmanager
+    def room(self, results: Path, size: int) -> Iterator[None]:
+        """Hold the room that selection, report and results need, inside the ``with`` block.
 
         Args:
-            stored: the report in the workspace.
+            results: file in the workspace.
+            size: bytes for each folder.
+
+        Yields:
+            Nothing, while the room is held.
 
         Raises:
-            StudyError: it cannot be written.
+            StudyError: a folder cannot be written, or its disk is full.
         """
-        try:
-            self.report.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(stored, self.report)
-        except OSError as error:
-            raise StudyError(f"the report {self.report} cannot be written: {error.strerror or error}.") from error
+        with ExitStack() as stack:
+            for folder in dict.fromkeys((results.parent, self.selection.parent, self.report.parent)):
+                try:
+                    stack.enter_context(reserved(folder, size))
+                except OSError as error:
+                    raise StudyError(
+                        f"the results of the study need {size / 1e6:.1f} MB in {folder}, but cannot be written there: "
+                        f"{error.strerror or error}. The test split was not opened: make room, or write elsewhere "
+                        "(--out), and go on with diffsift resume."
+                    ) from error
+            yield
 
 
 def _owner_of_selection(file: Path) -> tuple[str, str]:

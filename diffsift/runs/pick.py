@@ -80,7 +80,7 @@ def front_of(study: str, *, workspace: str | Path | None = None, storage: str | 
     Raises:
         StudyError: there is no such study, or it has not scored any selection.
     """
-    with StudyStore.existing(workspace, storage) as store:
+    with StudyStore.existing(workspace, storage, study=study, reads_only=True) as store:
         records = finished_selections(study, store)
     return pareto_front(records, _known_costs(records))
 
@@ -122,14 +122,14 @@ def pick(
     files.refuse_overwriting(study, PICKED, force=force)
     bounds: dict[Cost, float | None] = {"channels": channels, "passes": passes, "operations": operations}
     given: dict[Cost, float] = {name: bound for name, bound in bounds.items() if bound is not None}
-    with StudyStore.existing(workspace, storage) as store:
+    with StudyStore.existing(workspace, storage, study=study, reads_only=True) as store:
         chosen = _best_within(study, finished_selections(study, store), given)
         specification = store.specification(study)
         from .prepare import prepare
 
         context = specification.context(store.workspace, reporter or LoggingReporter())
         prepared = prepare(specification, store, context)
-        store.refuse_other_identity(specification, prepared.content)
+        store.refuse_other_identity(specification, prepared.content, earlier_model=prepared.earlier_model)
     for model in prepared.models.values():
         wanted = activations_by_timestep(chosen.selection.candidates, model.name, model.activations)
         if wanted:

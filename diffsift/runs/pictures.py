@@ -65,7 +65,8 @@ def principal_colors(feature_map: Float[Tensor, "channels rows columns"]) -> UIn
     channels, rows, columns = feature_map.shape
     # An activation that the bank rejected may be shown: what is not finite in it counts as zero.
     flat = torch.nan_to_num(feature_map.reshape(channels, -1).T.double().cpu(), posinf=0.0, neginf=0.0)
-    flat = (flat - flat.mean(0)) / flat.std(0).clamp(min=1e-8)
+    deviation = flat.std(0) if len(flat) > 1 else torch.zeros_like(flat[0])  # one location has none
+    flat = (flat - flat.mean(0)) / deviation.clamp(min=1e-8)
     left, values, _ = torch.linalg.svd(flat, full_matrices=False)
     colors = torch.zeros(rows * columns, 3, dtype=torch.double)
     count = min(3, values.shape[0])

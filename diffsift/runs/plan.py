@@ -14,7 +14,7 @@ from diffsift.search.warm_start import require_warm_starts
 from diffsift.spaces import Decision, ModelSpace
 from diffsift.specification import Specification
 from diffsift.study_store import StudyStore
-from diffsift.tracking import require_loggers
+from diffsift.tracking import require_loggers, require_stores
 
 from .cost import Price, duration, joint_words, price_lines, prices
 from .prepare import Prepared, prepare
@@ -90,11 +90,14 @@ def plan(
     Raises:
         DiffsiftError: the specification, model or data is not what it must be, or the bank exceeds its budget.
     """
-    require_loggers(specification.tracking)
     with StudyStore(workspace, specification.study.storage) as store:
+        require_loggers(specification.tracking, store.url, store.workspace)
         if specification.study.warm_start:
-            store.workspace.require_studies(specification.study.storage)
+            if store.storage is None and not store.workspace.has_database:
+                raise store.workspace.no_studies()
             require_warm_starts(store.ledger, specification.study.warm_start)
+        name = specification.study.name
+        require_stores(specification.tracking, name, store.uid(name), store.workspace)
         context = specification.context(store.workspace, reporter or LoggingReporter())
         prepared = prepare(specification, store, context)
     bank, found, captured = prepared.bank, list[Price](), 0

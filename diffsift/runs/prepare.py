@@ -19,6 +19,7 @@ from diffsift.backbones import (
     DigestCache,
     controls_of,
     differences,
+    earlier_identity,
 )
 from diffsift.bank import Bank, DevelopmentSet
 from diffsift.common.context import RunContext
@@ -94,6 +95,11 @@ class Prepared:
         """Digests of what lies behind the names in a specification: weights and images may change under a path."""
         models = {model.name: dict(model.identity) for model in self.models.values()}
         return {"model": digest(models), "data": digest(self.bank.development.identity)}
+
+    @property
+    def earlier_model(self) -> str:
+        """``content["model"]`` as versions made it that knew neither tokens nor settings of a model."""
+        return digest({model.name: earlier_identity(model.identity) for model in self.models.values()})
 
     @property
     def decisions(self) -> tuple[ActivationDecision, ...]:

@@ -59,6 +59,8 @@ def score_file(
     workspace: str | Path | None = None,
     storage: str | None = None,
     device: str = "auto",
+    allow_download: bool = False,
+    allow_pickle: bool = False,
     reporter: Reporter | None = None,
 ) -> SelectionScore:
     """Score a selection on the data and task of a study.
@@ -73,6 +75,8 @@ def score_file(
         workspace: folder that holds the study.
         storage: SQLAlchemy URL of the study database, where it is not in the workspace.
         device: device to run on: ``auto``, ``cpu``, ``cuda``, ...
+        allow_download: see `FeatureExtractor.from_selection`.
+        allow_pickle: see `FeatureExtractor.from_selection`.
         reporter: see `select`.
 
     Returns:
@@ -84,10 +88,11 @@ def score_file(
         StudyError: there is no such study.
     """
     file = read_selection(path, device=device)
+    file = replace(file, models=file.permitted_models(allow_download=allow_download, allow_pickle=allow_pickle))
     name = study or file.about.get("study")
     if name is None:
         raise SelectionError(f"{path} must name the study it comes from, but does not: name one with --study.")
-    with StudyStore.existing(workspace, storage) as store:
+    with StudyStore.existing(workspace, storage, study=name) as store:
         scoring = _Scoring.of(file, store, store.specification(name), device, reporter or LoggingReporter())
         chosen = scoring.checked_probe(probe)
         if split == "test":

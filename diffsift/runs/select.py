@@ -8,32 +8,38 @@ from pathlib import Path
 from typing import Any
 
 from diffsift import __version__
-from diffsift.backbones import ModelSpecification, differences, resolve_device, resolve_dtype
+from diffsift.backbones import ModelSpecification, resolve_device, resolve_dtype
 from diffsift.bank import measured_similarity
 from diffsift.common.files import digest
 from diffsift.common.reporting import LoggingReporter, Reporter
 from diffsift.datasets import Dataset
-from diffsift.errors import SpecificationError
-from diffsift.evaluation import RowName, selection_stability
+from diffsift.errors import SpecificationError, StudyError
+from diffsift.evaluation import RowName
 from diffsift.search import (
     SearchLoop,
     SearchSpace,
     TrialStore,
     earlier_bests,
-    front_costs,
-    pareto_front,
     require_warm_starts,
 )
 from diffsift.spaces import Candidate, Selection
 from diffsift.specification import Specification
 from diffsift.specification_file import load_specification
 from diffsift.study_store import StudyStore
-from diffsift.tracking import Logger, Loggers, Outcome, TrialRecord, make_loggers, require_loggers, write_report
+from diffsift.tracking import (
+    Loggers,
+    Outcome,
+    StudyResults,
+    TrialRecord,
+    make_loggers,
+    require_loggers,
+    require_stores,
+    write_report,
+)
 
 from .cost import joint_words, prices
-from .final_test import FinalEvaluation, evaluate
+from .final_test import final_results
 from .outputs import FOUND, OutputFiles
-from .pictures import report_pictures
 from .prepare import Prepared, prepare
 from .workers import refuse_workers, spawned_workers
 
@@ -88,26 +94,25 @@ def select(
     files = OutputFiles.of(name, out, report)
     files.refuse_overwriting(name, FOUND, force=force)
     refuse_workers(specification)
-    require_loggers(specification.tracking)
-    with StudyStore(workspace, specification.study.storage) as store:
-        context = specification.context(store.workspace, reporter or LoggingReporter())
+    tracking = specification.tracking
+    reporter = reporter or LoggingReporter()
+    with StudyStore(workspace, specification.study.storage, reporter) as store:
+        require_loggers(tracking, store.url, store.workspace)
+        context = specification.context(store.workspace, reporter)
         with store.ledger.exclusive(name):
+            store.ledger.require_sound()
             store.refuse_other_identity(specification)
             store.refuse_fewer_trials(specification)
             require_warm_starts(store.ledger, specification.study.warm_start)
+            require_stores(tracking, name, store.uid(name), store.workspace)
             prepared = prepare(specification, store, context)
-            store.refuse_other_identity(specification, prepared.content)
+            store.refuse_other_identity(specification, prepared.content, earlier_model=prepared.earlier_model)
             with _Search(prepared, store) as search:
                 search.run()
-                end = evaluate(prepared, search.study, store)
-                notes = _reopened(store, name)
-                for note in notes:
-                    context.reporter.warning(note)
-                outcome = _outcome(prepared, search, end, notes)
-                _write(prepared, outcome, end, files, store)
-                search.loggers.finish(outcome, files.all)
-            store.ledger.record_outcome(name, outcome.to_json(str(files.selection)))
-    return Result(outcome, files.selection, files.report)
+                results = final_results(prepared, search.study, store, files)
+                _write(prepared, results, files)
+                search.loggers.finish(results.outcome, files.all)
+    return Result(results.outcome, files.selection, files.report)
 
 
 def resume(
@@ -146,10 +151,10 @@ def resume(
         StudyError: there is no such study.
         DiffsiftError: see `select`.
     """
-    with StudyStore.existing(workspace, storage) as store:
+    with StudyStore.existing(workspace, storage, study=study) as store:
         specification = store.specification(study)
         folder = store.workspace.folder
-    specification = specification.with_runtime(trials=trials, timeout=timeout, workers=workers, storage=storage)
+    specification = specification.with_runtime(trials=trials, timeout=timeout, workers=workers)
     return select(
         specification, dataset=dataset, workspace=folder, out=out, report=report, force=force, reporter=reporter
     )
@@ -278,48 +283,18 @@ class _Search:
 
     def _loggers(self) -> Loggers:
         """The study's loggers, opened and brought up to date with the trials there are."""
-        made: list[Logger] = make_loggers(
-            self.specification.tracking, self.specification.study.name, self.store.workspace, self.context.reporter
-        )
+        specification, workspace = self.specification, self.store.workspace
+        name, uid = specification.study.name, self.study.uid
+        made = make_loggers(specification.tracking, name, workspace, self.context.reporter, uid=uid)
         loggers = Loggers(made)
         loggers.start(self.specification.model_dump(mode="json"), _data_input(self.prepared))
         loggers.repair(self.records)
         return loggers
 
 
-def _outcome(prepared: Prepared, search: _Search, end: FinalEvaluation, notes: list[str]) -> Outcome:
-    specification, objective, records = prepared.specification, prepared.objective, search.records
-    return Outcome(
-        study=specification.study.name,
-        task=specification.task.kind,
-        metric=objective.metric.name,
-        maximised=objective.metric.maximised,
-        protocol=str(objective.protocol),
-        protocol_fields=objective.protocol.to_json(),
-        noise_seed=specification.model.noise_seed,
-        model=_model_words(specification, end.found),
-        model_id=specification.model.id,
-        data="; ".join(data.describe() for data in specification.data_sets.values()),
-        data_summaries=prepared.bank.development.summaries,
-        decisions=prepared.decisions,
-        pool_size=len(search.study.space.pool),
-        trials=tuple(records),
-        table=end.table,
-        found=end.found,
-        verdict=end.verdict,
-        warnings=(*prepared.warnings, end.weights_note, *notes),
-        credits=objective.credits,
-        class_names=objective.class_names,
-        measures=end.test.measures,
-        reranked=end.reranked,
-        rerank_probe=end.rerank_probe,
-        stability=selection_stability(records, prepared.probe, prepared.bank.development.held_out_groups),
-        front=pareto_front(records, front_costs(specification.study)),
-        front_costs=front_costs(specification.study),
-    )
-
-
-def _write(prepared: Prepared, outcome: Outcome, end: FinalEvaluation, files: OutputFiles, store: StudyStore) -> None:
+def _write(prepared: Prepared, results: StudyResults, files: OutputFiles) -> None:
+    """Write the selection found and the report, which follow from the results."""
+    outcome = results.outcome
     row = next(row for row in outcome.table if row.name == RowName.FOUND)
     about = {
         "diffsift": __version__,
@@ -330,11 +305,14 @@ def _write(prepared: Prepared, outcome: Outcome, end: FinalEvaluation, files: Ou
         "test_score": {"metric": outcome.metric, "value": row.score, "low": row.low, "high": row.high},
         "verdict": str(outcome.verdict),
     }
-    prepared.save_selection(files.selection, outcome.found, about)
-    pictures = report_pictures(prepared.backbones, outcome, end.test, prepared.context)
-    stored = store.workspace.report(outcome.study)
-    write_report(outcome, pictures, stored)
-    files.copy_report(stored)
+    try:
+        prepared.save_selection(files.selection, outcome.found, about)
+    except OSError as error:
+        raise StudyError(
+            f"the selection {files.selection} cannot be written: {error.strerror or error}; mend that, then 'diffsift "
+            f"resume {outcome.study}' writes it without another test."
+        ) from error
+    write_report(outcome, results.pictures, files.report)
 
 
 def _with_fixed_dtype(specification: Specification) -> Specification:
@@ -348,15 +326,6 @@ def _with_fixed_dtype(specification: Specification) -> Specification:
     return specification.model_copy(update={"model": fixed(specification.model), "further_models": further})
 
 
-def _reopened(store: StudyStore, study: str) -> list[str]:
-    times = len(store.ledger.openings(study))
-    if times == 1:
-        return []
-    return [
-        f"the test split was opened {times} times in this study: choices made after seeing its scores look too good"
-    ]
-
-
 def _data_input(prepared: Prepared) -> dict[str, Any]:
     """The development set as MLflow names a data set: by name, digest and where it comes from."""
     data = prepared.specification.data_sets.values()
@@ -368,12 +337,3 @@ def _data_input(prepared: Prepared) -> dict[str, Any]:
         "images": len(prepared.bank.development.samples),
         "holds": [summary.to_json() for summary in prepared.bank.development.summaries],
     }
-
-
-def _model_words(specification: Specification, found: Selection) -> str:
-    """The models of a study, and what variants the selection found is of."""
-    models = " + ".join(model.id for model in (specification.model, *specification.further_models.values()))
-    used = {candidate.backbone for candidate in found.candidates}
-    variants = {name: model for name, model in specification.variants.items() if name in used}
-    words = [f"{name}: {differences(model, specification.model)}" for name, model in variants.items()]
-    return "; ".join([models, *words])

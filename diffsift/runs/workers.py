@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from diffsift.bank import Bank, measured_similarity
 from diffsift.common.reporting import LoggingReporter, Reporter
+from diffsift.common.workspace import STORAGE_VARIABLE
 from diffsift.errors import SpecificationError, StudyError
 from diffsift.objectives import make_objective
 from diffsift.search import SearchLoop, SearchSpace, TrialStore
@@ -26,8 +28,8 @@ from diffsift.study_store import StudyStore
 
 from .prepare import search_space
 
-_GRACE = 15.0
-"""Seconds that a worker gets to give back what it evaluates, before it is killed; nothing is lost then either."""
+_GRACE = 2.0
+"""Seconds that workers get to give back what they evaluate, before they are killed; nothing is lost then either."""
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
@@ -61,11 +63,12 @@ def join(
         BankError: what the leader wrote cannot be used.
         SpecificationError: the study's data are in Python alone.
     """
-    with threadpool_limits(1), StudyStore.existing(workspace, storage) as store:
+    reporter = reporter or LoggingReporter()
+    with threadpool_limits(1), StudyStore.existing(workspace, storage, reporter, study=study) as store:
         specification = store.specification(study)
         if _only_here(specification):
             raise SpecificationError(_ONLY_HERE)
-        context = specification.context(store.workspace, reporter or LoggingReporter())
+        context = specification.context(store.workspace, reporter)
         objective = make_objective(specification.data_sets, specification.task, specification.bank, specification.probe)
         bank = store.shared_bank(specification, context)
         space = _space(store, specification, bank)
@@ -117,8 +120,7 @@ def spawned_workers(specification: Specification, store: StudyStore, reporter: R
             yield
         finally:
             failed = [worker for worker in started if worker.process.poll() not in (None, 0)]
-            for worker in started:
-                worker.end()
+            _end(started)
             for worker in failed:
                 reporter.warning(worker.failure())
 
@@ -138,6 +140,18 @@ def refuse_workers(specification: Specification) -> None:
         )
 
 
+def _end(workers: Sequence[_Worker]) -> None:
+    """End all of them, within the time that one gets."""
+    for worker in workers:
+        worker.process.terminate()
+    ends = time.monotonic() + _GRACE
+    for worker in workers:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.process.wait(max(0.0, ends - time.monotonic()))
+        worker.process.kill()
+        worker.process.wait()
+
+
 def _only_here(specification: Specification) -> bool:
     return any(data.kind == "python" for data in specification.data_sets.values())
 
@@ -149,26 +163,21 @@ class _Worker:
 
     @classmethod
     def start(cls, specification: Specification, store: StudyStore, stack: ExitStack) -> _Worker:
-        name, storage = specification.study.name, specification.study.storage
+        name = specification.study.name
         output = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  (the stack closes it)
         command = [sys.executable, "-m", "diffsift", "worker", name, "--workspace", str(store.workspace.folder)]
-        command += ["--leader", str(os.getpid()), *(["--storage", storage] if storage else [])]
+        command += ["--leader", str(os.getpid())]
+        # The URL may hold a password, and arguments are seen by all users of a machine.
+        storage = {} if store.storage is None else {STORAGE_VARIABLE: store.storage}
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **_ONE_THREAD},
+            env={**os.environ, **_ONE_THREAD, **storage},
             start_new_session=True,  # Ctrl-C comes to the leader, which hands it on once
         )
         return cls(process, output)
-
-    def end(self) -> None:
-        self.process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(_GRACE)
-        self.process.kill()
-        self.process.wait()
 
     def failure(self) -> str:
         self.output.seek(0)

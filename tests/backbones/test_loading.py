@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import tiny
+from support import damage, tiny
 
 from diffsift.backbones import ModelSpecification, load, load_structure
 from diffsift.errors import DiffsiftError, ModelError
@@ -56,7 +56,19 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: next((folder / "unet").glob("*.safetensors")).write_bytes(b"no tensors"),
         "cannot be loaded|safetensors",
     ),
-    "unknown pipeline class": (edit_index(_class_name="MyPipeline"), "cannot be loaded"),
+    "unknown pipeline class": (edit_index(_class_name="MyPipeline"), "MyPipeline of .* must be part of diffusers"),
+    "half an index": (lambda folder: damage.cut(folder / "model_index.json"), "model_index.json must be JSON"),
+    "no pipeline class": (edit_index(_class_name=None), "must name the pipeline's class in _class_name"),
+    "a pipeline class that is a number": (edit_index(_class_name=3), "must name the pipeline's class in _class_name"),
+    "a part that is null": (edit_index(unet=None), r"unet in .*must be \[library, class\]"),
+    "a part that is half there": (edit_index(vae=["diffusers"]), r"vae in .*must be \[library, class\]"),
+    "no such part class": (edit_index(unet=["diffusers", "NoSuchModel"]), "cannot be loaded"),
+    "a configuration that is a list": (
+        lambda folder: (folder / "unet" / "config.json").write_text("[]"),
+        "must be a JSON mapping",
+    ),
+    "no configuration": (lambda folder: (folder / "text_encoder" / "config.json").unlink(), "must hold config.json"),
+    "no scheduler": (lambda folder: shutil.rmtree(folder / "scheduler"), "has no folder scheduler"),
 }
 
 
@@ -71,7 +83,10 @@ def test_what_is_wrong_with_a_folder_is_said_and_the_folder_named(folder: Path, 
 
 
 STRUCTURE_DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no denoiser": (edit_index(unet=None), r"must have a denoiser \(unet or transformer\), but has only: .*vae"),
+    "no denoiser": (
+        edit_index(unet=[None, None]),
+        r"must have a denoiser \(unet or transformer\), but has only: .*vae",
+    ),
     "unknown class": (
         edit_index(unet=["diffusers", "UNet2DConditionModle"]),
         "did you mean 'UNet2DConditionModel'",
@@ -114,3 +129,11 @@ def test_a_device_that_does_not_exist_is_refused(tiny_pipeline: Path, device: st
 def test_an_image_size_that_does_not_fit_is_refused(tiny_pipeline: Path) -> None:
     with pytest.raises(ModelError, match=r"must be multiples of 8 px .* but got 18 x 16"):
         load(ModelSpecification(id=str(tiny_pipeline), device="cpu", image_size=(18, 16)))
+
+
+def test_a_video_pipeline_is_refused_before_its_weights_are_read(folder: Path) -> None:
+    edit_index(_class_name="CogVideoXPipeline")(folder)
+    for file in folder.rglob("*.safetensors"):
+        damage.cut(file)
+    with pytest.raises(ModelError, match="must be an image model, but its CogVideoXPipeline makes video"):
+        load(ModelSpecification(id=str(folder), device="cpu"))

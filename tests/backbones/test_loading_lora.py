@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import save_file
+from support import damage
 from support.tiny_pipelines import backbone_of, build
 from torch import Tensor
 
@@ -95,3 +97,25 @@ def test_a_network_compiled_in_part_is_refused() -> None:
     next(iter(backbone.denoiser.children())).compile()
     with pytest.raises(CaptureError, match="neither the denoiser nor a part of it may be compiled"):
         Capture(backbone.denoiser, [entry])
+
+
+@pytest.mark.parametrize("change", [damage.first_gone, lambda tensors: {**tensors, **elsewhere(tensors)}])
+def test_lora_weights_must_fit_wholly(lora: tuple[Path, Path], tmp_path: Path, change: Any) -> None:
+    weights = shutil.copytree(lora[1], tmp_path / "lora") / "pytorch_lora_weights.safetensors"
+    damage.rewrite(weights, change)
+    with pytest.raises(ModelError, match=r"holds \d+ tensors, but \d+ are needed: it is of another model or not whole"):
+        loaded(lora[0], lora=str(weights))
+    with pytest.raises(ModelError, match=r"holds \d+ tensors, but \d+ are needed"):
+        loaded(lora[0], lora=str(weights.parent))
+
+
+def elsewhere(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """LoRA weights of a module that the network does not have."""
+    return {name.replace("unet.", "unet.surplus.", 1): tensors[name].clone() for name in sorted(tensors)[:2]}
+
+
+def test_a_damaged_lora_file_is_named(lora: tuple[Path, Path], tmp_path: Path) -> None:
+    weights = shutil.copytree(lora[1], tmp_path / "lora") / "pytorch_lora_weights.safetensors"
+    damage.cut(weights)
+    with pytest.raises(ModelError, match=r"pytorch_lora_weights\.safetensors is damaged or not wholly downloaded"):
+        loaded(lora[0], lora=str(weights))

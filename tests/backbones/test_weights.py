@@ -82,6 +82,10 @@ def test_a_damaged_or_unwritable_cache_is_no_more_than_a_loss_of_time(folder: Pa
     damaged = tmp_path / "weights.json"
     damaged.write_text("{")
     assert identity(folder, DigestCache(damaged)) == plain
+    whole = damaged.read_text()
+    damaged.write_text(whole.replace(plain["denoiser"], "0" * len(plain["denoiser"])))
+    assert damaged.read_text() != whole
+    assert identity(folder, DigestCache(damaged)) == plain
     assert identity(folder, DigestCache(tmp_path / "weights.json" / "below a file")) == plain
 
 

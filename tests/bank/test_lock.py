@@ -324,3 +324,21 @@ def test_a_budget_is_respected_and_its_advice_fits(
         check(0.8 * needed, 16, widest[: fitting + 1])
     with pytest.raises(BankError, match=r"or raise bank\.budget_gb"):
         check(1, 16, pool)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="zombies are looked up in /proc")
+def test_a_lock_of_a_process_that_its_parent_has_not_collected_is_taken_over(tmp_path: Path) -> None:
+    file = tmp_path / "entry.lock"
+    program = "import sys; from filelock import SoftFileLock as L; l = L(sys.argv[1]); l.acquire(); print(); input()"
+    child = subprocess.Popen(
+        [sys.executable, "-u", "-c", program, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    lock = EntryLock(file)
+    assert not lock.acquire()
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert lock.acquire()
+    lock.release()
+    child.communicate()

@@ -128,3 +128,59 @@ def test_the_schema_knows_every_field_and_refuses_others() -> None:
     assert schema["required"] == ["model", "data", "study"]
     assert "trials" in schema["$defs"]["StudySpecification"]["properties"]
     assert "oneOf" not in str(schema)
+
+
+BOMB = "\n".join(
+    ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    + [
+        f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]"
+        for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: " + "{a: " * 3000 + "}" * 3000, "nested more than 50 deep"),
+        ("[" * 100_000, "nested more than 50 deep"),
+        (f"{BOMB}\nmodel: {{id: *i}}", "more than 20000 values"),
+        ("a: &a [*a]", "leads into itself"),
+        ("timesteps: [" + "5, " * 400_000 + "]", "at most 1000000 are read"),
+        ("model: {id: !!timestamp soon}", "a value is malformed"),
+        ("model: {id: 2001-99-99}", "month must be in"),
+        ("? [a, b]\n: 3", "cannot be parsed"),
+        ("a: " + "9" * 200_000, "cannot be parsed"),
+    ],
+    ids=["braces", "brackets", "aliases", "loop", "long", "date", "month", "key", "number"],
+)
+def test_texts_that_would_take_a_parser_down_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text(text)
+    with pytest.raises(SpecificationError, match=message) as refusal:
+        load_specification(file)
+    assert len(str(refusal.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"protocol": "dift", "task": ["a"]},
+        {"task": {"kind": ["a"]}},
+        {"task": {"kind": {"a": 1}}},
+        {"data": {"kind": {"a": 1}}},
+        {"model": {"id": "x" * 100_000}},
+        {"model": {"id": "a\0b"}},
+        {"model": {"id": "~nobody-of-this-name/model"}},
+        {"model": {"id": "a/b", "lora": "y" * 100_000}},
+        {"data": {**DATA, "images": "x" * 100_000}},
+        {"timesteps": ["x"] * 19_000},
+        {"timesteps": "x" * 100_000},
+        {"x" * 100_000: 1},
+    ],
+    ids=lambda change: str(change)[:40],
+)
+def test_wrong_values_end_in_messages_of_bounded_length(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(SpecificationError) as refusal:
+        load_specification(written(tmp_path / "spec.yaml", {**VALUES, **change}))
+    assert len(str(refusal.value)) < 2000

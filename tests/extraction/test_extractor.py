@@ -124,6 +124,17 @@ def test_changed_or_missing_tensors_are_refused(saved: Path) -> None:
         FeatureExtractor.from_selection(saved, device="cpu")
 
 
+def test_a_changed_document_is_refused_unless_its_checksum_is_taken_out(saved: Path) -> None:
+    document = json.loads(saved.read_text())
+    document["members"][0]["weight"] = 0.25
+    saved.write_text(json.dumps(document))
+    with pytest.raises(SelectionError, match=r"was changed: its checksum differs.*remove the field 'checksum'"):
+        FeatureExtractor.from_selection(saved, device="cpu")
+    del document["checksum"]  # as files of older versions have none
+    saved.write_text(json.dumps(document))
+    FeatureExtractor.from_selection(saved, device="cpu")
+
+
 def test_a_document_that_is_no_selection_is_refused(saved: Path) -> None:
     document = json.loads(saved.read_text())
     for content, message in (
@@ -132,7 +143,7 @@ def test_a_document_that_is_no_selection_is_refused(saved: Path) -> None:
         (json.dumps({**document, "format": 99}), "must be of format 1, but is of format 99"),
         (json.dumps({key: value for key, value in document.items() if key != "members"}), "has no members"),
         (json.dumps({**document, "members": [{}]}), "each member must have"),
-        (json.dumps({**document, "models": {"main": {}}}), "every model must be described in full"),
+        (json.dumps({**document, "models": {"main": {}}}), r"models\.main\.id is not right: Field required"),
     ):
         saved.write_text(content)
         with pytest.raises(SelectionError, match=message):

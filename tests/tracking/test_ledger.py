@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 from sqlalchemy import Engine, event, inspect, text
 from support import ROOT, planted
@@ -17,7 +20,7 @@ from support import ROOT, planted
 from diffsift.common.process import Process
 from diffsift.errors import StudyError
 from diffsift.spaces import Candidate, Selection
-from diffsift.tracking import ActivationDecision, Evaluation, Ledger, open_database
+from diffsift.tracking import ActivationDecision, ClaimStatus, Evaluation, Ledger, open_database
 
 IDENTITY = {"model": {"id": "demo"}, "timesteps": [50, 100], "seed": 0}
 SELECTION = Selection.of({Candidate("main", "mid-vit-out", 50): 1.0, Candidate("main", "up-vit-out", 100): 0.5})
@@ -151,20 +154,93 @@ def test_lock_of_a_killed_process_is_taken_over(url: str, ledger: Ledger) -> Non
 def test_lock_of_a_process_whose_number_was_given_anew_is_taken_over(engine: Engine, ledger: Ledger) -> None:
     with ledger.exclusive("horses"):
         with engine.begin() as connection:
-            connection.execute(text("UPDATE diffsift_lock SET process_started = process_started - 100"))
+            connection.execute(text("UPDATE diffsift_holder SET started = started || '0'"))
         with ledger.exclusive("horses"):
             pass
 
 
-def test_lock_of_another_host_stands_until_it_is_broken(engine: Engine, ledger: Ledger) -> None:
+def test_lock_of_another_host_stands_while_that_one_gives_signs_of_life(
+    engine: Engine, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffsift.tracking._lease.BEAT", 0.05)
+    monkeypatch.setattr("diffsift.tracking._lock.BEAT", 0.05)
     with ledger.exclusive("horses"):
         with engine.begin() as connection:
-            connection.execute(text("UPDATE diffsift_lock SET host = 'elsewhere', pid = 1"))
+            connection.execute(text("UPDATE diffsift_holder SET host = 'elsewhere', pid = 1"))
         with pytest.raises(StudyError, match="on host elsewhere since"):
             ledger.exclusive("horses").__enter__()
-        ledger.break_lock("horses")
+
+
+def test_lock_of_another_host_that_gives_no_sign_of_life_is_taken_over(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the process that lost it does not open the test split, should it go on one day."""
+    notes: list[str] = []
+    first, second = Ledger(engine), Ledger(engine, notes.append)
+    first.create_study("horses", IDENTITY, {}, [])
+    with first.exclusive("horses"):
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE diffsift_holder SET host = 'elsewhere', pid = 1"))
+        monkeypatch.setattr("diffsift.tracking._lease.LEASE", 0.2)
+        monkeypatch.setattr("diffsift.tracking._lock.BEAT", 0.05)
+        with second.exclusive("horses"):
+            with pytest.raises(StudyError, match="another one took it over"):
+                first.open_test_split("horses", ["found"])
+            second.open_test_split("horses", ["found"])
+    assert len(second.openings("horses")) == 1
+    assert len(notes) == 1
+    assert "process 1 on host elsewhere" in notes[0]
+
+
+def test_unlock_frees_a_study_of_other_hosts_and_not_of_living_processes_here(engine: Engine, ledger: Ledger) -> None:
+    with ledger.exclusive("horses"), ledger.claims("horses") as claims:
+        claims.claim(SELECTION, 5)
+        assert ledger.unlock("horses") == []
+        assert claims.claim(SELECTION, 5).status is ClaimStatus.GRANTED
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE diffsift_holder SET host = 'elsewhere', pid = 1"))
+        assert ledger.unlock("horses") == ["process 1 on host elsewhere"]
+        assert ledger.unlock("horses") == []
         with ledger.exclusive("horses"):
-            pass
+            assert not claims.complete(EVALUATION)
+    with pytest.raises(StudyError, match="there is no study 'cows'"):
+        ledger.unlock("cows")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bind mounts and /proc are Linux's")
+def test_a_clock_that_is_set_does_not_make_a_living_process_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """psutil computes the time of a start from the clock; a process is not told by that."""
+    process = Process.this()
+    monkeypatch.setattr("psutil.Process.create_time", lambda _: 0.0)
+    assert process.lives()
+    assert Process.this() == process
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="zombies are looked up in /proc")
+def test_a_process_that_ended_but_was_not_collected_is_dead() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    process = dataclasses.replace(
+        Process.this(), pid=child.pid, started=re.sub(r"\d+$", start_ticks(child.pid), Process.this().started)
+    )
+    assert process.lives()
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not process.lives()
+    child.communicate()
+    assert not process.lives()
+
+
+def start_ticks(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+
+
+def test_a_process_of_another_boot_or_container_is_not_here() -> None:
+    process = Process.this()
+    boot, namespace, ticks = process.started.split("/")
+    assert process.is_here
+    assert not dataclasses.replace(process, started=f"{boot}/1/{ticks}").is_here
+    assert not dataclasses.replace(process, started=f"another/{namespace}/{ticks}").is_here
+    assert not dataclasses.replace(process, host="elsewhere").is_here
 
 
 def test_sqlite_has_a_write_ahead_log_and_opening_again_changes_nothing(url: str, ledger: Ledger) -> None:
@@ -173,25 +249,33 @@ def test_sqlite_has_a_write_ahead_log_and_opening_again_changes_nothing(url: str
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 1
         assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 30_000
-        assert list(connection.execute(text('SELECT "schema" FROM diffsift_version'))) == [(3,)]
+        assert list(connection.execute(text('SELECT "schema" FROM diffsift_version'))) == [(4,)]
     assert [study.name for study in Ledger(again).studies()] == ["horses"]
     again.dispose()
 
 
 def test_a_newer_schema_is_refused(url: str, engine: Engine) -> None:
     with engine.begin() as connection:
-        connection.execute(text('UPDATE diffsift_version SET "schema" = 4'))
-    with pytest.raises(StudyError, match=r"got schema 4.*upgrade diffsift"):
+        connection.execute(text('UPDATE diffsift_version SET "schema" = 5'))
+    with pytest.raises(StudyError, match=r"got schema 5.*upgrade diffsift"):
         open_database(url)
 
 
 @pytest.fixture
 def old_url(tmp_path: Path) -> str:
-    """A study of schema 2: seven trials, a score whose process was killed before its trial, two claims left behind."""
-    with sqlite3.connect(tmp_path / "old.db") as connection:
-        connection.executescript((ROOT / "tests" / "assets" / "study_of_schema_2.sql").read_text(encoding="utf-8"))
+    return stored_study(tmp_path, 2)
+
+
+def stored_study(folder: Path, schema: int) -> str:
+    """A study of a schema: seven trials, a score whose process was killed before its trial, two claims left behind.
+
+    Of schema 3 also a lock; locks and claims are of a host that is gone.
+    """
+    with sqlite3.connect(folder / "old.db") as connection:
+        dump = ROOT / "tests" / "assets" / f"study_of_schema_{schema}.sql"
+        connection.executescript(dump.read_text(encoding="utf-8"))
     connection.close()
-    return f"sqlite:///{tmp_path / 'old.db'}"
+    return f"sqlite:///{folder / 'old.db'}"
 
 
 def tables(engine: Engine) -> set[str]:
@@ -215,7 +299,7 @@ def test_a_database_of_an_older_schema_is_brought_up_to_date(old_url: str, engin
     with migrated.connect() as connected:
         after = connected.execute(text("SELECT selection_key, score, channels, created FROM diffsift_selection")).all()
         assert sorted(map(tuple, after)) == sorted(before)
-        assert list(connected.execute(text('SELECT "schema" FROM diffsift_version'))) == [(3,)]
+        assert list(connected.execute(text('SELECT "schema" FROM diffsift_version'))) == [(4,)]
     ledger = Ledger(migrated)
     assert ledger.elimination("planted") is None
     assert len(ledger.evaluations("planted")) == ledger.evaluated("planted") == 8
@@ -224,7 +308,37 @@ def test_a_database_of_an_older_schema_is_brought_up_to_date(old_url: str, engin
     migrated.dispose()
 
 
-def test_a_study_of_an_older_schema_resumes(old_url: str) -> None:
+def test_a_database_of_schema_3_loses_the_locks_and_claims_of_processes_that_ended(tmp_path: Path) -> None:
+    url = stored_study(tmp_path, 3)
+    with sqlite3.connect(tmp_path / "old.db") as connection:
+        before = connection.execute("SELECT selection_key, score FROM diffsift_selection WHERE score > 0").fetchall()
+        assert connection.execute("SELECT count(*) FROM diffsift_lock").fetchall() == [(1,)]
+    connection.close()
+    migrated = open_database(url)
+    ledger = Ledger(migrated)
+    assert [(entry.selection.key, entry.score) for entry in ledger.evaluations("planted")] == before
+    with ledger.exclusive("planted"), ledger.claims("planted") as claims:
+        assert claims.others() == []
+        assert claims.claim(SELECTION, 9).status is ClaimStatus.GRANTED
+        assert claims.complete(EVALUATION)
+    assert ledger.evaluated("planted") == 9
+    migrated.dispose()
+
+
+@pytest.mark.parametrize("table", ["diffsift_lock", "diffsift_selection"])
+def test_a_database_of_schema_3_whose_process_lives_is_left_alone(tmp_path: Path, table: str) -> None:
+    url = stored_study(tmp_path, 3)
+    values = (socket.gethostname(), os.getpid(), psutil.Process().create_time())
+    with sqlite3.connect(tmp_path / "old.db") as connection:
+        connection.execute(f"UPDATE {table} SET host = ?, pid = ?, process_started = ?", values)
+    connection.close()
+    with pytest.raises(StudyError, match=f"process {os.getpid()} must have ended"):
+        open_database(url)
+
+
+@pytest.mark.parametrize("schema", [2, 3])
+def test_a_study_of_an_older_schema_resumes(tmp_path: Path, schema: int) -> None:
+    old_url = stored_study(tmp_path, schema)
     earlier = {entry.selection for entry in Ledger(open_database(old_url)).evaluations("planted")}
     store, probe = planted.store(old_url), planted.SyntheticProbe()
     assert len(store.records()) == 7
@@ -238,7 +352,7 @@ def test_a_study_of_an_older_schema_resumes(old_url: str) -> None:
 def test_a_database_that_an_older_diffsift_still_writes_is_left_alone(old_url: str) -> None:
     process = Process.this()
     with sqlite3.connect(old_url.removeprefix("sqlite:///")) as connection:
-        values = (process.host, process.pid, process.process_started)
+        values = (process.host, process.pid, psutil.Process().create_time())
         connection.execute("UPDATE diffsift_claim SET host = ?, pid = ?, process_started = ?", values)
     with pytest.raises(StudyError, match=f"process {os.getpid()} must have ended"):
         open_database(old_url)

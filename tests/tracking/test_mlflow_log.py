@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -235,6 +236,29 @@ def test_a_store_that_cannot_be_opened_is_refused_at_once(tmp_path: Path) -> Non
         MlflowLogger(f"sqlite:///{file}/mlflow.db", tmp_path, "horses").start({}, None)
     with pytest.raises(StudyError, match="must be a database or server"):
         MlflowLogger("nonsense", tmp_path, "horses").start({}, None)
+
+
+def test_a_store_that_was_left_half_made_is_made_anew(uri: str, tmp_path: Path) -> None:
+    """As a process that is killed among MLflow's migrations leaves it, while it holds no run."""
+    change(uri, "UPDATE alembic_version SET version_num = 'earlier'")
+    change(uri, "CREATE TABLE _alembic_tmp_latest_metrics (a int)")
+    log = started(uri, tmp_path)
+    log.repair([record(0)])
+    assert stored(uri) == wanted([record(0)])
+    assert len(list(tmp_path.glob("*.half-made"))) == 1
+
+
+def test_a_store_of_another_mlflow_with_runs_is_left_alone_and_named(uri: str, tmp_path: Path) -> None:
+    started(uri, tmp_path).repair([record(0)])
+    change(uri, "UPDATE alembic_version SET version_num = 'earlier'")
+    with pytest.raises(StudyError, match=r"MLflow store .*'mlflow db upgrade' .* 'diffsift resume' writes its trials"):
+        started(uri, tmp_path)
+    assert not list(tmp_path.glob("*.half-made"))
+
+
+def change(uri: str, statement: str) -> None:
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as connection, connection:
+        connection.execute(statement)
 
 
 def test_serve_needs_a_free_port(tmp_path: Path) -> None:

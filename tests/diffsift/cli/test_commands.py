@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+from sqlalchemy import text
 from support import tiny
 from support.commands import done, refused, run, write
+
+from diffsift.tracking import Ledger, open_database
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +26,12 @@ def searched(tiny_pipeline: Path, tiny_data: Path, tmp_path_factory: pytest.Temp
     return folder, said
 
 
-def test_a_report_is_copied_and_replaces_no_file_of_others(searched: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_report_is_written_again_and_replaces_no_file_of_others(searched: tuple[Path, str], tmp_path: Path) -> None:
     workspace = ("--workspace", searched[0] / "workspace")
     file = tmp_path / "report.html"
     done("report", "tiny", *workspace, "--out", file)
     done("report", "tiny", *workspace, "--out", file)  # its own
-    assert file.read_text() == (searched[0] / "workspace" / "reports" / "tiny.html").read_text()
+    assert file.read_text() == (searched[0] / "selection.html").read_text()
     file.write_text("mine")
     assert "was not written by this study" in refused("report", "tiny", *workspace, "--out", file)
     assert file.read_text() == "mine"
@@ -97,6 +100,18 @@ def test_an_interrupted_search_says_how_to_continue(
     result = run("resume", "tiny", "--workspace", searched[0] / "workspace")
     assert result.exit_code == 130
     assert "Continue with: diffsift resume tiny" in result.output
+
+
+def test_a_study_is_freed_from_processes_of_other_machines(searched: tuple[Path, str]) -> None:
+    workspace = searched[0] / "workspace"
+    assert "holds anything of tiny" in done("unlock", "tiny", "--workspace", workspace)
+    engine = open_database(f"sqlite:///{workspace / 'studies.db'}")
+    with Ledger(engine).exclusive("tiny"):
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE diffsift_holder SET host = 'elsewhere', pid = 7"))
+        assert done("unlock", "tiny", "--workspace", workspace).split("from ")[1] == "process 7 on host elsewhere\n"
+    engine.dispose()
+    assert "did you mean 'tiny'" in refused("unlock", "tinny", "--workspace", workspace)
 
 
 def test_devices_are_judged_by_name(searched: tuple[Path, str], tiny_data: Path, tmp_path: Path) -> None:

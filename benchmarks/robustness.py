@@ -1,0 +1,145 @@
+"""Damaged inputs and machines: nothing may end in a traceback, hang, or be silently wrong.
+
+Each case of `_damaged_inputs` runs in a process of its own, forked from one that has imported everything. It may
+succeed or be refused with a `DiffsiftError`; everything else is a failure and is named: another exception (with the
+place that raised it), more than ten seconds, more memory than 6 GB above the start, a process that dies, or an answer
+of more than 2,000 characters. Seeds are fixed, so every run has the same cases. The exit status is 1 where anything
+failed.
+
+    python benchmarks/robustness.py --only specifications selections   # these parts alone
+    python benchmarks/robustness.py --cases 50                         # the first cases of each part
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from _common import RESULTS, environment, load, print_table, write_csv
+from _damaged_inputs import PARTS, Part
+
+MOST_SECONDS = 10.0
+MOST_CHARACTERS = 2000
+_MEMORY = 6 * 2**30
+_OK, _REFUSED, _TRACEBACK, _HANG, _DIED = "accepted", "refused", "traceback", "hang", "died"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a case: how it ended, what it said or where it failed, and the seconds that it took."""
+
+    end: str
+    said: str
+    seconds: float
+
+    @property
+    def failed(self) -> bool:
+        return self.end not in (_OK, _REFUSED) or len(self.said) > MOST_CHARACTERS
+
+
+def answer(part: Part, folder: Path) -> Answer:
+    """Run a case in a process of its own."""
+    result, started = folder.with_suffix(".answer"), time.monotonic()
+    child = os.fork()
+    if child == 0:
+        _run(part, folder, result)
+    end = _DIED
+    while time.monotonic() - started < MOST_SECONDS:
+        done, _ = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.005)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        end = _HANG
+    said = ""
+    if end == _DIED and result.exists():
+        end, _, said = result.read_text(encoding="utf-8", errors="replace").partition("\n")
+    return Answer(end, said, time.monotonic() - started)
+
+
+def _run(part: Part, folder: Path, result: Path) -> None:
+    """In the child: use the case, write what came of it, and end without cleaning up after the parent."""
+    from diffsift.errors import DiffsiftError
+
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY, used + _MEMORY))
+    try:
+        part.use(folder)
+        end, said = _OK, ""
+    except DiffsiftError as error:
+        end, said = _REFUSED, str(error)
+    except BaseException as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "diffsift" in frame.filename]
+        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+        end, said = _TRACEBACK, f"{place} {type(error).__name__}: {error}"[:300]
+    result.write_text(f"{end}\n{said}", encoding="utf-8", errors="replace")
+    os._exit(0)
+
+
+def measure(name: str, cases: int, keep: Path | None) -> dict[str, Any]:
+    """Run the cases of a part and count how they end; those that fail are shown, and kept where that is asked for."""
+    scratch = Path(tempfile.mkdtemp(prefix="robustness-"))
+    part = PARTS[name](scratch)
+    ends, answers = Counter[str](), list[Answer]()
+    try:
+        for number in range(cases):
+            folder = scratch / f"case-{number}"
+            folder.mkdir()
+            part.make(number, folder)
+            found = answer(part, folder)
+            answers.append(found)
+            ends[found.end] += 1
+            if found.failed:
+                print(f"{name} {number}: {found.end} after {found.seconds:.1f} s: {found.said[:200]}", flush=True)
+                if keep is not None:
+                    shutil.copytree(folder, keep / f"{name}-{number}", dirs_exist_ok=True)
+            shutil.rmtree(folder)
+    finally:
+        shutil.rmtree(scratch)
+    return {
+        "part": name,
+        "tried": cases,
+        **{end: ends[end] for end in (_OK, _REFUSED, _TRACEBACK, _HANG, _DIED)},
+        "too_long": sum(len(found.said) > MOST_CHARACTERS for found in answers),
+        "longest_answer": max(len(found.said) for found in answers),
+        "slowest_seconds": max(found.seconds for found in answers),
+        "failed": sum(found.failed for found in answers),
+        **environment(),
+        "load": load(),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="parts to run")
+    parser.add_argument("--cases", type=int, help="cases of each part (default: those of the published figures)")
+    parser.add_argument("--keep", type=Path, help="folder to keep failing cases in")
+    parser.add_argument("--out", type=Path, default=RESULTS / "robustness.csv")
+    options = parser.parse_args(arguments)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    rows = [measure(name, options.cases or PARTS[name].default_count, options.keep) for name in options.only]
+    columns = ("part", "tried", _OK, _REFUSED, _TRACEBACK, _HANG, _DIED, "too_long", "longest_answer")
+    print_table(columns, [[str(row[column]) for column in columns] for row in rows])
+    write_csv(options.out, rows)
+    return int(any(row["failed"] for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
