@@ -14,8 +14,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,51 +29,55 @@ from diffsift.tracking import Ledger, open_database
 
 STUDY = "flips"
 _TRIALS, _MORE = 12, 6
+_AT_ONCE = 15  # searches that are started together
 _PATIENCE = 300.0  # s that a command may take
 _TRACEBACK = "Traceback (most recent call last)"
 
 
-def measure_starts(processes: int, rounds: int) -> dict[str, Any]:
-    """Searches of different studies that are started together in a new workspace, and how they end.
+Ended = tuple[str, str, float]
+"""How a case ended, what was said, and the seconds that it took."""
+
+
+def starts(count: int) -> list[Ended]:
+    """Searches of different studies that are started together in a new workspace, in rounds of fifteen.
 
     Args:
-        processes: at once.
-        rounds: each in a workspace of its own.
+        count: of searches in all.
 
     Returns:
-        Counts of processes that were tried and that failed, and of studies and child runs that are missing.
+        For each: accepted, died, or different where trials are missing.
     """
-    failed = missing = 0
+    found: list[Ended] = []
     with tempfile.TemporaryDirectory(prefix="diffsift-starts-") as temporary:
         made = _Made(Path(temporary))
-        for number in range(rounds):
+        for number in range(0, count, _AT_ONCE):
             workspace = made.folder / f"workspace{number}"
-            names = [f"study{process}" for process in range(processes)]
+            names = [f"study{process}" for process in range(min(_AT_ONCE, count - number))]
+            started = time.monotonic()
             children = [
                 _fork(["search", str(made.specification(name, 3)), *made.places(workspace, name)], made.log(name))
                 for name in names
             ]
-            ends = [_wait(child) for child in children]
-            failed += sum(end != 0 for end in ends)
-            for name, end in zip(names, ends, strict=True):
-                if end:
-                    print(f"starts {number}: {name} ended with {end}: {_tail(made.log(name))}", flush=True)
-            scores = _scores(workspace)
-            missing += sum(len(scores.get(name, {})) != 3 for name in names)
-    return {"part": "starts", "tried": processes * rounds, "failed": failed, "missing": missing}
+            statuses = [_wait(child) for child in children]
+            seconds, scores = (time.monotonic() - started) / len(names), _scores(workspace)
+            for name, status in zip(names, statuses, strict=True):
+                whole = len(scores.get(name, {})) == 3
+                end = "died" if status else "accepted" if whole else "different"
+                found.append((end, "" if end == "accepted" else _tail(made.log(name)), seconds))
+    return found
 
 
-def measure_flips(count: int, seed: int = 0) -> dict[str, Any]:
+def flips(count: int) -> list[Ended]:
     """One bit that flips in a file of a workspace, the kinds of files in turn, and what the next command makes of it.
 
     Args:
         count: of flips.
-        seed: draws files and bits.
 
     Returns:
-        Counts of how they ended: mended or harmless (the same scores), refused, a traceback, or other scores.
+        For each: accepted (it was mended or harmless, with the same scores), refused, a traceback, or different scores.
     """
-    rng, ends = random.Random(seed), Counter[str]()
+    rng = random.Random(0)
+    found: list[Ended] = []
     with tempfile.TemporaryDirectory(prefix="diffsift-flips-") as temporary:
         made = _Made(Path(temporary))
         whole = made.folder / "whole"
@@ -82,18 +85,18 @@ def measure_flips(count: int, seed: int = 0) -> dict[str, Any]:
         shutil.copytree(made.workspace, whole)
         wanted = {command: _after(made, whole, command, None, 0) for command in ("resume", "worker", "extract")}
         for number in range(count):
-            kind = list(_KINDS)[number % len(_KINDS)]
-            file = rng.choice(sorted(path.relative_to(whole) for path in whole.glob(_KINDS[kind].files)))
+            kind = list(_KINDS.values())[number % len(_KINDS)]
+            file = rng.choice(sorted(path.relative_to(whole) for path in whole.glob(kind.files)))
             bit = rng.randrange(8 * (whole / file).stat().st_size)
-            found = _after(made, whole, _KINDS[kind].command, file, bit)
-            end = found.end(wanted[_KINDS[kind].command])
-            ends[end] += 1
-            print(f"flip {number:3d}   {file}, bit {bit}: {end} {found.said if end != 'same' else ''}", flush=True)
-    bad = ends["traceback"] + ends["different"]
-    return {"part": "flips", "tried": count, **{end: ends[end] for end in _ENDS}, "failed": bad}
+            started = time.monotonic()
+            after = _after(made, whole, kind.command, file, bit)
+            end = after.end(wanted[kind.command])
+            found.append((end, f"{file}, bit {bit}: {after.said}", time.monotonic() - started))
+    return found
 
 
-_ENDS = ("same", "refused", "traceback", "different")
+WORKSPACE_PARTS: dict[str, tuple[Callable[[int], list[Ended]], int]] = {"starts": (starts, 75), "flips": (flips, 64)}
+"""Each part with the number of cases of the published figures."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ class _Found:
             return "traceback"
         if self.status:
             return "refused"
-        return "same" if self.result == wanted.result else "different"
+        return "accepted" if self.result == wanted.result else "different"
 
 
 class _Made:

@@ -6,6 +6,13 @@ place that raised it), more than ten seconds, more memory than 6 GB above the st
 of more than 2,000 characters. Seeds are fixed, so every run has the same cases. The exit status is 1 where anything
 failed.
 
+The parts ``starts`` and ``flips`` (`_damaged_workspaces`) run whole searches: fifteen that are started together in a
+new workspace, and one after a bit has flipped in a file of its workspace. There, scores that differ from those of a
+whole workspace are a failure too. Kills, and servers that restart, are tried by `chaos.py`:
+
+    python benchmarks/chaos.py --kills 200
+    python benchmarks/chaos.py --kills 100 --workers 3 --postgresql --restarts 10 --cuts 20
+
     python benchmarks/robustness.py --only specifications selections   # these parts alone
     python benchmarks/robustness.py --cases 50                         # the first cases of each part
 """
@@ -29,11 +36,13 @@ from typing import Any
 
 from _common import RESULTS, environment, load, print_table, write_csv
 from _damaged_inputs import PARTS, Part
+from _damaged_workspaces import WORKSPACE_PARTS
 
 MOST_SECONDS = 10.0
 MOST_CHARACTERS = 2000
 _MEMORY = 6 * 2**30
 _OK, _REFUSED, _TRACEBACK, _HANG, _DIED = "accepted", "refused", "traceback", "hang", "died"
+_DIFFERENT = "different"
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,7 @@ def measure(name: str, cases: int, keep: Path | None) -> dict[str, Any]:
     """Run the cases of a part and count how they end; those that fail are shown, and kept where that is asked for."""
     scratch = Path(tempfile.mkdtemp(prefix="robustness-"))
     part = PARTS[name](scratch)
-    ends, answers = Counter[str](), list[Answer]()
+    answers: list[Answer] = []
     try:
         for number in range(cases):
             folder = scratch / f"case-{number}"
@@ -105,7 +114,6 @@ def measure(name: str, cases: int, keep: Path | None) -> dict[str, Any]:
             part.make(number, folder)
             found = answer(part, folder)
             answers.append(found)
-            ends[found.end] += 1
             if found.failed:
                 print(f"{name} {number}: {found.end} after {found.seconds:.1f} s: {found.said[:200]}", flush=True)
                 if keep is not None:
@@ -113,10 +121,25 @@ def measure(name: str, cases: int, keep: Path | None) -> dict[str, Any]:
             shutil.rmtree(folder)
     finally:
         shutil.rmtree(scratch)
+    return _row(name, answers)
+
+
+def measure_workspaces(name: str, cases: int | None) -> dict[str, Any]:
+    """Run the cases of a part with whole searches and count how they end; those that fail are shown."""
+    part, default = WORKSPACE_PARTS[name]
+    answers = [Answer(*ended) for ended in part(cases or default)]
+    for number, found in enumerate(answers):
+        if found.failed:
+            print(f"{name} {number}: {found.end} after {found.seconds:.1f} s: {found.said[:200]}", flush=True)
+    return _row(name, answers)
+
+
+def _row(name: str, answers: Sequence[Answer]) -> dict[str, Any]:
+    ends = Counter(found.end for found in answers)
     return {
         "part": name,
-        "tried": cases,
-        **{end: ends[end] for end in (_OK, _REFUSED, _TRACEBACK, _HANG, _DIED)},
+        "tried": len(answers),
+        **{end: ends[end] for end in (_OK, _REFUSED, _TRACEBACK, _HANG, _DIED, _DIFFERENT)},
         "too_long": sum(len(found.said) > MOST_CHARACTERS for found in answers),
         "longest_answer": max(len(found.said) for found in answers),
         "slowest_seconds": max(found.seconds for found in answers),
@@ -128,14 +151,20 @@ def measure(name: str, cases: int, keep: Path | None) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="parts to run")
+    parts = [*PARTS, *WORKSPACE_PARTS]
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="parts to run")
     parser.add_argument("--cases", type=int, help="cases of each part (default: those of the published figures)")
     parser.add_argument("--keep", type=Path, help="folder to keep failing cases in")
     parser.add_argument("--out", type=Path, default=RESULTS / "robustness.csv")
     options = parser.parse_args(arguments)
     os.environ["HF_HUB_OFFLINE"] = "1"
-    rows = [measure(name, options.cases or PARTS[name].default_count, options.keep) for name in options.only]
-    columns = ("part", "tried", _OK, _REFUSED, _TRACEBACK, _HANG, _DIED, "too_long", "longest_answer")
+    rows = [
+        measure(name, options.cases or PARTS[name].default_count, options.keep)
+        if name in PARTS
+        else measure_workspaces(name, options.cases)
+        for name in options.only
+    ]
+    columns = ("part", "tried", _OK, _REFUSED, _TRACEBACK, _HANG, _DIED, _DIFFERENT, "too_long", "longest_answer")
     print_table(columns, [[str(row[column]) for column in columns] for row in rows])
     write_csv(options.out, rows)
     return int(any(row["failed"] for row in rows))

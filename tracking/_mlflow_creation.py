@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ def make_tables(url: URL, artifacts: Path) -> None:
 def _make(url: URL, artifacts: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    store = SqlAlchemyStore(url.render_as_string(hide_password=False), artifacts.resolve().as_uri())  # type: ignore[no-untyped-call,unused-ignore]
+    with without_stray_folder(url):
+        store = SqlAlchemyStore(url.render_as_string(hide_password=False), artifacts.resolve().as_uri())  # type: ignore[no-untyped-call,unused-ignore]
     store.engine.dispose()
 
 
@@ -87,3 +89,16 @@ def _first(connection: sqlite3.Connection, table: str, tables: set[str]) -> Any:
     """The first value of the first row of a table; None where there is no row or no table."""
     row = connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchone() if table in tables else None
     return None if row is None else row[0]
+
+
+@contextmanager
+def without_stray_folder(url: URL) -> Iterator[None]:
+    """Remove the folder that MLflow makes where it takes an escaped path (``a%2520b``) for the path of the file."""
+    stray = Path(url.render_as_string().partition(":///")[2]).parent
+    made = [folder for folder in (stray, *stray.parents) if not folder.exists()]
+    try:
+        yield
+    finally:
+        for folder in made if str(stray) != str(Path(url.database or "").parent) else ():
+            with suppress(OSError):
+                folder.rmdir()

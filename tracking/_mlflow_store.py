@@ -10,7 +10,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from diffsift.errors import StudyError
 
-from ._mlflow_creation import make_tables
+from ._mlflow_creation import make_tables, without_stray_folder
 from ._sqlite import describe, problem, sqlite_file, tune_sqlite
 
 if TYPE_CHECKING:
@@ -276,19 +276,6 @@ def _require_connection(url: URL) -> None:
         raise StudyError(f"MLflow store {problem(error, url)}") from error
 
 
-@contextmanager
-def _without_stray_folder(url: URL) -> Iterator[None]:
-    """Remove the folder that MLflow makes where it takes an escaped path (``a%2520b``) for the path of the file."""
-    stray = Path(url.render_as_string().partition(":///")[2]).parent
-    made = [folder for folder in (stray, *stray.parents) if not folder.exists()]
-    try:
-        yield
-    finally:
-        for folder in made if str(stray) != str(Path(url.database or "").parent) else ():
-            with suppress(OSError):
-                folder.rmdir()
-
-
 def _tune(store_uri: str, artifacts: Path) -> None:
     """Tune the connections that MLflow keeps for this store.
 
@@ -297,6 +284,6 @@ def _tune(store_uri: str, artifacts: Path) -> None:
     """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    with _without_stray_folder(make_url(store_uri)):
+    with without_stray_folder(make_url(store_uri)):
         store = SqlAlchemyStore(store_uri, artifacts.resolve().as_uri())  # type: ignore[no-untyped-call,unused-ignore]
     tune_sqlite(store.engine)
