@@ -63,6 +63,14 @@ def tasks() -> str:
     return "\n".join(lines)
 
 
+def samples() -> str:
+    """In how many samples the solids of the caption are found."""
+    lines = ["| images | every solid of the caption found | of another image's caption |", "| --- | --- | --- |"]
+    for row in _read("samples.csv"):
+        lines.append(f"| {row['images']} | {float(row['found']):.2f} | {float(row['other_captions']):.2f} |")
+    return "\n".join(lines)
+
+
 def filters() -> str:
     """What each filter drops, and what it keeps of the best scores."""
     rows = [row for row in _read("filters.csv") if row["part"] in ("filter", "rival")]
@@ -139,7 +147,13 @@ def _channels(rows: list[Row]) -> str:
     return f"{sum(int(row['channels']) for row in rows) / len(rows):,.0f}"
 
 
-FIGURES: dict[str, Callable[[], str]] = {"demo": demo, "tasks": tasks, "filters": filters, "search": search}
+FIGURES: dict[str, Callable[[], str]] = {
+    "demo": demo,
+    "tasks": tasks,
+    "samples": samples,
+    "filters": filters,
+    "search": search,
+}
 
 
 def written(page: str) -> str:

@@ -14,6 +14,9 @@ PIPELINES = {name: Path(__file__).parent / "demo_pipelines" / name for name in (
 PIPELINE = PIPELINES["unet"]
 """The one that examples use."""
 
+_DROPPED = {"unet": ["unet-*", "*-self-out", "*-cross-out"], "transformer": ["*-attn-out"]}
+"""Attention outputs are left out: what they add to a block's stream is in the block's output."""
+
 TRIALS = {"segmentation": 300, "depth": 80, "normals": 80, "correspondence": 80, "classification": 80}
 """Trials of each task's demo; the figures in the README were measured with them."""
 
@@ -22,8 +25,6 @@ def demo_specification(
     *, task: str = "segmentation", model: str = "unet", seed: int = 0, trials: int | None = None
 ) -> Specification:
     """The specification that ``diffsift demo`` runs.
-
-    Attention outputs are left out: what they add to a block's stream is in the block's output.
 
     Args:
         task: ``segmentation``, ``depth``, ``normals``, ``correspondence`` or ``classification``.
@@ -42,6 +43,7 @@ def demo_specification(
     _check("model", model, (*PIPELINES, "both"))
     models = [{"id": str(PIPELINES[name]), "device": "cpu", "batch_size": 32} for name in PIPELINES]
     main = models[0] if model == "both" else models[list(PIPELINES).index(model)]
+    used = tuple(PIPELINES) if model == "both" else (model,)
     names = [part for part, default in ((model, "unet"), (task, "segmentation")) if part != default]
     fields: dict[str, Any] = {
         "model": main,
@@ -49,7 +51,7 @@ def demo_specification(
         "data": {"kind": "rendered-scenes", "seed": seed},
         "task": {"kind": task},
         "timesteps": [50, 200],
-        "filters": {"rules": "none", "drop": ["unet-*", "*-self-out", "*-cross-out"]},
+        "filters": {"rules": "none", "drop": [pattern for name in used for pattern in _DROPPED[name]]},
         "study": {"name": "-".join(["demo", *names, str(seed)]), "trials": trials or TRIALS[task], "seed": seed},
     }
     if task == "segmentation":

@@ -16,6 +16,7 @@ which is chance. A picture of samples is written beside each pipeline.
 from __future__ import annotations
 
 import argparse
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3_000, help="of the segmenter (default: %(default)s)")
     parser.add_argument("--samples", type=int, default=96, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--csv", type=Path, help="write the shares here too")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
     arguments = parser.parse_args()
     if arguments.threads:
@@ -169,20 +171,25 @@ def main() -> None:
     wanted = torch.zeros(arguments.samples, len(KINDS), dtype=torch.bool)
     for row, named in zip(wanted, unseen.named, strict=True):
         row[[int(kind) for _, kind in named if kind >= 0]] = True
-    others, rebuilt = wanted.roll(1, 0), reconstructed(vae, unseen.images)
-    for name, images, kinds in (
-        ("renderings", unseen.images, wanted),
-        ("reconstructions", rebuilt, wanted),
-        ("reconstructions, other captions", rebuilt, others),
-    ):
-        print(f"{name}: {all_found(segmenter, images, kinds):.3f}")
+    others = wanted.roll(1, 0)
+
+    def judged(name: str, images: np.ndarray) -> dict[str, object]:
+        right, chance = (all_found(segmenter, images, kinds) for kinds in (wanted, others))
+        print(f"{name}: {right:.3f}, with other captions {chance:.3f}")
+        return {"images": name, "count": len(images), "found": round(right, 4), "other_captions": round(chance, 4)}
+
+    rows = [judged("scenes", unseen.images), judged("reconstructions", reconstructed(vae, unseen.images))]
     prompts = [prompt_of(named) for named in unseen.named]
     for folder in arguments.pipelines:
         pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
         images = sample(pipeline, prompts, arguments.seed)
-        right, chance = (all_found(segmenter, images, kinds) for kinds in (wanted, others))
-        print(f"{folder.name}: {right:.3f}, other captions {chance:.3f}")
+        rows.append(judged(f"samples of the {folder.name}", images))
         save_grid(list(images[:48].reshape(4, 12, *images.shape[1:]) / 255), folder.with_suffix(".samples.png"))
+    if arguments.csv:
+        with arguments.csv.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 if __name__ == "__main__":

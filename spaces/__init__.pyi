@@ -5,6 +5,7 @@ from .filters import (
     StructuralFilter,
     UsableFilter,
     apply_filters,
+    check_patterns,
     count_reasons,
     rules_for,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "activations_by_timestep",
     "apply_filters",
     "capacity",
+    "check_patterns",
     "count_reasons",
     "declared_similarity",
     "measure_properties",

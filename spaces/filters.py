@@ -130,30 +130,38 @@ class NamePatternFilter(PropertyFilter):
     Args:
         keep: only names that match one of these are kept; empty keeps all.
         drop: names that match one of these are dropped.
-
-    Raises:
-        SpecificationError: from `reasons`: a pattern matches no activation.
     """
 
     def __init__(self, *, keep: Sequence[str] = (), drop: Sequence[str] = ()) -> None:
         self._keep, self._drop = tuple(keep), tuple(drop)
 
     def reasons(self, activations: Sequence[Activation]) -> dict[str, str]:
-        names = [entry.name for entry in activations]
-        for field, patterns in (("filters.keep", self._keep), ("filters.drop", self._drop)):
-            for pattern in patterns:
-                if not any(fnmatchcase(name, pattern) for name in names):
-                    raise SpecificationError(
-                        f"{field} must match activations of this model, but {pattern!r} matches "
-                        f"none{did_you_mean(pattern, names)}"
-                    )
         dropped = {}
-        for name in names:
+        for name in (entry.name for entry in activations):
             if self._keep and not any(fnmatchcase(name, pattern) for pattern in self._keep):
                 dropped[name] = "name matches no pattern of filters.keep"
             elif match := next((pattern for pattern in self._drop if fnmatchcase(name, pattern)), None):
                 dropped[name] = f"name matches {match!r} of filters.drop"
         return dropped
+
+
+def check_patterns(names: Sequence[str], specification: FilterSpecification) -> None:
+    """Refuse name patterns that match nothing.
+
+    Args:
+        names: of the activations of all models.
+        specification: whose `keep` and `drop` are checked.
+
+    Raises:
+        SpecificationError: a pattern matches no name; the closest ones are offered.
+    """
+    for field, patterns in (("filters.keep", specification.keep), ("filters.drop", specification.drop)):
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise SpecificationError(
+                    f"{field} must match activations of a model, but {pattern!r} matches "
+                    f"none{did_you_mean(pattern, names)}"
+                )
 
 
 def rules_for(activations: Sequence[Activation], specification: FilterSpecification) -> Rules:
@@ -186,10 +194,11 @@ def apply_filters(
         measured: the filter for the rules ``measured``; None makes them drop nothing.
 
     Returns:
-        A decision for each activation, in the same order.
+        A decision for each activation, in the same order. Patterns that match nothing may be meant for another model:
+        see `check_patterns`.
 
     Raises:
-        SpecificationError: a pattern matches nothing, a filter is not registered, or nothing is left.
+        SpecificationError: a filter is not registered, or nothing is left.
     """
     filters: list[PropertyFilter] = [UsableFilter(attention_maps=specification.attention_maps)]
     if specification.keep or specification.drop:
@@ -205,6 +214,7 @@ def apply_filters(
         dropped = {**entry.reasons(activations), **dropped}
     decisions = tuple(Decision(entry, entry.name not in dropped, dropped.get(entry.name, "")) for entry in activations)
     if not any(decision.kept for decision in decisions):
+        check_patterns([entry.name for entry in activations], specification)
         summary = "; ".join(f"{count} x {reason}" for reason, count in count_reasons(decisions))
         raise SpecificationError(
             f"filters must keep at least one activation, but all {len(activations)} are dropped ({summary}): "

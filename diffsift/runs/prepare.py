@@ -36,6 +36,7 @@ from diffsift.spaces import (
     ModelSpace,
     Selection,
     apply_filters,
+    check_patterns,
     count_reasons,
     older_practice,
     paper_choice,
@@ -226,6 +227,7 @@ def prepare(specification: Specification, store: StudyStore, context: RunContext
     check_joint(specification, backbones, development, context)
     reader = _ModelReader(specification, timesteps, backbones, development, context)
     models = {name: reader.read(name) for name in specification.models}
+    check_patterns([name for model in models.values() for name in model.activations], specification.filters)
     check_limits(specification, models, timesteps)
     check_rerank(specification)
     prepared = Prepared(

@@ -112,12 +112,12 @@ def test_memory_that_runs_out_halves_the_batch(
     assert not any(module._forward_hooks for module in backbone.denoiser.modules())
 
 
-def test_other_errors_pass(backbone: PipelineBackbone, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_are_told(backbone: PipelineBackbone, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> Iterator[None]:
         raise RuntimeError("shapes differ")
 
     monkeypatch.setattr(backbone, "denoise", broken)
-    with pytest.raises(RuntimeError, match="shapes differ"):
+    with pytest.raises(ModelError, match="must run at .* but its .* fails: shapes differ"):
         features(backbone, images)
 
 

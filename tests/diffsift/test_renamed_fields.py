@@ -53,7 +53,12 @@ def old_study(folder: Path, data: str | None = None) -> None:
 
 
 def test_a_stored_study_keeps_its_old_fields(tmp_path: Path) -> None:
-    old_study(tmp_path, OLD_DATA.replace("digit-scenes", "rendered-scenes").replace('"detail": 3', '"size": 32'))
+    old_study(
+        tmp_path,
+        OLD_DATA.replace("digit-scenes", "rendered-scenes").replace(
+            '"detail": 3', '"size": 32, "difficulty": "medium"'
+        ),
+    )
     with StudyStore.existing(tmp_path) as store:
         specification = store.specification("planted")
         store.refuse_other_identity(specification, {})

@@ -12,7 +12,7 @@ from support.published import SD15, SDXL, activations_of
 
 from diffsift.backbones import PipelineBackbone, in_scope
 from diffsift.errors import SpecificationError
-from diffsift.spaces import Decision, FilterSpecification, apply_filters, paper_choice
+from diffsift.spaces import Decision, FilterSpecification, apply_filters, check_patterns, paper_choice
 
 PUBLISHED = ASSETS / "published_pools.csv"
 
@@ -96,4 +96,12 @@ def test_a_pattern_that_matches_nothing_offers_close_names(tiny_backbone: Pipeli
     with pytest.raises(
         SpecificationError, match=rf"filters\.{field} .*'mid-vit-uot' matches none; did you mean 'mid-vit"
     ):
-        decide(tiny_backbone, **{field: ("mid-vit-uot",)})
+        check_patterns(
+            [entry.name for entry in tiny_backbone.activations()], FilterSpecification(**{field: ("mid-vit-uot",)})
+        )
+
+
+def test_a_pattern_may_be_meant_for_another_model(tiny_backbone: PipelineBackbone) -> None:
+    names = [entry.name for entry in tiny_backbone.activations()]
+    check_patterns([*names, "block3-attn-out"], FilterSpecification(drop=("*-attn-out", "down-*")))
+    assert all(decision.kept for decision in decide(tiny_backbone, drop=("*-attn-out",), rules="none"))

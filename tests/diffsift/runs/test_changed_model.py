@@ -61,9 +61,10 @@ def as_earlier_versions_wrote(searched: Path) -> None:
         (text,) = connection.execute("SELECT identity FROM diffsift_study").fetchone()
         stored = json.loads(text)
         stored["content"]["model"] = digest({"main": identity})
-        connection.execute("UPDATE diffsift_study SET identity = ?", [json.dumps(stored)])
+        connection.execute("UPDATE diffsift_study SET identity = ?, checksum = NULL", [json.dumps(stored)])
     file = searched / "selection-tiny.json"
     document = json.loads(file.read_text())
+    del document["checksum"]
     document["backbones"] = {"main": identity}
     file.write_text(json.dumps(document))
 
