@@ -57,4 +57,5 @@ def load_yaml(text: str, *, as_text: bool = False) -> Any:
         return yaml.load(text, Loader=_TextLoader if as_text else _Loader)
     except (ValueError, AttributeError, TypeError, RecursionError, OverflowError) as error:
         # PyYAML's own slips: a timestamp that is none, keys that cannot be keys, thousands of nested brackets.
-        raise yaml.YAMLError("a value is malformed") from error
+        said = str(error) if isinstance(error, ValueError) else "a value is malformed"
+        raise yaml.YAMLError(said) from error

@@ -117,7 +117,7 @@ def test_other_errors_are_told(backbone: PipelineBackbone, images: Tensor, monke
         raise RuntimeError("shapes differ")
 
     monkeypatch.setattr(backbone, "denoise", broken)
-    with pytest.raises(ModelError, match="must run at .* but its .* fails: shapes differ"):
+    with pytest.raises(ModelError, match=r"must run at .* but its .* fails: shapes differ"):
         features(backbone, images)
 
 

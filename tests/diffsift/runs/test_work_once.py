@@ -71,8 +71,8 @@ def test_data_beyond_the_cache_are_decoded_once_per_pass(
     tiny_pipeline: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Passes over development images: the check, the locations with their digests, and one for each network that the
-    bank is filled with: the model, the two controls and the network with random weights. Of test images: the check and
-    the final test.
+    bank is filled with: the model, the two controls and the network with random weights; the first eight also for the
+    room that the results need. Of test images: the check and the final test.
     """
     monkeypatch.setattr(_files, "SampleCache", partial(_cache.SampleCache, 0))
     work = Work(monkeypatch)
@@ -81,7 +81,7 @@ def test_data_beyond_the_cache_are_decoded_once_per_pass(
     files = SegmentationFiles(tiny_data / "images", tiny_data / "labels")
     test = SegmentationFolder(files, tiny.CLASSES, SeedSplit((0.6, 0.0, 0.4))).split("test")
     assert {count for name, count in images.items() if Path(name).stem in test.names} == {2}
-    assert {count for name, count in images.items() if Path(name).stem not in test.names} == {6}
+    assert {count for name, count in images.items() if Path(name).stem not in test.names} == {7}
     assert set(work.of_data(tiny_data).values()) == {1}
 
 
