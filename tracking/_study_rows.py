@@ -68,6 +68,9 @@ class Opening:
     rows: tuple[str, ...]
 
 
+_CONTENT = {"content.model": "the model's files have", "content.data": "the images or labels have"}
+
+
 def require_same_identity(study: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Refuse fields that are not what a study was made with.
 
@@ -77,10 +80,12 @@ def require_same_identity(study: str, old: Mapping[str, Any], new: Mapping[str, 
     before, now = _flatten(old), _flatten(new)
     differing = sorted(path for path in {*before, *now} if _value(before, path) != _value(now, path))
     if differing:
+        changed = [what for path, what in _CONTENT.items() if any(entry.startswith(path) for entry in differing)]
+        told = f" ({' and '.join(changed)} changed since)" if changed else ""
         was = ", ".join(f"{path}={_value(before, path)}" for path in differing)
         got = ", ".join(f"{path}={_value(now, path)}" for path in differing)
         raise StudyError(
-            f"study {study!r} was made with {was}, but got {got}: identity fields cannot change; "
+            f"study {study!r} was made with {was}, but got {got}{told}: identity fields cannot change; "
             "give the study another name (study.name) to start a new one."
         )
 

@@ -35,7 +35,10 @@ def interruptible(study: str) -> Iterator[None]:
         yield
         return
     received: list[int] = []
-    said = f"\nStopped; finished trials are stored. Continue with: diffsift resume {study}\n"
+    said = (
+        "\nStopped; what is finished is stored. Continue with the same command, or once there are trials with: "
+        f"diffsift resume {study}\n"
+    )
 
     def stop(number: int, _frame: FrameType | None) -> None:
         received.append(number)

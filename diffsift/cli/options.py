@@ -29,7 +29,7 @@ WorkspaceOption = Annotated[
         "--workspace",
         "-w",
         envvar="DIFFSIFT_WORKSPACE",
-        help="Folder of the bank, databases and reports (default: ./.diffsift).",
+        help="Folder of the bank and the databases (default: ./.diffsift).",
     ),
 ]
 StorageOption = Annotated[

@@ -235,4 +235,7 @@ def _show(result: Result, workspace: Path | None, format: Format) -> None:
         typer.echo(f"- {line}")
     typer.echo(f"\nselection   {result.selection_file}  (with {result.selection_file.stem}.safetensors)")
     typer.echo(f"report      {result.report_file}")
-    typer.echo(f"trials      diffsift ui{where}")
+    from diffsift.common.workspace import Workspace
+
+    if (Workspace.at(workspace).folder / "mlflow.db").is_file():
+        typer.echo(f"trials      diffsift ui{where}")

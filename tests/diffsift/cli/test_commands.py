@@ -99,7 +99,7 @@ def test_an_interrupted_search_says_how_to_continue(
     monkeypatch.setattr(diffsift.runs.select, "select", stopped)
     result = run("resume", "tiny", "--workspace", searched[0] / "workspace")
     assert result.exit_code == 130
-    assert "Continue with: diffsift resume tiny" in result.output
+    assert "diffsift resume tiny" in result.output
 
 
 def test_a_study_is_freed_from_processes_of_other_machines(searched: tuple[Path, str]) -> None:
