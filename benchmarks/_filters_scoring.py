@@ -57,9 +57,7 @@ class Network:
         self.bank.fill(self.backbone, {timestep: list(self.activations) for timestep in self.timesteps})
 
 
-def open_network(
-    name: str, folder: Path, workspace: Path, *, scenes: int, timesteps: Sequence[int], progress: bool
-) -> Network:
+def open_network(name: str, folder: Path, workspace: Path, *, scenes: int, timesteps: Sequence[int]) -> Network:
     """A pipeline folder on rendered scenes of a seed used nowhere else, `scenes` each to train and to validate on."""
     task = BankSpecification(max_channels=MAX_CHANNELS)
     data = RenderedScenesSpecification(train=scenes, validation=scenes, test=1, seed=SEED)

@@ -51,6 +51,7 @@ def demo() -> str:
 def tasks() -> str:
     """Means over seeds for every task and network: the selection found beside the simpler choices."""
     rows = _read("demo_quality.csv")
+    seeds = sorted({int(row["seed"]) for row in rows})
     lines = ["| task | network | selection found | " + " | ".join(_OTHERS) + " |", "| --- " * (3 + len(_OTHERS)) + "|"]
     for task, metric in _METRICS.items():
         for model in dict.fromkeys(row["model"] for row in rows):
@@ -60,6 +61,8 @@ def tasks() -> str:
                 cells = [f"{task} ({metric})", model, f"**{_mean(found)}** ({_channels(found)})"]
                 cells += [_beside([row for row in chosen if row["row"] == name]) for name in _OTHERS]
                 lines.append("| " + " | ".join(cells) + " |")
+    over = "paired bootstrap interval over test images" if len(seeds) == 1 else "t interval over seeds"
+    lines += ["", f"Seeds: {', '.join(map(str, seeds))}. Brackets: 95 % {over}."]
     return "\n".join(lines)
 
 
@@ -135,8 +138,9 @@ def _beside(rows: list[Row]) -> str:
     if not rows:
         return ""
     gain, low, high = mean_with_interval([float(row["gain"]) for row in rows])
-    interval = f" [{low:+.3f}, {high:+.3f}]" if len(rows) > 1 else ""
-    return f"{_mean(rows)} ({_channels(rows)}): {gain:+.3f}{interval}"
+    if len(rows) == 1:
+        low, high = float(rows[0]["gain_low"]), float(rows[0]["gain_high"])
+    return f"{_mean(rows)} ({_channels(rows)}): {gain:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _mean(rows: list[Row]) -> str:

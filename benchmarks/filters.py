@@ -245,7 +245,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--workspace", type=Path, help="keep the bank (1.2 GB a network) here; default: temporary")
     parser.add_argument("--singles", type=Path, default=RESULTS / "filters_singles.csv", help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=RESULTS / "filters.csv", help="default: %(default)s")
-    parser.add_argument("--progress", action="store_true", help="show progress bars")
     return parser.parse_args()
 
 
