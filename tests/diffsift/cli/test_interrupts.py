@@ -40,7 +40,10 @@ app = typer.Typer()
 app.command()(main)
 app([])
 """
-CONTINUE = "Stopped; what is finished is stored. Continue with the same command"
+CONTINUE = (
+    "Stopped; what is finished is stored. Continue with the same command, or once there are trials with: "
+    "diffsift resume horses"
+)
 
 
 def started(mode: str) -> subprocess.Popen[str]:
