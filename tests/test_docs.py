@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -182,3 +183,19 @@ def plain(value: Any) -> Any:
 def test_figures_are_those_of_the_stored_results() -> None:
     script = ROOT / "benchmarks" / "figures.py"
     subprocess.run([sys.executable, script, "--check"], check=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_names_in_code_are_there(page: Path) -> None:
+    names = re.findall(r"`(diffsift(?:\.\w+)+)(?:\(\))?`", page.read_text())
+    entry_points = {f"diffsift.{group}" for group in ("filters", "loggers", "probes", "samplers")}
+    missing = [name for name in dict.fromkeys(names) if name not in entry_points and not _is_there(name)]
+    assert missing == []
+
+
+def _is_there(name: str) -> bool:
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
