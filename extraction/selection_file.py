@@ -33,6 +33,9 @@ from .fusion import Standardiser
 
 FORMAT = 1
 
+_LARGEST_MEAN, _LARGEST_SCALE, _LONGEST_COLUMN = 1e20, 1e13, 1.01
+"""Beyond what `Standardiser.fit` gives of any activation; products of such numbers are finite in float32."""
+
 
 def save_selection(
     path: Path,
@@ -295,6 +298,13 @@ def _standardiser(tensors: Mapping[str, Tensor], index: int, candidate: Candidat
         raise ValueError(
             f"mean and scale of {candidate} must have one number for each channel, those of the scale above 0, and a "
             f"projection at most as many columns, but their shapes are {shapes}"
+        )
+    columns = mean.new_zeros(1) if projection is None else projection.norm(dim=0)
+    if mean.abs().max() > _LARGEST_MEAN or scale.max() > _LARGEST_SCALE or columns.max() > _LONGEST_COLUMN:
+        raise ValueError(
+            f"mean and scale of {candidate} must be at most {_LARGEST_MEAN:g} and {_LARGEST_SCALE:g}, and columns of a "
+            f"projection of length 1, but are up to {mean.abs().max():g}, {scale.max():g} and {columns.max():g}: "
+            "features would not be finite"
         )
     return Standardiser(mean, scale, projection)
 

@@ -121,7 +121,7 @@ def _tested_rows(
     pool = study.space.pool
     rows = prepared.baselines.rows(pool, found)
     prepared.context.reporter.info(
-        "baselines", f"choosing the best of each kind on validation data, among {len(pool)} single candidates"
+        "baselines", f"choosing the best of each kind on held-out images, among {len(pool)} single candidates"
     )
     final = FinalTest(
         objective=prepared.objective,

@@ -23,6 +23,7 @@ from diffsift.backbones import (
 )
 from diffsift.bank import Bank, DevelopmentSet
 from diffsift.common.context import RunContext
+from diffsift.common.data_summary import say_what_data_hold
 from diffsift.common.files import digest
 from diffsift.datasets import image_tensors
 from diffsift.evaluation import Baselines, RowName
@@ -214,9 +215,7 @@ def prepare(specification: Specification, store: StudyStore, context: RunContext
         but = f", but {'; '.join(differing)}" if differing else ""
         context.reporter.info("protocol", f"{specification.protocol}{but}")
     development = objective.load(context.reporter)
-    lines = [line for summary in development.summaries for line in summary.lines]
-    for number, line in enumerate(lines):
-        context.reporter.info("" if number else "data", line)
+    say_what_data_hold(development.summaries, context.reporter)
     for note in development.notes:
         context.reporter.warning(note)
     backbones = BackboneCache(DigestCache(store.workspace.weight_digests))

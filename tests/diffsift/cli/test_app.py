@@ -55,7 +55,9 @@ def test_version() -> None:
 
 def test_init_writes_a_specification_and_does_not_overwrite_it(tmp_path: Path) -> None:
     file = tmp_path / "new" / "folder" / "a.yaml"
-    assert "diffsift search" in done("init", file)
+    said = done("init", file)
+    assert "beside it diffsift.schema.json" in said
+    assert "diffsift search" in said
     file.write_text("mine")
     assert "exists already" in refused("init", file)
     assert file.read_text() == "mine"
