@@ -4,7 +4,7 @@ from ._configuration import earlier_identity
 from ._controls import LatentControl, PixelControl, controls_of
 from ._image_tokens import locate_image_tokens
 from ._loaded_pipeline import LoadedPipeline
-from ._loading import load, load_pipeline, load_structure, resolve_device, resolve_dtype
+from ._loading import check_model, load, load_pipeline, load_structure, resolve_device, resolve_dtype
 from ._pipeline import PipelineBackbone
 from ._structure import unet_pass
 from ._unet_catalogue import is_unet
@@ -37,6 +37,7 @@ __all__ = [
     "Scope",
     "activation_named",
     "as_map",
+    "check_model",
     "controls_of",
     "differences",
     "digest_of",

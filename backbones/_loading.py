@@ -109,6 +109,32 @@ def load_pipeline(
     return PipelineBackbone(loaded, model, name=name)
 
 
+def check_model(model: ModelSpecification) -> bool:
+    """Refuse a model that is not there or cannot run here, by a first look that loads no weights.
+
+    Args:
+        model: of any kind; only of diffusers pipelines it is known how to look at them.
+
+    Returns:
+        Whether it is on this machine, so that loading it downloads nothing.
+
+    Raises:
+        ModelError: this machine has no such device, or there is no pipeline of this id.
+    """
+    if model.kind != DIFFUSERS:
+        return False
+    check_model_folder(model.id)
+    resolve_device(model.device)
+    if Path(model.id).expanduser().is_dir():
+        return True
+    with _quiet_imports():
+        _index_of(model)
+        try:
+            return _folder_of(model, download=False).is_dir()
+        except ModelError:
+            return False
+
+
 def _loaded(model: ModelSpecification, dtype: torch.dtype) -> Any:
     with _quiet_imports():
         folder = _folder_of(model)
@@ -136,8 +162,16 @@ def _loaded(model: ModelSpecification, dtype: torch.dtype) -> Any:
             raise ModelError(f"{model.id} cannot be loaded as a {kind.__name__}: {first_line(error)}") from error
 
 
-def _folder_of(model: ModelSpecification) -> Path:
-    """The folder of a pipeline; one of the hub is downloaded first."""
+def _index_of(model: ModelSpecification) -> Any:
+    """The ``model_index.json`` of a folder or of the hub."""
+    try:
+        return DiffusionPipeline.load_config(model.id, revision=model.revision)
+    except OSError as error:
+        raise ModelError(_why_not_loaded(model, error)) from error
+
+
+def _folder_of(model: ModelSpecification, *, download: bool = True) -> Path:
+    """The folder of a pipeline; one of the hub is downloaded first, or else the one in the hub's cache is meant."""
     path = Path(model.id).expanduser()
     if path.is_dir():
         return path
@@ -148,6 +182,7 @@ def _folder_of(model: ModelSpecification) -> Path:
             variant=model.variant,
             use_safetensors=None if model.allow_pickle else True,
             safety_checker=None,
+            local_files_only=not download,
         )
     except Exception as error:
         raise ModelError(_why_not_loaded(model, error)) from error
@@ -225,11 +260,7 @@ def load_structure(model: str, *, revision: str | None = None) -> nn.Module:
     """
     check_model_folder(model)
     with _quiet_imports():
-        try:
-            index: Any = DiffusionPipeline.load_config(model, revision=revision)
-        except OSError as error:
-            raise ModelError(_why_not_loaded(ModelSpecification(id=model, revision=revision), error)) from error
-        known = parts_of(index)
+        known = parts_of(_index_of(ModelSpecification(id=model, revision=revision)))
         part = next((part for part in DENOISERS if part in known), None)
         if part is None:
             names = ", ".join(sorted(known))

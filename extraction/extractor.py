@@ -75,7 +75,7 @@ class FeatureExtractor(nn.Module):
         cls,
         path: str | Path,
         *,
-        model: str | None = None,
+        model: str | Path | None = None,
         device: str = "auto",
         verify: bool = True,
         allow_download: bool = False,

@@ -124,7 +124,7 @@ class SelectionFile:
         _check_identity(backbone.identity(), self.identities[backbone.name], self.path)
 
     def permitted_models(
-        self, *, model: str | None = None, allow_download: bool = False, allow_pickle: bool = False
+        self, *, model: str | Path | None = None, allow_download: bool = False, allow_pickle: bool = False
     ) -> dict[str, ModelSpecification]:
         """The models, as far as whoever loads them lets the file decide: it may come from a stranger.
 
@@ -140,8 +140,9 @@ class SelectionFile:
         Raises:
             SelectionError: the file asks for more than is permitted; the message says how to permit it.
         """
+        named = None if model is None else str(model)
         return {
-            name: given.model_copy(update=self._permitted(given, model, allow_download, allow_pickle))
+            name: given.model_copy(update=self._permitted(given, named, allow_download, allow_pickle))
             for name, given in self.models.items()
         }
 

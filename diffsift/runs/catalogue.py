@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from diffsift.backbones import (
     Scope,
     in_scope,
@@ -15,7 +17,7 @@ from diffsift.backbones import (
 from diffsift.spaces import Decision, FilterSpecification, apply_filters
 
 
-def list_activations(model: str, revision: str | None = None, *, scope: Scope = "all") -> tuple[Decision, ...]:
+def list_activations(model: str | Path, revision: str | None = None, *, scope: Scope = "all") -> tuple[Decision, ...]:
     """The catalogue of a model with the structural filter's decisions; no weights are needed.
 
     Args:
@@ -30,7 +32,7 @@ def list_activations(model: str, revision: str | None = None, *, scope: Scope = 
     Raises:
         ModelError: there is no such pipeline, or it has no denoiser that can be read.
     """
-    denoiser = load_structure(model, revision=revision)
+    denoiser = load_structure(str(model), revision=revision)
     every = read_activations(denoiser)
     run = unet_pass(denoiser) if is_unet(denoiser) else None
     known = in_scope(every if run is None else with_operations(every, operation_shares(denoiser, run, every)), scope)

@@ -17,6 +17,7 @@ from diffsift.backbones import (
     BackboneCache,
     BackboneName,
     DigestCache,
+    check_model,
     controls_of,
     differences,
     earlier_identity,
@@ -214,21 +215,22 @@ def prepare(specification: Specification, store: StudyStore, context: RunContext
         differing = departures(specification.protocol, specification.model_dump(mode="json"))
         but = f", but {'; '.join(differing)}" if differing else ""
         context.reporter.info("protocol", f"{specification.protocol}{but}")
+    check_rerank(specification)
+    backbones = BackboneCache(DigestCache(store.workspace.weight_digests))
+    backbones.add_models(specification.models)
+    # What costs little is looked at before all data are read; a model that must be downloaded waits until they are.
+    if all([check_model(model) for model in specification.models.values()]):
+        _timesteps(specification, backbones)
     development = objective.load(context.reporter)
     say_what_data_hold(development.summaries, context.reporter)
     for note in development.notes:
         context.reporter.warning(note)
-    backbones = BackboneCache(DigestCache(store.workspace.weight_digests))
-    backbones.add_models(specification.models)
-    main = backbones[BackboneName.MAIN]
-    timesteps = tuple(main.timestep_of(level) for level in specification.timesteps)
-    check_timesteps(specification, main, timesteps)
+    timesteps = _timesteps(specification, backbones)
     check_joint(specification, backbones, development, context)
     reader = _ModelReader(specification, timesteps, backbones, development, context)
     models = {name: reader.read(name) for name in specification.models}
     check_patterns([name for model in models.values() for name in model.activations], specification.filters)
     check_limits(specification, models, timesteps)
-    check_rerank(specification)
     prepared = Prepared(
         specification=specification,
         context=context,
@@ -241,6 +243,14 @@ def prepare(specification: Specification, store: StudyStore, context: RunContext
     )
     _check_budget(prepared)
     return prepared
+
+
+def _timesteps(specification: Specification, backbones: BackboneCache) -> tuple[int, ...]:
+    """The noise levels as timesteps of the main model, which is loaded for it."""
+    main = backbones[BackboneName.MAIN]
+    timesteps = tuple(main.timestep_of(level) for level in specification.timesteps)
+    check_timesteps(specification, main, timesteps)
+    return timesteps
 
 
 def search_space(

@@ -22,6 +22,16 @@ def changed(part: str, **fields: Any) -> dict[str, Any]:
     return {**VALUES, part: {**VALUES.get(part, {}), **fields}}
 
 
+def test_paths_of_python_are_taken_where_folders_are_named() -> None:
+    data = {**DATA, "images": Path("/a/images"), "labels": Path("/a/labels"), "split_file": Path("/a/split.json")}
+    model = {"id": Path("/a/model"), "lora": Path("/a/lora.safetensors")}
+    found = Specification.of({**VALUES, "model": model, "data": data, "further_models": {"b": {"id": Path("/b")}}})
+    assert (found.model.id, found.model.lora) == ("/a/model", "/a/lora.safetensors")
+    assert found.further_models["b"].id == "/b"
+    assert found.identity()["model"]["id"] == "/a/model"
+    assert found.identity()["data"]["images"] == "/a/images"
+
+
 MISTAKES: dict[str, tuple[Any, str]] = {
     "unknown part": ({**VALUES, "modle": {}}, "modle is not a field; did you mean 'model'"),
     "unknown field": (changed("study", trails=3), "study.trails is not a field; did you mean 'trials'"),

@@ -72,6 +72,7 @@ def test_what_a_file_names_on_the_hub_is_loaded_from_the_cache_alone_unless_perm
     file = read_selection(saved)
     assert file.permitted_models(allow_download=True)["main"].id == HUB_ID
     assert file.permitted_models(model=str(tiny_pipeline))["main"].id == str(tiny_pipeline)
+    assert file.permitted_models(model=tiny_pipeline)["main"].id == str(tiny_pipeline)
     in_hub_cache(tiny_pipeline, tmp_path / "hub")
     assert FeatureExtractor.from_selection(saved, device="cpu").channels == 6
 

@@ -100,8 +100,12 @@ def test_a_search_says_what_it_does_and_writes_its_files(searched: tuple[Path, s
     folder, said = searched
     for word in ("activations", "dropped", "bank", "6 distinct selections", "random weights", "Verdict", "diffsift ui"):
         assert word in said
+    assert "5 independent test images are too few to tell rows apart, and it is the best on held-out images" in said
+    assert "validation" not in said  # there are folds
     assert "\r" not in said  # bars belong on a terminal
     assert (folder / "selection.html").stat().st_size > 10_000
+    report = re.sub(r"<pre.*?</pre>|base64,[^\"]*", "", (folder / "selection.html").read_text(), flags=re.DOTALL)
+    assert "validation" not in report
     document = json.loads((folder / "selection.json").read_text())
     assert document["about"]["study"] == "tiny"
     assert (folder / "selection.safetensors").is_file()
@@ -145,7 +149,9 @@ def test_a_worker_that_ends_early_is_reported_and_missed_by_nobody(
 
 def test_pick_lists_the_front_or_writes_a_selection_within_bounds(searched: tuple[Path, str], tmp_path: Path) -> None:
     workspace = ("--workspace", searched[0] / "workspace")
-    assert done("pick", "tiny", *workspace).startswith("Pareto front of tiny")
+    front = done("pick", "tiny", *workspace)
+    assert front.startswith("Pareto front of tiny")
+    assert "scores on held-out images" in front
     rows = json.loads(done("pick", "tiny", *workspace, "--format", "json"))
     assert list(rows[0]) == ["score", "channels", "passes", "operations", "selection"]
     assert [row["channels"] for row in rows] == sorted(row["channels"] for row in rows)
