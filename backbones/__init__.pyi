@@ -8,6 +8,7 @@ from ._loading import check_model, load, load_pipeline, load_structure, resolve_
 from ._pipeline import PipelineBackbone
 from ._structure import unet_pass
 from ._unet_catalogue import is_unet
+from ._weight_files import damaged_weights
 from .activation import Activation, ActivationsByTimestep
 from .cache import BackboneCache
 from .capture import Capture, as_map, grid_size
@@ -39,6 +40,7 @@ __all__ = [
     "as_map",
     "check_model",
     "controls_of",
+    "damaged_weights",
     "differences",
     "digest_of",
     "earlier_identity",

@@ -131,7 +131,7 @@ def _set_field(values: Any, change: str) -> None:
     if isinstance(values, list):
         whole = ".".join(parts)
         raise SpecificationError(
-            f"--set {change[:100]} must give a list as a whole, such as --set '{whole[:50]}=[1, 2]': positions are none."
+            f"--set {change[:100]} must name no position: set the list as a whole, such as --set '{whole[:50]}=[1, 2]'."
         )
     if not isinstance(values, dict):
         raise SpecificationError(f"--set {change[:100]} must name a field of a mapping, but {'.'.join(parts)} is none.")

@@ -41,11 +41,10 @@ def verdict_on(
     if reranked:
         evidence.append(_reranked(reranked, probe))
     score = f"{found.score:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    decided = _by_held_out(table, held_out, few_images) if held_out else _recommendation(found, ahead, smaller)
     return Verdict(
         headline=f"The selection found scores {score} on the sealed test split.",
-        recommendation=_by_held_out(table, held_out, few_images)
-        if held_out
-        else _recommendation(found, ahead, smaller),
+        recommendation=decided,
         evidence=tuple(evidence),
     )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from diffsift.backbones import (
     Scope,
+    damaged_weights,
     in_scope,
     is_unet,
     load_structure,
@@ -15,6 +16,23 @@ from diffsift.backbones import (
     with_operations,
 )
 from diffsift.spaces import Decision, FilterSpecification, apply_filters
+
+
+def weights_warning(model: str) -> str:
+    """What is wrong with the weights beside the configurations: the catalogue needs none, but a search would refuse.
+
+    Args:
+        model: hub id or folder of a pipeline.
+
+    Returns:
+        A sentence; empty where nothing is wrong, there are no weights, or the model is on the hub.
+
+    Raises:
+        ModelError: the folder is no pipeline's.
+    """
+    folder = Path(model).expanduser()
+    damage = damaged_weights(folder) if folder.is_dir() else ""
+    return damage and f"its weights are not whole: {damage}"
 
 
 def list_activations(model: str | Path, revision: str | None = None, *, scope: Scope = "all") -> tuple[Decision, ...]:

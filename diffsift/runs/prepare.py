@@ -219,7 +219,8 @@ def prepare(specification: Specification, store: StudyStore, context: RunContext
     backbones = BackboneCache(DigestCache(store.workspace.weight_digests))
     backbones.add_models(specification.models)
     # What costs little is looked at before all data are read; a model that must be downloaded waits until they are.
-    if all([check_model(model) for model in specification.models.values()]):
+    here = [check_model(model) for model in specification.models.values()]
+    if all(here):
         _timesteps(specification, backbones)
     development = objective.load(context.reporter)
     say_what_data_hold(development.summaries, context.reporter)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import os
 import re
 import shutil
 import sys
@@ -21,7 +22,7 @@ from support import tiny
 from support.commands import done, refused, write
 from typer.testing import CliRunner
 
-from diffsift.cli.app import app
+from diffsift.cli.app import app, main
 
 COMMANDS = (
     "demo",
@@ -53,6 +54,20 @@ def test_version() -> None:
     assert done("--version").startswith("diffsift ")
 
 
+@pytest.mark.parametrize(("given", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_do_not_spin_unless_the_user_wants_them_to(
+    given: str | None, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")  # restored afterwards, whatever main does
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    at_start: list[str] = []
+    monkeypatch.setattr("diffsift.cli.app.app", lambda: at_start.append(os.environ["OMP_WAIT_POLICY"]))
+    monkeypatch.setattr("diffsift.cli.app.tune_malloc", lambda: True)
+    main()
+    assert at_start == [found]
+
+
 def test_init_writes_a_specification_and_does_not_overwrite_it(tmp_path: Path) -> None:
     file = tmp_path / "new" / "folder" / "a.yaml"
     said = done("init", file)
@@ -81,6 +96,30 @@ def test_activations_from_configurations_alone(tiny_pipeline: Path) -> None:
     assert {row["kept"] for row in rows} == {"yes", "no"}
     assert all((row["kept"] == "yes") == (row["reason"] == "") for row in rows)
     assert f"{len(rows)} activations" in " ".join(done("activations", tiny_pipeline).split())
+
+
+@pytest.mark.parametrize("damage", ["cut off", "no shard"])
+def test_activations_of_a_model_with_damaged_weights_come_with_a_warning(
+    tiny_pipeline: Path, tmp_path: Path, damage: str
+) -> None:
+    model = Path(shutil.copytree(tiny_pipeline, tmp_path / "model"))
+    assert "warning" not in done("activations", model)
+    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
+    shards = weights.with_name("diffusion_pytorch_model.safetensors.index.json")
+    if damage == "cut off":
+        weights.write_bytes(weights.read_bytes()[:-100])
+        message = "is damaged or not wholly downloaded"
+    else:
+        weights.unlink()
+        shards.write_text('{"weight_map": {"conv_in.weight": "diffusion_pytorch_model-00001-of-00002.safetensors"}}')
+        message = "must hold the 1 shards"
+    said = " ".join(done("activations", model).split())
+    assert "warning its weights are not whole: " in said
+    assert message in said
+    assert "99 activations" in said
+    weights.unlink(missing_ok=True)
+    shards.unlink(missing_ok=True)
+    assert "warning" not in done("activations", model)  # configurations are enough
 
 
 # One search, end to end
