@@ -15,7 +15,8 @@ from torch.nn import functional
 from diffsift.errors import DiffsiftError, ModelError, first_line
 
 from ._base import Backbone
-from ._latents import encode_images
+from ._batches import free_memory
+from ._latents import encode_images, encoding_bytes
 from ._loaded_pipeline import LoadedPipeline
 from ._pipeline_call import expand_batch, join_batch
 from .activation import Activation
@@ -25,6 +26,9 @@ from .weights import HashedNetwork
 
 _LARGEST_NATIVE = 8192
 """Largest edge in px that a model's own size may have."""
+
+_ENCODING_MEMORY = 1_000_000_000
+"""Bytes that encoding images may take, where one image takes less: larger batches are no faster."""
 
 
 class PipelineBackbone(Backbone):
@@ -58,6 +62,7 @@ class PipelineBackbone(Backbone):
     ) -> None:
         self.name, self.source = name, loaded.source
         self._loaded, self._model, self._catalogue = loaded, model, catalogue
+        self.latents = None if loaded.vae is None else loaded.latents
         self._network = network or loaded.denoiser
         self.denoiser = self._network.module
         self.train_timesteps = loaded.schedule.train_timesteps
@@ -140,6 +145,12 @@ class PipelineBackbone(Backbone):
                 f"takes {self.channels}: models that need more than the image (inpainting, upscaling) cannot be used."
             )
         return clean.to(self.dtype)
+
+    def encoded_together(self) -> int | None:
+        if self._loaded.vae is None:
+            return None
+        memory = min(_ENCODING_MEMORY, free_memory(self.device) // 2)
+        return max(1, memory // encoding_bytes(self._loaded.vae, self.image_size))
 
     def condition(self, batch: int, prompts: Sequence[str] | None = None) -> dict[str, Any]:
         if prompts is None:
