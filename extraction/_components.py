@@ -46,7 +46,7 @@ def moments(
         Means and deviations.
     """
     means, deviations = [], []
-    for part in features.split(_together(len(features)), dim=1):
+    for part in _split(features, len(features), dim=1):
         exact = part.to(torch.float64)
         means.append(exact.mean(0))
         deviations.append(exact.std(0, correction=0))
@@ -135,8 +135,7 @@ def _primal(
     scale: Float64[Tensor, "channels"],
     count: int,
 ) -> Float64[Tensor, "channels components"]:
-    gram = _sum_of_products((part.to(torch.float64) - mean) * scale for part in a.split(_together(a.shape[1])))
-    return torch.linalg.eigh(gram)[1][:, -count:].flip(1)
+    return _eigenvectors(((part.to(torch.float64) - mean) * scale for part in _split(a, a.shape[1], dim=0)), count)
 
 
 def _dual(
@@ -146,13 +145,12 @@ def _dual(
     count: int,
 ) -> Float64[Tensor, "channels components"]:
     """Components times the deviations along them: QR makes them orthonormal, those without variance too."""
-    together = _together(len(a))
 
     def parts() -> Iterator[Float64[Tensor, "part samples"]]:
-        for part in zip(*(whole.split(together, dim=-1) for whole in (a, mean, scale)), strict=True):
+        for part in zip(*(_split(whole, len(a), dim=-1) for whole in (a, mean, scale)), strict=True):
             yield ((part[0].to(torch.float64) - part[1]) * part[2]).T
 
-    vectors = torch.linalg.eigh(_sum_of_products(parts()))[1][:, -count:].flip(1)
+    vectors = _eigenvectors(parts(), count)
     return torch.cat([part @ vectors for part in parts()])
 
 
@@ -169,8 +167,7 @@ def _krylov(a: Float32[Tensor, "samples channels"], count: int) -> Float64[Tenso
         for _ in range(2):  # once is not enough where little is left of a block
             added = torch.linalg.qr(added - before @ (before.T @ added))[0]
         basis[:, own], seen[:, own] = added, a.T @ added
-    products = _sum_of_products(part.to(torch.float64) for part in seen.split(_together(seen.shape[1])))
-    vectors = torch.linalg.eigh(products)[1][:, -count:].flip(1)
+    vectors = _eigenvectors((part.to(torch.float64) for part in _split(seen, seen.shape[1], dim=0)), count)
     return (seen @ vectors.to(torch.float32)).to(torch.float64)
 
 
@@ -179,11 +176,12 @@ def _block(count: int) -> int:
     return max(_FEWEST, -(-count // 4))
 
 
-def _sum_of_products(parts: Iterable[Float64[Tensor, "_ columns"]]) -> Float64[Tensor, "columns columns"]:
-    """A'A of some rows of A at a time."""
-    return reduce(torch.add, (part.T @ part for part in parts))
+def _eigenvectors(parts: Iterable[Float64[Tensor, "_ columns"]], count: int) -> Float64[Tensor, "columns leading"]:
+    """The leading eigenvectors of A'A, from some rows of A at a time."""
+    vectors: Tensor = torch.linalg.eigh(reduce(torch.add, (part.T @ part for part in parts)))[1]
+    return vectors[:, -count:].flip(1)
 
 
-def _together(length: int) -> int:
-    """How many rows or columns of so many values are in float64 at once."""
-    return max(1, _AT_ONCE // length)
+def _split(whole: Tensor, length: int, *, dim: int) -> tuple[Tensor, ...]:
+    """Rows or columns of so many values, as many of them together as may be in float64 at once."""
+    return torch.split(whole, max(1, _AT_ONCE // length), dim)
