@@ -95,8 +95,8 @@ class Extraction:
     def passes(self, entries: Sequence[PendingEntry]) -> int:
         """How often the backbone runs on an image to extract what these entries lack; they must have been inspected.
 
-        Once for each image and timestep. It is more only where an interrupted fill has left entries whose statistics are
-        to be fit on other images than those of a new entry: who has no statistics waits for them.
+        Once for each image and timestep. More only where an interrupted fill has left entries whose statistics are to
+        be fit on other images than those of a new entry: records wait for the statistics of their entry.
         """
         fits = {(image, entry.candidate.timestep) for entry in entries for image in entry.unfit}
         records = [(image, entry) for entry in entries for image in entry.missing]

@@ -82,6 +82,6 @@ def _halved(raw: Float32[Tensor, "images points channels"]) -> Float16[np.ndarra
 
 def _restored(stored: Float[np.ndarray, "images rows channels"]) -> Float32[Tensor, "images points channels"]:
     images, _, channels = stored.shape
-    head = torch.from_numpy(np.ascontiguousarray(stored[:, :_HEAD]).view(np.float32).reshape(images, 2, channels))
+    head = torch.from_numpy(stored[:, :_HEAD].copy().view(np.float32).reshape(images, 2, channels))
     values = torch.from_numpy(stored[:, _HEAD:].astype(np.float32))
     return values.mul_(head[:, 1:]).add_(head[:, :1])
