@@ -61,6 +61,9 @@ def explaining_refusals(dataset: Dataset, reporter: Reporter | None) -> Iterator
     Args:
         dataset: that is checked inside.
         reporter: gets a line for each split; None: nobody.
+
+    Yields:
+        Nothing.
     """
     try:
         yield
