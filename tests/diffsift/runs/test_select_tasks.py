@@ -48,7 +48,6 @@ def search(folder: Path, model: Path, name: str, task: dict[str, Any], **changes
     values = tiny.specification(model, folder, filters={"rules": "none", "keep": ["up-*-res-out", "mid-*"]}, **changes)
     values["data"] = {"kind": "rendered-scenes", "size": 32, "train": 14, "validation": 12, "test": 12}
     values["task"], values["study"]["name"], values["study"]["trials"] = task, name, 5
-    values["tracking"] = {"mlflow": False}
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
     out = folder / f"{name}.json"
     return run("search", folder / f"{name}.yaml", "--workspace", folder / "workspace", "--out", out)
