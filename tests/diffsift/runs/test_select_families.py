@@ -27,7 +27,8 @@ from diffsift.tracking import Ledger, open_database
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "SD 1.5"])
 def test_a_search_runs_from_the_command_line(family: str, tmp_path: Path) -> None:
     build(family).save_pretrained(tmp_path / "model", safe_serialization=True)
-    values = tiny.specification(tmp_path / "model", tiny.write_data(tmp_path / "data"), filters={"rules": "none"})
+    data = tiny.write_data(tmp_path / "data")
+    values = tiny.specification(tmp_path / "model", data, timesteps=[50], filters={"rules": "none"})
     if family != "DDPM":
         values["model"]["image_size"] = [16, 16]
     values["study"]["trials"] = 4
