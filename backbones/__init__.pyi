@@ -13,6 +13,7 @@ from .cache import BackboneCache
 from .capture import Capture, as_map, grid_size
 from .names import BackboneName, is_reserved, untrained_name
 from .operations import operation_shares, operations_of
+from .reading import FeatureMap, Reader, on_cpu, whole_map
 from .registry import BACKBONES, DIFFUSERS, BackboneKind, register_backbone
 from .specification import JointSpecification, ModelSpecification, differences, owner_of
 from .weights import DigestCache, digest_of
@@ -28,12 +29,14 @@ __all__ = [
     "BackboneName",
     "Capture",
     "DigestCache",
+    "FeatureMap",
     "JointSpecification",
     "LatentControl",
     "LoadedPipeline",
     "ModelSpecification",
     "PipelineBackbone",
     "PixelControl",
+    "Reader",
     "Scope",
     "activation_named",
     "as_map",
@@ -49,6 +52,7 @@ __all__ = [
     "load_pipeline",
     "load_structure",
     "locate_image_tokens",
+    "on_cpu",
     "operation_shares",
     "operations_of",
     "owner_of",
@@ -58,5 +62,6 @@ __all__ = [
     "resolve_dtype",
     "unet_pass",
     "untrained_name",
+    "whole_map",
     "with_operations",
 ]

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import gc
-import hashlib
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
-from diffsift.common.reporting import LOGGER
 from diffsift.errors import ModelError
 
+from ._batches import BatchLimit, Part
 from ._catalogue import complete_by_running
-from ._resizing import Resize, crop_content, resize_images
+from ._latents import LatentCache
+from ._noise import noise_of, shared_noise
+from ._resizing import Resize, resize_images
 from .activation import Activation, ActivationsByTimestep
-from .capture import Capture, as_map
+from .capture import Capture
 from .operations import operations_of
-
-Part = TypeVar("Part")
+from .reading import PassReading, Reader, whole_map
 
 
 class Backbone(ABC):
@@ -48,6 +46,7 @@ class Backbone(ABC):
         resize: how images are brought to `image_size`: ``stretch`` (the default) or ``pad``.
         noise_seeds: number of noise draws that features are averaged over, 1 by default.
         noise_shared: whether all images get the same noise, instead of one each from their content (the default).
+        latents: remembers what `encode` returned; None (the default) where encoding costs nothing.
     """
 
     name: str
@@ -57,9 +56,8 @@ class Backbone(ABC):
     resize: Resize = "stretch"
     noise_seeds: int = 1
     noise_shared: bool = False
+    latents: LatentCache | None = None
     _activations: tuple[Activation, ...] = ()
-    _largest_batch: int | None = None
-    """Images that run together since memory ran out with more."""
 
     @abstractmethod
     def encode(
@@ -77,6 +75,10 @@ class Backbone(ABC):
         Raises:
             ModelError: the encoded images do not have the channels that the denoiser takes.
         """
+
+    def encoded_together(self) -> int | None:
+        """How many images `encode` is given at a time; None, the default, for a whole batch."""
+        return None
 
     def condition(self, batch: int, prompts: Sequence[str] | None = None) -> dict[str, Any]:
         """The arguments of `denoise` beside image and timestep; by default there are none, whatever the prompts.
@@ -217,23 +219,26 @@ class Backbone(ABC):
         images: Float[Tensor, "batch 3 height width"] | Sequence[Float[Tensor, "3 _ _"]],
         wanted: ActivationsByTimestep,
         *,
-        seed: int,
+        seed: int | Sequence[int],
         prompts: Sequence[str] | None = None,
-    ) -> Iterator[tuple[int, dict[str, Float[Tensor, "batch channels rows columns"]]]]:
-        """Run the denoiser on images and yield their feature maps, timestep by timestep.
+        read: Reader = whole_map,
+    ) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """Run the denoiser on images and yield what a reader keeps of their feature maps, timestep by timestep.
 
         There is one pass for each timestep and noise draw, only as deep as needed. The noise of an image is drawn from
         its content (unless all share one) and `seed` alone and is the same at every timestep, so an image has the same
-        features in any batch. When memory runs out, fewer images run together from then on.
+        features in any batch. When memory runs out, fewer images run together.
 
         Args:
             images: RGB in [0, 1], of any size and, in a list, of different sizes.
             wanted: activations by timestep; their names are unique within a timestep.
-            seed: of the noise, 0 or above.
+            seed: of the noise, 0 or above; one for all images, or one for each.
             prompts: one per image, in place of the backbone's own.
+            read: called with each feature map inside the pass; what it returns is all that is kept. By default that is
+                the whole map in float32: (batch, channels, rows, columns).
 
         Yields:
-            A timestep and its feature maps by the name of the activation, in float32 on `device`.
+            A timestep, and by the name of the activation what `read` returned, one row per image, on `device`.
 
         Raises:
             ModelError: a timestep is out of range, memory does not hold even one image, or prompts cannot be encoded.
@@ -244,22 +249,25 @@ class Backbone(ABC):
             raise ModelError(f"prompts must be one for each of {len(images)} images, but got {len(prompts)}.")
         if not wanted:
             return
+        seeds = [seed] * len(images) if isinstance(seed, int) else list(seed)
         # Left before each yield: what the caller does with the maps is not inference.
         with torch.inference_mode():
             resized, boxes = resize_images(images, self.image_size, self.resize, self.device)
-            clean = torch.cat(self._in_parts(len(resized), lambda part: self.encode(resized[part])))
-            shape = tuple(clean.shape[1:])
-            noise = [self._noise(resized, shape, seed, draw).to(clean) for draw in range(self.noise_seeds)]
+            clean = self._clean(resized)
+            noise = [self._noise(resized, clean, seeds, draw) for draw in range(self.noise_seeds)]
+            del resized
         for timestep, activations in wanted.items():
 
-            def maps(part: slice, t: int = timestep, entries: Sequence[Activation] = activations) -> dict[str, Tensor]:
-                draws = [draw[part] for draw in noise]
-                return self._maps(clean[part], draws, t, entries, None if prompts is None else prompts[part])
+            def run(part: slice, t: int = timestep, entries: Sequence[Activation] = activations) -> dict[str, Tensor]:
+                inside = None if boxes is None else boxes[part]
+                reading = PassReading(entries, read, timestep=t, images=part, boxes=inside)
+                own = None if prompts is None else prompts[part]
+                return self._passes(reading, clean[part], [draw[part] for draw in noise], own)
 
             with torch.inference_mode():
-                parts = self._in_parts(len(clean), maps)
-                cropped = {name: crop_content(torch.cat([part[name] for part in parts]), boxes) for name in parts[0]}
-            yield timestep, cropped
+                parts = self._run_in_parts(self._denoised, len(clean), run)
+                whole = parts.pop(0) if len(parts) == 1 else _joined(parts)
+            yield timestep, whole
 
     def _single_passes(self) -> tuple[Callable[[int], None], tuple[int, int]]:
         """What runs the denoiser once on one of two images, and the rows and columns of its input."""
@@ -275,89 +283,58 @@ class Backbone(ABC):
 
         return run, (int(clean.shape[-2]), int(clean.shape[-1]))
 
-    def _maps(
-        self,
-        clean: Tensor,
-        draws: Sequence[Tensor],
-        timestep: int,
-        activations: Sequence[Activation],
-        prompts: Sequence[str] | None,
+    def _passes(
+        self, reading: PassReading, clean: Tensor, draws: Sequence[Tensor], prompts: Sequence[str] | None
     ) -> dict[str, Tensor]:
-        """Feature maps of some images, averaged over noise draws."""
-        sources = list(dict.fromkeys(part for activation in activations for part in activation.parts or (activation,)))
+        """What is read of some images, averaged over noise draws."""
         conditioning = self.condition(len(clean), prompts)
         grid = (int(clean.shape[-2]), int(clean.shape[-1]))
         total: dict[str, Tensor] = {}
         for noise in draws:
-            with Capture(self.denoiser, sources) as captured:
-                self.denoise(clean, noise, timestep, conditioning)
-            maps = {source.name: as_map(captured.tensors[source.name], source, grid) for source in sources}
-            for activation in activations:
-                value = _map_of(activation, maps)
-                total[activation.name] = total[activation.name] + value if activation.name in total else value
+            with Capture(self.denoiser, reading.sources, take=lambda source, t: reading.take(source, t, grid)):
+                self.denoise(clean, noise, reading.timestep, conditioning)
+            found = reading.finished()
+            total = {name: total[name] + value for name, value in found.items()} if total else found
         return total if len(draws) == 1 else {name: value / len(draws) for name, value in total.items()}
 
-    def _noise(self, images: Tensor, shape: tuple[int, ...], seed: int, draw: int) -> Tensor:
-        if self.noise_shared:
-            return shared_noise(shape, seed, draw).expand(len(images), *shape)
-        return noise_of(images, shape, seed, draw)
+    def _clean(self, images: Tensor) -> Tensor:
+        """Encode images, each different one once."""
 
-    def _in_parts(self, count: int, run: Callable[[slice], Part]) -> list[Part]:
-        """`run` on parts of a batch: the whole, or as many images at a time as memory holds."""
-        while True:
-            size = min(count, self._largest_batch or count)
-            try:
-                return [run(slice(start, min(start + size, count))) for start in range(0, count, size)]
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
-                    raise
-                if size == 1:
-                    raise ModelError(
-                        f"memory must hold a single image at {self.image_size[0]} x {self.image_size[1]} px, but it "
-                        "ran out: lower model.image_size, take a smaller dtype, or set model.offload."
-                    ) from error
-                self._largest_batch = size // 2
-            LOGGER.warning(
-                "memory ran out with %d images per batch; continuing with %d (model.batch_size sets this).",
-                size,
-                self._largest_batch,
+        def encoded(images: Tensor) -> Tensor:
+            together = self.encoded_together()
+            parts = self._run_in_parts(
+                self._encoded, len(images), lambda part: self.encode(images[part]), most=together
             )
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            return torch.cat(parts)
+
+        return encoded(images) if self.latents is None else self.latents.of(images, encoded)
+
+    def _noise(self, images: Tensor, clean: Tensor, seeds: Sequence[int], draw: int) -> Tensor:
+        shape = tuple(clean.shape[1:])
+        return (shared_noise(shape, seeds, draw) if self.noise_shared else noise_of(images, shape, seeds, draw)).to(
+            clean
+        )
+
+    @cached_property
+    def _encoded(self) -> BatchLimit:
+        return BatchLimit("encoding images")
+
+    @cached_property
+    def _denoised(self) -> BatchLimit:
+        return BatchLimit("running the denoiser")
+
+    def _run_in_parts(
+        self, limit: BatchLimit, count: int, run: Callable[[slice], Part], *, most: int | None = None
+    ) -> list[Part]:
+        try:
+            return limit.run(count, run, most=most)
+        except MemoryError as error:
+            raise ModelError(
+                f"memory must hold a single image at {self.image_size[0]} x {self.image_size[1]} px, but it ran out: "
+                "lower model.image_size, take a smaller model.dtype, or set model.vae_tiling or model.offload."
+            ) from error
 
 
-def _map_of(activation: Activation, maps: Mapping[str, Tensor]) -> Tensor:
-    """The feature map of an activation; the mean of several lies on the finest of their grids."""
-    if not activation.parts:
-        return maps[activation.name]
-    parts = [maps[part.name] for part in activation.parts]
-    finest = max((entry.shape[-2:] for entry in parts), key=math.prod)
-    enlarged = [
-        entry if entry.shape[-2:] == finest else functional.interpolate(entry, finest, mode="bilinear")
-        for entry in parts
-    ]
-    return torch.stack(enlarged).mean(0)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def noise_of(
-    images: Float[Tensor, "batch 3 height width"], shape: tuple[int, ...], seed: int, draw: int = 0
-) -> Float[Tensor, "batch ..."]:
-    """Standard normal noise for each image, drawn on the CPU from its 8-bit content, `seed` and `draw`."""
-    contents = (images * 255).round().to("cpu", torch.uint8).contiguous()
-    return torch.stack([_normal(image.numpy().tobytes(), shape, seed, draw) for image in contents])
-
-
-def shared_noise(shape: tuple[int, ...], seed: int, draw: int = 0) -> Float[Tensor, "..."]:
-    """Standard normal noise for every image, drawn on the CPU from `seed` and `draw`."""
-    return _normal(b"", shape, seed, draw)
-
-
-def _normal(content: bytes, shape: tuple[int, ...], seed: int, draw: int) -> Tensor:
-    salt, person = seed.to_bytes(8, "little"), draw.to_bytes(8, "little")
-    digest = hashlib.blake2b(content, digest_size=7, salt=salt, person=person).digest()
-    return torch.randn(shape, generator=torch.Generator().manual_seed(int.from_bytes(digest, "little")))
+def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The rows of all parts by name; each part's own are let go of on the way."""
+    return {name: torch.cat([part.pop(name) for part in parts]) for name in list(parts[0])}

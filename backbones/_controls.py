@@ -92,9 +92,13 @@ class LatentControl(_ControlBackbone):
 
     def __init__(self, main: PipelineBackbone) -> None:
         super().__init__(BackboneName.LATENTS, main, channels=main.channels, edge=3)
+        self.latents = main.latents
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
         return self._main.encode(images)
+
+    def encoded_together(self) -> int | None:
+        return self._main.encoded_together()
 
     def identity(self) -> dict[str, Any]:
         return {**self._main.identity(), "denoiser": "none: latents 3x3"}

@@ -2,15 +2,97 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from cachetools import LRUCache
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from diffsift.errors import ModelError
+
+_CACHED = 256_000_000
+"""Bytes of latents that are remembered: 8,000 images of a VAE with 4 x 64 x 64 latents in half precision."""
+
+_TILE = 512
+"""Edge of a tile in pixels, at most: autoencoders that were trained on larger images would not be tiled before."""
+
+_MAPS_AT_ONCE = 8
+"""Maps of a VAE's first level that encoding holds at once, as measured (5.5 to 7.4)."""
+
+
+class LatentCache:
+    """Remembers encoded images by their content, so that each is encoded once for all timesteps, seeds and controls.
+
+    Args:
+        most: bytes that are remembered; images that were not used for longest go first.
+    """
+
+    def __init__(self, most: int = _CACHED) -> None:
+        self._known: LRUCache[bytes, Tensor] = LRUCache(most, getsizeof=lambda latent: latent.nbytes)
+
+    def of(
+        self, images: Float[Tensor, "batch 3 height width"], encode: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "batch channels rows columns"]:
+        """The latents of images.
+
+        Args:
+            images: resized, on the device.
+            encode: called with those that are not remembered, if there are any, each different one once.
+
+        Returns:
+            Latents in the order of the images, as `encode` gives them.
+        """
+        person = str(tuple(images.shape[2:])).encode()[:16]
+        keys = [
+            hashlib.blake2b(image.numpy(), digest_size=16, person=person).digest()
+            for image in images.cpu().contiguous()
+        ]
+        new = {key: keys.index(key) for key in keys if key not in self._known}
+        fresh = dict(zip(new, encode(images[list(new.values())]), strict=True)) if new else {}
+        found = torch.stack([fresh[key] if key in fresh else self._known[key].to(images.device) for key in keys])
+        for key, latent in fresh.items():
+            if latent.nbytes <= self._known.maxsize:
+                self._known[key] = latent.cpu().clone()
+        return found
+
+
+def encoding_bytes(vae: Any, size: tuple[int, int]) -> int:
+    """Memory that encoding one image takes, beside the weights.
+
+    Args:
+        vae: an autoencoder of diffusers.
+        size: height and width of the image in pixels.
+
+    Returns:
+        Bytes, estimated from the maps of its first level.
+    """
+    channels = (vae.config.get("block_out_channels") or vae.config.get("encoder_block_out_channels") or (128,))[0]
+    wide = vae.dtype == torch.float16 and vae.config.get("force_upcast", False)
+    pixels = math.prod(min(edge, _TILE) if getattr(vae, "use_tiling", False) else edge for edge in size)
+    return _MAPS_AT_ONCE * int(channels) * pixels * (4 if wide else vae.dtype.itemsize)
+
+
+def tile_encoding(vae: Any, source: str) -> None:
+    """Make an autoencoder encode large images in tiles of at most 512 px, which overlap and are blended.
+
+    Args:
+        vae: of the pipeline; None for a model of pixels.
+        source: the user's name for it, for the message.
+
+    Raises:
+        ModelError: it cannot.
+    """
+    if not hasattr(vae, "enable_tiling"):
+        raise ModelError(f"model.vae_tiling must be false for {source}: it has no autoencoder that can work in tiles.")
+    vae.enable_tiling()
+    if getattr(vae, "tile_sample_min_size", 0) > _TILE:  # autoencoders of other classes have tiles of their own
+        vae.tile_latent_min_size = vae.tile_latent_min_size * _TILE // vae.tile_sample_min_size
+        vae.tile_sample_min_size = _TILE
 
 
 def encode_images(

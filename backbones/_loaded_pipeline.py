@@ -14,7 +14,7 @@ from diffsift.common.files import digest as digest_of_json
 from diffsift.errors import ModelError
 
 from ._configuration import settings_of
-from ._latents import check_latent_scale
+from ._latents import LatentCache, check_latent_scale
 from ._pipeline_call import DenoiserCall, record_denoiser_call, refuse_other_media
 from ._schedule import Schedule
 from ._tokenizers import check_tokenizers, tokens_of
@@ -64,6 +64,7 @@ class LoadedPipeline:
         # Hash before encoding: `encode_images` may upcast the VAE, and that must not change its identity.
         self.vae_digest = None if self.vae is None else digest(self.vae)
         self.denoiser = self.prepared(HashedNetwork(denoiser, digest))
+        self.latents = LatentCache()
         self._calls: dict[tuple[str, tuple[int, int]], DenoiserCall] = {}
 
     def prepared(self, network: HashedNetwork) -> HashedNetwork:

@@ -15,7 +15,8 @@ from torch.nn import functional
 from diffsift.errors import DiffsiftError, ModelError, first_line
 
 from ._base import Backbone
-from ._latents import encode_images
+from ._batches import free_memory
+from ._latents import encode_images, encoding_bytes
 from ._loaded_pipeline import LoadedPipeline
 from ._pipeline_call import expand_batch, join_batch
 from .activation import Activation
@@ -25,6 +26,9 @@ from .weights import HashedNetwork
 
 _LARGEST_NATIVE = 8192
 """Largest edge in px that a model's own size may have."""
+
+_ENCODING_MEMORY = 1_000_000_000
+"""Bytes that encoding images may take, where one image takes less: larger batches are no faster."""
 
 
 class PipelineBackbone(Backbone):
@@ -58,6 +62,7 @@ class PipelineBackbone(Backbone):
     ) -> None:
         self.name, self.source = name, loaded.source
         self._loaded, self._model, self._catalogue = loaded, model, catalogue
+        self.latents = None if loaded.vae is None else loaded.latents
         self._network = network or loaded.denoiser
         self.denoiser = self._network.module
         self.train_timesteps = loaded.schedule.train_timesteps
@@ -141,6 +146,12 @@ class PipelineBackbone(Backbone):
             )
         return clean.to(self.dtype)
 
+    def encoded_together(self) -> int | None:
+        if self._loaded.vae is None:
+            return None
+        memory = min(_ENCODING_MEMORY, free_memory(self.device) // 2)
+        return max(1, memory // encoding_bytes(self._loaded.vae, self.image_size))
+
     def condition(self, batch: int, prompts: Sequence[str] | None = None) -> dict[str, Any]:
         if prompts is None:
             return {key: expand_batch(value, batch) for key, value in self._call.conditioning.items()}
@@ -176,6 +187,13 @@ class PipelineBackbone(Backbone):
     def config(self) -> dict[str, Any]:
         """The denoiser's configuration."""
         return dict(cast("Any", self.denoiser).config)
+
+    def is_finite(self) -> bool:
+        """Whether all activations of a grey image are finite, at a quarter of the noise levels."""
+        wanted = {self.train_timesteps // 4: [entry for entry in self.activations() if not entry.unreadable]}
+        grey = torch.full((1, 3, *self.image_size), 0.5)
+        ((_, finite),) = self.capture(grey, wanted, seed=0, read=lambda entry: torch.isfinite(entry.values).all()[None])
+        return bool(torch.cat(list(finite.values())).all())
 
     def with_denoiser(self, denoiser: nn.Module, *, name: str) -> PipelineBackbone:
         """The same pipeline with another denoiser.
@@ -223,7 +241,8 @@ class PipelineBackbone(Backbone):
         if self.noise_shared:
             known["noise_shared"] = True
         if self._loaded.vae is not None:
-            known |= {"vae": self._loaded.vae_digest, "vae_mode": "mode of the posterior"}
+            tiled = ", in tiles" if getattr(self._loaded.vae, "use_tiling", False) else ""
+            known |= {"vae": self._loaded.vae_digest, "vae_mode": f"mode of the posterior{tiled}"}
         return {
             **known,
             "conditioning": {"prompt": self.prompt, "text_encoders": self._loaded.text_digest},

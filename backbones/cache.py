@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 
-import psutil
-import torch
-
 from ._base import Backbone
+from ._batches import free_memory, release_memory
 from ._loading import load
 from .activation import Activation
 from .specification import ModelSpecification, owner_of
@@ -113,14 +110,6 @@ class BackboneCache:
         if not self._loaded:
             return
         needed = self._bytes.get(name)
-        if needed is None or needed * _ROOM > _free_memory(next(iter(self._loaded.values())).device):
+        if needed is None or needed * _ROOM > free_memory(next(iter(self._loaded.values())).device):
             self._loaded.clear()
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-
-
-def _free_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+            release_memory()

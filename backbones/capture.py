@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -36,17 +35,26 @@ class Capture:
         activations: the tensors to take; their names must be unique.
         stop_early: end the forward pass as soon as the last of them is reached (the default). The ``with`` block then
             ends there too, without an exception.
+        take: called inside the pass with each activation and its tensor, which is then not held; default: all are
+            held in `tensors`.
 
     Attributes:
         tensors: after the block, by name, what each module received or returned, bit for bit, in the layout that
-            `Activation.layout` declares; `as_map` makes a feature map of it.
+            `Activation.layout` declares; `as_map` makes a feature map of it. Empty where `take` is given.
 
     Raises:
         CaptureError: a module does not exist, the denoiser is compiled, a module returned no tensor, or a hook did not
             fire exactly once.
     """
 
-    def __init__(self, denoiser: nn.Module, activations: Sequence[Activation], *, stop_early: bool = True) -> None:
+    def __init__(
+        self,
+        denoiser: nn.Module,
+        activations: Sequence[Activation],
+        *,
+        stop_early: bool = True,
+        take: Callable[[Activation, Tensor], None] | None = None,
+    ) -> None:
         if any(_is_compiled(module) for module in denoiser.modules()):
             raise CaptureError(
                 "neither the denoiser nor a part of it may be compiled, because hooks do not run inside a compiled "
@@ -61,6 +69,7 @@ class Capture:
         self._attention = AttentionCalls() if any(entry.port == "attention" for entry in activations) else None
         self._modes = ExitStack()
         self.tensors: dict[str, Tensor] = {}
+        self._keep = self._hold if take is None else take
 
     def __enter__(self) -> Capture:
         modules = dict(self._denoiser.named_modules())
@@ -108,9 +117,12 @@ class Capture:
             )
         value = given[activation.item]
         self._fired[activation.name] += 1
-        self.tensors[activation.name] = value.detach()
+        self._keep(activation, value.detach())
         if self._stop_early and len(self._fired) == len(self._activations):
             raise _EverythingCaptured
+
+    def _hold(self, activation: Activation, value: Tensor) -> None:
+        self.tensors[activation.name] = value
 
     def _check(self) -> None:
         for activation in self._activations:
@@ -178,7 +190,7 @@ def grid_size(input_size: tuple[int, int], stride: int) -> tuple[int, int]:
 def as_map(
     tensor: Tensor, activation: Activation, input_size: tuple[int, int]
 ) -> Float[Tensor, "batch channels rows columns"]:
-    """A captured tensor as a float32 feature map; text tokens are cut off.
+    """A captured tensor as a feature map; text tokens are cut off.
 
     Args:
         tensor: as captured, in the activation's layout.
@@ -186,8 +198,8 @@ def as_map(
         input_size: rows and columns of the denoiser's input.
 
     Returns:
-        The feature map, on the device of the tensor. Its grid is the input's divided by the activation's stride,
-        rounded up.
+        The feature map, in the type and on the device of the tensor, and where possible a view of it. Its grid is the
+        input's divided by the activation's stride, rounded up.
 
     Raises:
         CaptureError: the tensor does not have the declared channels and grid.
@@ -215,4 +227,4 @@ def as_map(
         tensor = tensor.transpose(1, 2).reshape(tensor.shape[0], activation.channels, rows, columns)
     elif activation.layout == "map-last":
         tensor = tensor.permute(0, 3, 1, 2)
-    return tensor.to(torch.float32)
+    return tensor

@@ -156,7 +156,7 @@ class EntryFolder:
 
 def not_finite(share: float) -> str:
     """Why a candidate with this share of values that are not finite cannot be used."""
-    return f"not finite (NaN or infinite) in {share:.2%} of its values"
+    return f"not finite (NaN or infinite) in {share:.2%} of its values; where model.dtype is float16, try bfloat16"
 
 
 def family_of(key: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from diffsift.backbones import Activation, Backbone
+from diffsift.backbones import Activation, Backbone, FeatureMap, on_cpu
 from diffsift.common.context import RunContext
 from diffsift.datasets import image_tensors, prompts_of
 from diffsift.extraction import Standardiser, pool, sample_map
@@ -148,12 +148,15 @@ class Extraction:
         samples = [development.samples[image] for image in images]
         points = torch.from_numpy(development.points[images])
         batch = image_tensors([sample.image for sample in samples])
-        for timestep, maps in backbone.capture(
-            batch, activations, seed=self._context.noise_seed, prompts=prompts_of(samples)
+
+        def read(feature_map: FeatureMap) -> Tensor:
+            return sample_map(feature_map.values, points[feature_map.images].to(feature_map.values.device))
+
+        for timestep, sampled in backbone.capture(
+            batch, activations, seed=self._context.noise_seed, prompts=prompts_of(samples), read=read
         ):
-            for name, feature_map in maps.items():
-                sampled = sample_map(feature_map, points.to(feature_map.device)).cpu()
-                yield Candidate(backbone.name, name, timestep), sampled
+            for name, features in on_cpu(sampled).items():
+                yield Candidate(backbone.name, name, timestep), features
             progress.update(len(images))
 
     def _fit(self, entry: PendingEntry, raw: RawFeatures) -> None:

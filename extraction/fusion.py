@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn import functional
 
@@ -216,15 +216,37 @@ def sample_map(
     """Sample feature maps bilinearly at points.
 
     Args:
-        feature_map: on any grid.
+        feature_map: on any grid. Of maps in half precision only the four cells around each point are converted, so a
+            few points of a large map cost little memory.
         points: (x, y) in [0, 1], where 0 and 1 are the outer edges of the image; beyond them the edge is repeated.
 
     Returns:
-        The values at each point, channels last, in the type of the maps.
+        The values at each point, channels last, in the type of the maps; those of maps in half precision in float32.
     """
+    if feature_map.dtype in (torch.float16, torch.bfloat16):
+        return _sampled_cells(feature_map, points.to(feature_map.device, torch.float32))
     grid = (points * 2 - 1).to(feature_map).unsqueeze(2)
     sampled = functional.grid_sample(feature_map, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return sampled.squeeze(3).transpose(1, 2)
+
+
+def _sampled_cells(
+    feature_map: Float[Tensor, "batch channels rows columns"], points: Float32[Tensor, "batch points 2"]
+) -> Float32[Tensor, "batch points channels"]:
+    """The mean of the four cells around each point, weighted by nearness in x and y."""
+    rows, columns = feature_map.shape[-2:]
+    cells = feature_map.flatten(2).transpose(1, 2)
+    size = torch.tensor([columns, rows], device=points.device)
+    position = (points * size - 0.5).clamp(min=0).minimum(size - 1.0)
+    first = position.floor().long()
+    second = (first + 1).minimum(size - 1)
+    share = position - first
+    image = torch.arange(len(cells), device=points.device)[:, None]
+    total = torch.zeros(1, device=points.device)
+    for x, across in ((first[..., 0], 1 - share[..., 0]), (second[..., 0], share[..., 0])):
+        for y, down in ((first[..., 1], 1 - share[..., 1]), (second[..., 1], share[..., 1])):
+            total = total + (across * down)[..., None] * cells[image, y * columns + x].to(torch.float32)
+    return total
 
 
 def resample_map(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from diffsift.backbones import Capture, PipelineBackbone, activation_named, as_map
@@ -50,16 +50,15 @@ def test_the_maps_of_a_unet_are_those_of_its_own_projections(tiny_backbone: Pipe
 
 
 def test_nothing_flows_between_tokens_when_attention_is_switched_off() -> None:
-    attention = nn.MultiheadAttention(8, 2, batch_first=True)
-    one = torch.randn(1, 4, 8)
+    one = torch.randn(1, 4, 8, generator=torch.Generator().manual_seed(0))
     other = one.clone()
     other[:, 2] += 1
 
     def run(tokens: Tensor) -> Tensor:
         heads = tokens.unflatten(2, (2, 4)).transpose(1, 2)
-        return functional.scaled_dot_product_attention(heads, heads, attention.in_proj_weight.new_ones(1, 2, 4, 4))
+        return functional.scaled_dot_product_attention(heads, heads, heads)
 
-    assert ((run(one) != run(other)).any(-1)).sum() >= 2
+    assert (run(one) != run(other)).any(-1).all()
     with AttentionCalls(switch_off=True):
         changed = (run(one) != run(other)).any(-1).any(1)
     assert changed.nonzero()[:, 1].tolist() == [2]

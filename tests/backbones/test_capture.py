@@ -153,7 +153,7 @@ def test_as_map_cuts_off_text_and_shared_columns() -> None:
 def test_as_map_gives_maps_and_refuses_another_shape() -> None:
     tokens = torch.arange(24, dtype=torch.float16).reshape(1, 6, 4)
     feature_map = as_map(tokens, tap("0"), (2, 3))
-    assert feature_map.dtype == torch.float32
+    assert feature_map.dtype == torch.float16
     assert torch.equal(feature_map[0, :, 1, 2], tokens[0, 5].float())
     with pytest.raises(CaptureError, match=r"declared as \(1, 4, 4\), but 0 gave \(1, 6, 4\)"):
         as_map(tokens, tap("0"), (2, 2))

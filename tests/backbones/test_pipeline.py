@@ -19,7 +19,7 @@ from diffsift.backbones import (
     activation_named,
     load,
 )
-from diffsift.backbones._base import noise_of
+from diffsift.backbones._noise import noise_of
 from diffsift.errors import ModelError
 
 NAMES = ("up-level0-repeat0-vit-block0-cross-q", "up-level1-repeat1-res-out")
@@ -55,13 +55,13 @@ def test_features_depend_on_seed_and_timestep(tiny_backbone: PipelineBackbone, i
 
 
 def test_noise_depends_on_content_and_seed_only(images: Tensor) -> None:
-    noise = noise_of(images, (4, 8, 8), 3)
+    noise = noise_of(images, (4, 8, 8), [3] * 5)
     torch.manual_seed(99)
-    assert torch.equal(noise_of(images[[3, 1]], (4, 8, 8), 3), noise[[3, 1]])
-    assert not torch.equal(noise_of(images, (4, 8, 8), 4), noise)
+    assert torch.equal(noise_of(images[[3, 1]], (4, 8, 8), [3] * 2), noise[[3, 1]])
+    assert not torch.equal(noise_of(images, (4, 8, 8), [4] * 5), noise)
     changed = images.clone()
     changed[0, 0, 0, 0] += 0.5 - changed[0, 0, 0, 0].round()
-    assert [torch.equal(a, b) for a, b in zip(noise_of(changed, (4, 8, 8), 3), noise, strict=True)] == [False] + [
+    assert [torch.equal(a, b) for a, b in zip(noise_of(changed, (4, 8, 8), [3] * 5), noise, strict=True)] == [False] + [
         True
     ] * 4
     assert abs(float(noise.mean())) < 0.1

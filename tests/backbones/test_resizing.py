@@ -76,7 +76,7 @@ def test_noise_draws_are_averaged(backbone: PipelineBackbone, images: Tensor, mo
     single = []
     for shift in (0, 1, 2):
         monkeypatch.setattr(
-            base, "noise_of", lambda images, shape, seed, draw=0, by=shift: plain(images, shape, seed, draw + by)
+            base, "noise_of", lambda images, shape, seeds, draw=0, by=shift: plain(images, shape, seeds, draw + by)
         )
         single.append(features(backbone, images))
     monkeypatch.setattr(base, "noise_of", plain)
@@ -103,7 +103,7 @@ def test_memory_that_runs_out_halves_the_batch(
     monkeypatch.setattr(backbone, "denoise", small)
     limit = 2
     found = features(backbone, images)
-    assert "memory ran out with 5 images per batch; continuing with 2" in caplog.text
+    assert "memory ran out in running the denoiser with 5 images together; continuing with 2" in caplog.text
     assert sizes == [5, 2, 2, 1]
     assert torch.allclose(found, expected, atol=1e-5)
     limit = 0
