@@ -43,8 +43,8 @@ def measure_properties(
         reporter: shows the progress, one step for each pass; by default it is not shown.
 
     Returns:
-        Properties by candidate, for each activation at each timestep. Where the backbone averages over noise draws, they
-        are those of the average, but for `outliers`, which is that of single draws.
+        Properties by candidate, for each activation at each timestep. Where the backbone averages over noise draws,
+        they are those of the average, but for `outliers`, which is that of single draws.
 
     Raises:
         SpecificationError: there are fewer than two images or seeds.

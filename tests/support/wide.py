@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, HunyuanDiT2DModel, HunyuanDiTPipeline
 from torch import nn
-import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from support import tiny_pipelines
