@@ -125,10 +125,7 @@ def complete_by_running(
         with_operations(activations, {name: share for name, share in shares.items() if name in readable})
     )
     if not attention_maps:
-        found = tuple(
-            replace(entry, unreadable=entry.unreadable or NOT_PLACED) if entry.port == "attention" else entry
-            for entry in found
-        )
+        found = tuple(_not_placed(entry) if entry.port == "attention" else entry for entry in found)
     if all(entry.unreadable for entry in found):
         reasons = "; ".join(sorted({entry.unreadable for entry in found}))
         raise ModelError(
@@ -136,6 +133,11 @@ def complete_by_running(
             f"{reasons}."
         )
     return found
+
+
+def _not_placed(entry: Activation) -> Activation:
+    parts = tuple(_not_placed(part) for part in entry.parts)
+    return replace(entry, parts=parts, unreadable=entry.unreadable or NOT_PLACED)
 
 
 def _with_located(declared: tuple[Activation, ...], located: tuple[Activation, ...]) -> tuple[Activation, ...]:

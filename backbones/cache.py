@@ -23,7 +23,7 @@ class BackboneCache:
     then on it is loaded beside others where twice the size of its denoiser is free; otherwise the others are dropped.
 
     Args:
-        digests: remembers digests of weights between runs; by default they are computed whenever a model is loaded.
+        digests: remembers digests of weights between runs; by default they are remembered in this process only.
     """
 
     def __init__(self, digests: DigestCache | None = None) -> None:

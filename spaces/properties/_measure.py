@@ -17,7 +17,10 @@ from ._accumulate import Properties, Statistics
 from ._reading import CHANNELS, WINDOW, PropertyReader
 
 _HELD = 256_000_000
-"""Bytes of one batch's readings, where one image under all seeds takes less."""
+"""Bytes that a batch may take where one image does not take more: for its readings, and for its widest maps."""
+
+_MAPS_OF_A_PASS = 2
+"""Of its widest maps, a pass holds so many at a time."""
 
 
 def measure_properties(
@@ -55,18 +58,20 @@ def measure_properties(
             f"and {len(set(seeds))} seeds."
         )
     found: dict[Candidate, Properties] = {}
-    with (reporter or NullReporter()).progress(len(images) * len(wanted) * len(seeds), "properties", "pass") as bar:
+    pairs = [(image, seed) for image in images for seed in seeds]
+    read = PropertyReader()
+    with (reporter or NullReporter()).progress(len(pairs) * len(wanted), "properties", "pass") as bar:
         for timestep, activations in wanted.items():
-            measuring = _OneTimestep([entry for entry in activations if not entry.unreadable], len(seeds))
-            pairs = [(image, seed) for image in images for seed in seeds]
-            together = measuring.together(batch_size)
-            for start in range(0, len(pairs), together):
-                part = pairs[start : start + together]
+            measuring = _OneTimestep([entry for entry in activations if not entry.unreadable], len(seeds), read)
+            start = 0
+            while start < len(pairs):
+                part = pairs[start : start + measuring.together(batch_size)]
                 own = [seed for _, seed in part]
                 for _, rows in backbone.capture(
-                    [image for image, _ in part], {timestep: measuring.activations}, seed=own, read=measuring.read
+                    [image for image, _ in part], {timestep: measuring.activations}, seed=own, read=read
                 ):
                     measuring.add(rows)
+                start += len(part)
                 bar.update(len(part))
             found |= {Candidate(backbone.name, name, timestep): entry for name, entry in measuring.results().items()}
     return found
@@ -78,19 +83,25 @@ class _OneTimestep:
     Args:
         activations: to measure.
         seeds: number of noise seeds of each image.
+        read: what reads the maps.
     """
 
-    def __init__(self, activations: Sequence[Activation], seeds: int) -> None:
-        self.activations, self._seeds = activations, seeds
-        self.read = PropertyReader()
+    def __init__(self, activations: Sequence[Activation], seeds: int, read: PropertyReader) -> None:
+        self.activations, self._seeds, self._read = activations, seeds, read
         self._statistics = {entry.name: Statistics() for entry in activations}
         self._begun: dict[str, Tensor] = {}
 
     def together(self, most: int) -> int:
-        """Images of a batch: as many as are asked for, or as few as leave no more held than one image's seeds."""
+        """Images of the next batch: as many as are asked for, unless their readings or maps are large.
+
+        One alone comes first, to see how large maps are. The readings of an image are held until all of its seeds have
+        run, so running these together takes no more; several large maps do, and are no faster than one.
+        """
+        if not self._read.widest:
+            return 1
         row = 4 * sum(min(entry.channels, CHANNELS) * WINDOW**2 + entry.channels for entry in self.activations)
-        whole = max(1, min(most, _HELD // max(1, row)) // self._seeds)
-        return min(most, whole * self._seeds)
+        maps = _HELD // (_MAPS_OF_A_PASS * self._read.widest)
+        return max(1, min(most, maps, max(self._seeds, _HELD // row)))
 
     def add(self, rows: Mapping[str, Float[Tensor, "batch values"]]) -> None:
         """Add what was read of a batch; an image counts when all of its seeds are there."""
@@ -98,7 +109,7 @@ class _OneTimestep:
             begun = self._begun.pop(name, None)
             for image in (new if begun is None else torch.cat([begun, new])).split(self._seeds):
                 if len(image) == self._seeds:
-                    self._statistics[name].add(*self.read.parts(name, image))
+                    self._statistics[name].add(*self._read.parts(name, image))
                 else:
                     self._begun[name] = image
 

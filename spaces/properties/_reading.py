@@ -25,12 +25,18 @@ _AT_ONCE = 4_000_000
 
 
 class PropertyReader:
-    """A reader that returns one row of numbers for each image: its window, then the mean square of every channel."""
+    """A reader that returns one row of numbers for each image: its window, then the mean square of every channel.
+
+    Attributes:
+        widest: bytes of the largest feature map of one image so far.
+    """
 
     def __init__(self) -> None:
+        self.widest = 0
         self._shapes: dict[str, torch.Size] = {}
 
     def __call__(self, feature_map: FeatureMap) -> Float[Tensor, "batch values"]:
+        self.widest = max(self.widest, feature_map.values[0].nbytes)
         window = window_of(feature_map.values)
         self._shapes[feature_map.activation.name] = window.shape[1:]
         return torch.cat([window.flatten(1), energy_of(feature_map.values)], dim=1)

@@ -8,7 +8,9 @@ from unittest import mock
 
 import pytest
 import torch
+from support import wide
 from support.allocations import counted
+from support.tiny_pipelines import backbone_of
 from torch import Tensor
 from torch.nn import functional
 
@@ -182,9 +184,9 @@ def test_seeds_run_together_and_images_are_encoded_once(
         mock.patch.object(tiny_backbone, "encode", side_effect=tiny_backbone.encode) as encode,
     ):
         wanted = {10: known[:2], 900: known[:1]}
-        measure_properties(tiny_backbone, list(torch.rand(3, 3, 16, 16)), wanted, batch_size=9)
+        measure_properties(tiny_backbone, list(torch.rand(3, 3, 16, 16)), wanted, batch_size=8)
     together = [len(call.args[0]) for call in denoise.call_args_list]
-    assert together == [8, 4, 8, 4], "two images under four seeds, then the third"
+    assert together == [1, 8, 3, 8, 4], "one to see how large maps are, then as many as may be"
     assert sum(len(call.args[0]) for call in encode.call_args_list) == 3
 
 
@@ -199,6 +201,22 @@ def test_memory_does_not_grow_with_timesteps_or_images(tiny_backbone: PipelineBa
         return found.peak
 
     assert peak(3, 3) < 1.1 * peak(1, 2)
+
+
+def test_a_wide_model_takes_hardly_more_than_its_own_pass() -> None:
+    """9,728 channels of 4,096 locations: 80 MB a map, of which a pass alone holds two."""
+    backbone = backbone_of(wide.pipeline())
+    known = [entry for entry in backbone.activations() if not entry.unreadable]
+    assert max(entry.channels for entry in known) == wide.CHANNELS
+    image = torch.rand(3, wide.PIXELS, wide.PIXELS)
+    with counted() as plain:
+        list(backbone.capture([image], {9: known}, seed=0, read=lambda found: found.values.new_zeros(1)))
+    with counted() as measuring:
+        measure_properties(backbone, [image, image.flip(1)], {9: known}, seeds=(0, 1))
+    assert plain.largest == wide.MAP_BYTES
+    assert measuring.largest == wide.MAP_BYTES, "no copy of a map, wider or not"
+    assert measuring.peak < plain.peak + wide.MAP_BYTES / 2, "no map is held beyond the pass"
+    assert measuring.peak < 500_000_000
 
 
 def test_energy_is_measured_without_a_copy_of_the_whole_map() -> None:
