@@ -91,7 +91,8 @@ def _fingerprint_of(tensor: Tensor) -> _Fingerprint:
     ramp = torch.arange(1, values.shape[-1] + 1, dtype=torch.float64, device=values.device)
     step = max(1, _AT_ONCE // max(1, values[:, :1].numel()))
     sums = [
-        torch.stack([wide.sum(-1), (wide * ramp).sum(-1)]) for wide in map(Tensor.double, values.split(step, dim=1))
+        torch.stack([wide.sum(-1), (wide * ramp).sum(-1)])
+        for wide in map(Tensor.double, torch.split(values, step, dim=1))
     ]
     return _Fingerprint(tuple(tensor.shape), torch.cat(sums, dim=2).cpu())
 

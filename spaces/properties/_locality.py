@@ -42,7 +42,8 @@ class Locality:
         features = features - features.mean(2, keepdim=True)
         features = features / features.std((0, 2)).clamp(min=1e-300)[:, None]
         width = min(_GROUP, features.shape[1])
-        groups = features[:, : features.shape[1] // width * width].unflatten(1, (-1, width)) / width**0.5
+        groups = features[:, : features.shape[1] // width * width].reshape(len(features), -1, width, rows * columns)
+        groups = groups / width**0.5
         one, other = (first.transpose(1, 2) @ second for first, second in _halves(groups))
         bins = _distance_bins(rows, columns, maps.device)
         counts = bins.sum(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -103,11 +103,12 @@ class _OneTimestep:
         maps = _HELD // (_MAPS_OF_A_PASS * self._read.widest)
         return max(1, min(most, maps, max(self._seeds, _HELD // row)))
 
-    def add(self, rows: Mapping[str, Float[Tensor, "batch values"]]) -> None:
-        """Add what was read of a batch; an image counts when all of its seeds are there."""
-        for name, new in rows.items():
+    def add(self, rows: dict[str, Tensor]) -> None:
+        """Add what was read of a batch, and let go of it; an image counts when all of its seeds are there."""
+        while rows:
+            name, new = rows.popitem()
             begun = self._begun.pop(name, None)
-            for image in (new if begun is None else torch.cat([begun, new])).split(self._seeds):
+            for image in torch.split(new if begun is None else torch.cat([begun, new]), self._seeds):
                 if len(image) == self._seeds:
                     self._statistics[name].add(*self._read.parts(name, image))
                 else:

@@ -52,7 +52,7 @@ class PropertyReader:
         """
         shape = self._shapes[name]
         size = math.prod(shape)
-        return rows[:, :size].unflatten(1, shape), rows[:, size:]
+        return rows[:, :size].reshape(-1, *shape), rows[:, size:]
 
 
 def window_of(maps: Float[Tensor, "batch channels _ _"]) -> Float[Tensor, "batch chosen rows columns"]:
@@ -74,7 +74,7 @@ def energy_of(maps: Float[Tensor, "batch channels rows columns"]) -> Float[Tenso
         maps: of any type.
     """
     step = max(1, _AT_ONCE // max(1, maps[:, :1].numel()))
-    return torch.cat([part.float().square().mean((2, 3)) for part in maps.split(step, dim=1)], dim=1)
+    return torch.cat([part.float().square().mean((2, 3)) for part in torch.split(maps, step, dim=1)], dim=1)
 
 
 @lru_cache

@@ -200,7 +200,8 @@ def test_memory_does_not_grow_with_timesteps_or_images(tiny_backbone: PipelineBa
             )
         return found.peak
 
-    assert peak(3, 3) < 1.1 * peak(1, 2)
+    peak(1, 2)  # what is remembered for a grid is counted here
+    assert peak(3, 5) < 1.1 * peak(1, 4)
 
 
 def test_a_wide_model_takes_hardly_more_than_its_own_pass() -> None:
