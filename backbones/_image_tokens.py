@@ -90,10 +90,10 @@ def _fingerprint_of(tensor: Tensor) -> _Fingerprint:
     values = values.cpu() if values.device.type == "mps" else values  # has no float64
     ramp = torch.arange(1, values.shape[-1] + 1, dtype=torch.float64, device=values.device)
     step = max(1, _AT_ONCE // max(1, values[:, :1].numel()))
-    sums = [
-        torch.stack([wide.sum(-1), (wide * ramp).sum(-1)])
-        for wide in map(Tensor.double, torch.split(values, step, dim=1))
-    ]
+    sums = []
+    for part in torch.split(values, step, dim=1):
+        wide = part.double()
+        sums.append(torch.stack([wide.sum(-1), (wide * ramp).sum(-1)]))
     return _Fingerprint(tuple(tensor.shape), torch.cat(sums, dim=2).cpu())
 
 
