@@ -129,10 +129,6 @@ class EntryFolder:
     def features(self, rows: int, channels: int) -> Records:
         return Records(self.path, "features", (rows, channels), "float16")
 
-    def raw(self, points: int, channels: int) -> Records:
-        """Raw features of the images that statistics are fit on, stored until that is done."""
-        return Records(self.path, "raw", (points, channels), "float32")
-
     def note_study(self, study: str) -> None:
         """Write down that a study uses the entry; a bank that may only be read stays as it is."""
         marker = self.path / _STUDIES / study
