@@ -37,8 +37,8 @@ class FeatureMap:
 Reader: TypeAlias = Callable[[FeatureMap], Tensor]
 """Cuts a feature map down to what is needed: a tensor with one row per image, which does not share its memory.
 
-It is called inside the pass, on the device. Where several noise draws are averaged, it must be affine in the values:
-the average is taken over what it returns.
+It is called inside the pass, on the device. Where several noise draws are averaged, the average is taken over what it
+returns: that is what it would return for the averaged map only where it is affine in the values.
 """
 
 

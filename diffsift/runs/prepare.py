@@ -217,7 +217,7 @@ def prepare(specification: Specification, store: StudyStore, context: RunContext
         context.reporter.info("protocol", f"{specification.protocol}{but}")
     check_rerank(specification)
     backbones = BackboneCache(DigestCache(store.workspace.weight_digests))
-    backbones.add_models(specification.models)
+    backbones.add_models(specification.models, attention_maps=specification.filters.attention_maps)
     # What costs little is looked at before all data are read; a model that must be downloaded waits until they are.
     here = [check_model(model) for model in specification.models.values()]
     if all(here):
