@@ -49,7 +49,7 @@ class LatentCache:
         """
         person = str(tuple(images.shape[2:])).encode()[:16]
         keys = [
-            hashlib.blake2b(image.numpy(), digest_size=16, person=person).digest()
+            hashlib.blake2b(image.numpy().data, digest_size=16, person=person).digest()
             for image in images.cpu().contiguous()
         ]
         new = {key: keys.index(key) for key in keys if key not in self._known}

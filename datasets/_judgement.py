@@ -71,10 +71,10 @@ def refuse_classes(facts: Facts, class_names: Mapping[int, str], ignore: int | N
 
 
 def _absent(
-    counts: Mapping[Split, Mapping[int, int]], class_names: Mapping[int, str]
-) -> dict[tuple[Split, ...], list[str]]:
+    counts: Mapping[str, Mapping[int, int]], class_names: Mapping[int, str]
+) -> dict[tuple[str, ...], list[str]]:
     """Names of classes without a pixel or image, by all the splits in which they have none."""
-    found: dict[tuple[Split, ...], list[str]] = {}
+    found: dict[tuple[str, ...], list[str]] = {}
     for number, name in class_names.items():
         lacking = tuple(split for split, count in counts.items() if number not in count)
         if lacking:
