@@ -139,8 +139,8 @@ def _shared_images(facts: Facts) -> Iterator[str]:
 
 
 def _lacking_classes(facts: Facts, class_names: Mapping[int, str]) -> Iterator[str]:
-    counts = {split: totals(entries) for split, entries in facts.items()}
-    sizes = {split: len(entries) for split, entries in facts.items()}
+    counts = {str(split): totals(entries) for split, entries in facts.items()}
+    sizes = {str(split): len(entries) for split, entries in facts.items()}
     filled = {split: found for split, found in counts.items() if sizes[split]}
     for splits, absent in _absent(filled, class_names).items():
         effects = ["nothing can be learnt of it"] * ("train" in splits)
