@@ -89,6 +89,7 @@ class Prepared:
             specifications=self.specification.models,
             variants=tuple(self.specification.variants),
             timesteps=self.timesteps,
+            random_weights=self.specification.study.random_weights,
         )
 
     @property
