@@ -175,16 +175,15 @@ def _channels(fitted: FittedSelection) -> list[tuple[Candidate, int]]:
 
 def _by_networks(fitted: Sequence[FittedSelection], backbones: BackboneCache) -> list[list[FittedSelection]]:
     """Selections that share no network with others apart; those whose networks are in memory first."""
-    parts: list[tuple[set[str], list[FittedSelection]]] = []
-    for entry in fitted:
-        networks, rows = {backbones.network_of(candidate.backbone) for candidate in entry.standardisers}, [entry]
+    parts: list[tuple[set[str], list[int]]] = []
+    for number, entry in enumerate(fitted):
+        networks, rows = {backbones.network_of(candidate.backbone) for candidate in entry.standardisers}, [number]
         for part in [part for part in parts if part[0] & networks]:
             parts.remove(part)
-            networks, rows = networks | part[0], [*part[1], *rows]
+            networks, rows = networks | part[0], sorted([*part[1], *rows])
         parts.append((networks, rows))
-    parts.sort(key=lambda part: not all(backbones.in_memory(name) for name in part[0]))
-    position = {entry.name: number for number, entry in enumerate(fitted)}
-    return [sorted(rows, key=lambda entry: position[entry.name]) for _, rows in parts]
+    parts.sort(key=lambda part: (not all(backbones.in_memory(name) for name in part[0]), part[1]))
+    return [[fitted[number] for number in rows] for _, rows in parts]
 
 
 def pair_chunks(pairs: Sequence[tuple[int, int]], images: int) -> Iterator[list[tuple[int, int]]]:
