@@ -342,7 +342,7 @@ class Backbone(ABC):
         except MemoryError as error:
             raise ModelError(
                 f"memory must hold a single image at {self.image_size[0]} x {self.image_size[1]} px, but it ran out: "
-                "lower model.image_size, take a smaller dtype, or set model.offload."
+                "lower model.image_size, take a smaller model.dtype, or set model.vae_tiling or model.offload."
             ) from error
 
 

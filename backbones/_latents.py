@@ -18,6 +18,9 @@ from diffsift.errors import ModelError
 _CACHED = 256_000_000
 """Bytes of latents that are remembered: 8,000 images of a VAE with 4 x 64 x 64 latents in half precision."""
 
+_TILE = 512
+"""Edge of a tile in pixels, at most: autoencoders that were trained on larger images would not be tiled before."""
+
 _MAPS_AT_ONCE = 8
 """Maps of a VAE's first level that encoding holds at once, as measured (5.5 to 7.4)."""
 
@@ -70,7 +73,26 @@ def encoding_bytes(vae: Any, size: tuple[int, int]) -> int:
     """
     channels = (vae.config.get("block_out_channels") or vae.config.get("encoder_block_out_channels") or (128,))[0]
     wide = vae.dtype == torch.float16 and vae.config.get("force_upcast", False)
-    return _MAPS_AT_ONCE * int(channels) * size[0] * size[1] * (4 if wide else vae.dtype.itemsize)
+    pixels = math.prod(min(edge, _TILE) if getattr(vae, "use_tiling", False) else edge for edge in size)
+    return _MAPS_AT_ONCE * int(channels) * pixels * (4 if wide else vae.dtype.itemsize)
+
+
+def tile_encoding(vae: Any, source: str) -> None:
+    """Make an autoencoder encode large images in tiles of at most 512 px, which overlap and are blended.
+
+    Args:
+        vae: of the pipeline; None for a model of pixels.
+        source: the user's name for it, for the message.
+
+    Raises:
+        ModelError: it cannot.
+    """
+    if not hasattr(vae, "enable_tiling"):
+        raise ModelError(f"model.vae_tiling must be false for {source}: it has no autoencoder that can work in tiles.")
+    vae.enable_tiling()
+    if getattr(vae, "tile_sample_min_size", 0) > _TILE:  # autoencoders of other classes have tiles of their own
+        vae.tile_latent_min_size = vae.tile_latent_min_size * _TILE // vae.tile_sample_min_size
+        vae.tile_sample_min_size = _TILE
 
 
 def encode_images(

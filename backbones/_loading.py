@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,14 @@ from huggingface_hub.errors import (
 )
 from torch import nn
 
+from diffsift.common.reporting import LOGGER
 from diffsift.errors import ModelError, did_you_mean, first_line
 
 from ._base import Backbone
+from ._batches import release_memory
+from ._latents import tile_encoding
 from ._loaded_pipeline import DENOISERS, LoadedPipeline
-from ._parts import MOST_REGISTRATIONS, bounded, class_of, load_part
+from ._parts import MOST_REGISTRATIONS, bounded, class_of, load_part, published_dtype
 from ._pipeline import PipelineBackbone
 from ._pipeline_call import refuse_other_media
 from ._weight_files import check_weights
@@ -90,11 +93,28 @@ def load_pipeline(
     """
     check_model_folder(model.id)
     device = resolve_device(model.device)
-    pipeline = _loaded(model, resolve_dtype(model.dtype, device))
-    if model.lora is not None:
-        _merge_lora(pipeline, model)
     if model.offload and device.type == "cpu":
         raise ModelError("model.offload must be false on a CPU: it only saves GPU memory.")
+    backbone = _backbone(model, name, device, digests)
+    if model.dtype == "auto" and backbone.dtype == torch.float16 and not backbone.is_finite():
+        wider = "bfloat16" if _takes_bfloat16(device) else "float32"
+        LOGGER.warning(
+            "activations of %s are not finite in float16: model.dtype: auto takes %s instead.", model.id, wider
+        )
+        del backbone
+        release_memory()
+        backbone = _backbone(model.model_copy(update={"dtype": wider}), name, device, digests)
+    return backbone
+
+
+def _backbone(
+    model: ModelSpecification, name: str, device: torch.device, digests: DigestCache | None
+) -> PipelineBackbone:
+    pipeline = _loaded(model, device)
+    if model.lora is not None:
+        _merge_lora(pipeline, model)
+    if model.vae_tiling:
+        tile_encoding(getattr(pipeline, "vae", None), model.id)
     denoisers = [getattr(pipeline, part, None) for part in DENOISERS] if model.offload else []
     for part in pipeline.components.values():
         if isinstance(part, nn.Module) and not any(part is denoiser for denoiser in denoisers):
@@ -109,7 +129,7 @@ def load_pipeline(
     return PipelineBackbone(loaded, model, name=name)
 
 
-def _loaded(model: ModelSpecification, dtype: torch.dtype) -> Any:
+def _loaded(model: ModelSpecification, device: torch.device) -> Any:
     with _quiet_imports():
         folder = _folder_of(model)
         index = read_index(folder)
@@ -117,6 +137,11 @@ def _loaded(model: ModelSpecification, dtype: torch.dtype) -> Any:
         refuse_other_media(kind, model.id)
         parts = parts_of(index)
         check_parts(folder, parts)
+        dtype = _dtype_of(model, folder, parts, device)
+        if dtype == torch.float16 and device.type == "cpu":
+            LOGGER.warning(
+                "float16 is about ten times slower than float32 on a CPU: set model.dtype to bfloat16 or float32."
+            )
         loaded = {}
         expected = inspect.signature(kind.__init__).parameters
         for name, (library, class_name) in parts.items():
@@ -286,20 +311,40 @@ def resolve_device(device: str) -> torch.device:
     return resolved
 
 
-def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+def resolve_dtype(dtype: str, device: torch.device, published: torch.dtype | None = None) -> torch.dtype:
     """The torch type of a name.
 
     Args:
-        dtype: ``float32``, ``float16``, ``bfloat16``, or ``auto``: float16 on a GPU and float32 on a CPU.
+        dtype: ``float32``, ``float16``, ``bfloat16``, or ``auto``: bfloat16 where the weights were published in it
+            (their activations may exceed what float16 can hold), else float16 on a GPU and float32 on a CPU.
         device: device that the model runs on.
+        published: type of the weights as they were published, where it is known.
 
     Returns:
         The type of the model's weights and activations.
     """
-    if dtype == "auto":
-        return torch.float32 if device.type == "cpu" else torch.float16
-    resolved: torch.dtype = getattr(torch, dtype)
-    return resolved
+    if dtype != "auto":
+        resolved: torch.dtype = getattr(torch, dtype)
+        return resolved
+    if published == torch.bfloat16:
+        return torch.bfloat16 if _takes_bfloat16(device) else torch.float32
+    return torch.float32 if device.type == "cpu" else torch.float16
+
+
+def _takes_bfloat16(device: torch.device) -> bool:
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _dtype_of(
+    model: ModelSpecification, folder: Path, parts: Mapping[str, tuple[str, str]], device: torch.device
+) -> torch.dtype:
+    """The type of a model's weights; the denoiser's files are looked at where it is to be chosen."""
+    published = None
+    for part in DENOISERS if model.dtype == "auto" else ():
+        kind = class_of(*parts[part]) if part in parts else None
+        if kind is not None:
+            published = published_dtype(folder / part, kind, model)
+    return resolve_dtype(model.dtype, device, published)
 
 
 def _why_not_loaded(model: ModelSpecification, error: Exception) -> str:

@@ -93,6 +93,24 @@ def load_part(folder: Path, kind: Any, model: ModelSpecification, dtype: torch.d
         return kind.from_pretrained(str(folder))
 
 
+def published_dtype(folder: Path, kind: Any, model: ModelSpecification) -> torch.dtype | None:
+    """The type in which a network's weights were published.
+
+    Args:
+        folder: of the network.
+        kind: its class, from `class_of`.
+        model: the file variant, and whether pickles may be loaded.
+
+    Returns:
+        The type of the weights in the files; None where they do not say it.
+
+    Raises:
+        ModelError: the weights are not there or not whole.
+    """
+    stems = next(stems for family, stems in _STEMS.items() if issubclass(kind, family))
+    return find_weights(folder, stems, variant=model.variant, allow_pickle=model.allow_pickle).dtype
+
+
 def _load_network(folder: Path, kind: Any, weights: WeightFiles, dtype: torch.dtype) -> nn.Module:
     most = MOST_REGISTRATIONS if weights.tensors is None else 4 * weights.tensors + 1000
     with bounded(folder, most, 2 * weights.size + 10**8):

@@ -189,6 +189,13 @@ class PipelineBackbone(Backbone):
         """The denoiser's configuration."""
         return dict(cast("Any", self.denoiser).config)
 
+    def is_finite(self) -> bool:
+        """Whether all activations of a grey image are finite, at a quarter of the noise levels."""
+        wanted = {self.train_timesteps // 4: [entry for entry in self.activations() if not entry.unreadable]}
+        grey = torch.full((1, 3, *self.image_size), 0.5)
+        ((_, finite),) = self.capture(grey, wanted, seed=0, read=lambda entry: torch.isfinite(entry.values).all()[None])
+        return bool(torch.cat(list(finite.values())).all())
+
     def with_denoiser(self, denoiser: nn.Module, *, name: str) -> PipelineBackbone:
         """The same pipeline with another denoiser.
 
@@ -242,7 +249,8 @@ class PipelineBackbone(Backbone):
         if self.noise_shared:
             known["noise_shared"] = True
         if self._loaded.vae is not None:
-            known |= {"vae": self._loaded.vae_digest, "vae_mode": "mode of the posterior"}
+            tiled = ", in tiles" if getattr(self._loaded.vae, "use_tiling", False) else ""
+            known |= {"vae": self._loaded.vae_digest, "vae_mode": f"mode of the posterior{tiled}"}
         return {
             **known,
             "conditioning": {"prompt": self.prompt, "text_encoders": self._loaded.text_digest},

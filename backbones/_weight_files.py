@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from diffsift.errors import ModelError
@@ -14,6 +15,9 @@ from diffsift.errors import ModelError
 from .folders import refuse_pointer
 
 _SAFE, _PICKLE = "safetensors", "bin"
+
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""Types of weights by their names in a safetensors file; others hold quantised weights."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,16 @@ class WeightFiles:
     def size(self) -> int:
         """Bytes of all files together."""
         return sum(file.stat().st_size for file in self.files)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The type of the first weight matrix; None where there is none, and for pickles."""
+        if self.tensors is None:
+            return None
+        with safe_open(self.files[0], framework="pt") as content:
+            matrices = (content.get_slice(name) for name in content.keys())  # noqa: SIM118 - no mapping
+            found = next((entry.get_dtype() for entry in matrices if len(entry.get_shape()) > 1), None)
+        return None if found is None else _DTYPES.get(found)
 
 
 def find_weights(folder: Path, stems: dict[str, str], *, variant: str | None, allow_pickle: bool) -> WeightFiles:

@@ -16,7 +16,7 @@ MOST_VARIANTS = 32
 ImageSize = tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
 NoiseSeeds = Annotated[int, Field(ge=1, le=64)]
 
-_OF_DIFFUSERS = ("revision", "variant", "lora", "offload", "allow_pickle")
+_OF_DIFFUSERS = ("revision", "variant", "lora", "offload", "vae_tiling", "allow_pickle")
 """Fields that only the built-in kind understands."""
 
 _RUN = ("image_size", "resize", "prompt", "batch_size", "noise_seed", "noise_seeds", "noise_shared")
@@ -56,7 +56,8 @@ class ModelSpecification(BaseModel):
     revision: str | None = Field(default=None, description="branch, tag or commit on the hub")
     variant: str | None = Field(default=None, description="file variant on the hub or in the folder, such as fp16")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
-        default="auto", description="auto: float16 on a GPU, float32 on a CPU"
+        default="auto",
+        description="auto: bfloat16 where the model was published in it, else float16 on a GPU and float32 on a CPU",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     image_size: ImageSize | None = Field(
@@ -79,6 +80,10 @@ class ModelSpecification(BaseModel):
     offload: bool = Field(
         default=False,
         description="keep the denoiser's weights in CPU memory and move each layer to the GPU when it runs",
+    )
+    vae_tiling: bool = Field(
+        default=False,
+        description="encode large images in overlapping tiles: less memory, and slightly different features",
     )
     allow_pickle: bool = Field(
         default=False, description="load pickled weights where there are no safetensors; they can run code"

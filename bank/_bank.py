@@ -15,7 +15,7 @@ from diffsift.extraction import Standardiser
 from diffsift.spaces import Candidate
 
 from ._budget import check_budget, entry_bytes
-from ._extraction import Extraction, fit_groups, fit_memory
+from ._extraction import Extraction, fit_memory, raw_by_timestep
 from ._images import ImageSet
 from ._pending_entries import BackboneKey, Entry, PendingEntry, pending_entries, stored_entry
 from ._snapshot import read_snapshot, write_snapshot
@@ -231,7 +231,10 @@ class Bank:
             mine = [entry for entry in locked if not self._open(entry)]
             if mine:
                 self._sweep()
-                self._extraction.run(backbone, mine, f"{backbone.name}: {type(backbone.denoiser).__name__}")
+                about = f"{backbone.name}: {type(backbone.denoiser).__name__}"
+                # Half of what is free: others write to the disk too.
+                room = (shutil.disk_usage(self._folder).free - self._lacking(mine)) // 2
+                self._extraction.run(backbone, mine, about, room)
             for entry in mine:
                 if not self._open(entry):
                     raise BankError(f"the entry of {entry.candidate} in {self._folder} changed while it was written.")
@@ -259,15 +262,27 @@ class Bank:
         return entry_bytes(activation.channels, images, rows, self._specification.max_channels)
 
     def _check_space(self, pending: Sequence[PendingEntry]) -> None:
-        lacking = {entry.candidate: (len(entry.unfit) + len(entry.missing)) / len(self._images) for entry in pending}
-        stored = sum(self._bytes_of(entry.activation) * lacking[entry.candidate] for entry in pending)
-        transient = max(sum(entry.raw_bytes for entry in group) for group in fit_groups(pending))
-        needed, free = stored + transient, shutil.disk_usage(self._folder).free
-        if needed > free:
-            raise BankError(
-                f"the bank needs {_size(needed)} in {self._folder}, but {_size(free)} are free: "
-                "lower bank.pixels_per_image, drop timesteps or filter more activations."
-            )
+        """Refuse to start where the disk will be full.
+
+        Raw features lie beside the entries while statistics are fit, those of one timestep at least: without them, its
+        passes would have to be made again.
+        """
+        stored, raw = self._lacking(pending), max(raw_by_timestep(pending).values(), default=0)
+        free = shutil.disk_usage(self._folder).free
+        if stored + raw <= free:
+            return
+        beside = f", {_size(raw)} of it while the statistics of a timestep are fit" if raw else ""
+        raise BankError(
+            f"the bank needs {_size(stored + raw)} in {self._folder}{beside}, but {_size(free)} are free: lower "
+            f"bank.pixels_per_image{' or bank.fit_images' if raw else ''}, drop timesteps or filter more activations."
+        )
+
+    def _lacking(self, pending: Sequence[PendingEntry]) -> int:
+        """Bytes that entries will grow by."""
+        images = len(self._images)
+        return sum(
+            self._bytes_of(entry.activation) * (len(entry.unfit) + len(entry.missing)) // images for entry in pending
+        )
 
     def _warn_of_waiting(self, entry: PendingEntry) -> bool:
         self._context.reporter.warning(

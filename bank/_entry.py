@@ -129,10 +129,6 @@ class EntryFolder:
     def features(self, rows: int, channels: int) -> Records:
         return Records(self.path, "features", (rows, channels), "float16")
 
-    def raw(self, points: int, channels: int) -> Records:
-        """Raw features of the images that statistics are fit on, stored until that is done."""
-        return Records(self.path, "raw", (points, channels), "float32")
-
     def note_study(self, study: str) -> None:
         """Write down that a study uses the entry; a bank that may only be read stays as it is."""
         marker = self.path / _STUDIES / study
@@ -160,7 +156,7 @@ class EntryFolder:
 
 def not_finite(share: float) -> str:
     """Why a candidate with this share of values that are not finite cannot be used."""
-    return f"not finite (NaN or infinite) in {share:.2%} of its values"
+    return f"not finite (NaN or infinite) in {share:.2%} of its values; where model.dtype is float16, try bfloat16"
 
 
 def family_of(key: dict[str, Any]) -> str:

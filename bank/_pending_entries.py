@@ -24,6 +24,7 @@ from ._entry import (
     not_finite,
 )
 from ._images import ImageSet
+from ._raw import RawFeatures, raw_bytes
 from ._records import Features, Records
 from ._statistics import decoded
 from .development import DevelopmentSet
@@ -85,10 +86,10 @@ class PendingEntry:
     @property
     def raw_bytes(self) -> int:
         """Bytes of the raw features that statistics are fit on."""
-        return len(self.images.fresh_fit) * self.points * self.activation.channels * 4
+        return raw_bytes(len(self.images.fresh_fit), self.points, self.activation.channels)
 
-    def raw(self) -> Records:
-        return self.folder.raw(self.points, self.activation.channels)
+    def raw(self) -> RawFeatures:
+        return RawFeatures(self.folder.path, self.points, self.activation.channels)
 
     def records(self, standardiser: Standardiser) -> Records:
         return self.folder.features(self.images.development.rows, standardiser.channels)

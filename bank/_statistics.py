@@ -13,11 +13,11 @@ from ._entry import not_finite
 
 
 def fitted(raw: Float[Tensor, "images points channels"], max_channels: int) -> Standardiser | str:
-    """Statistics of raw features, or why there are none."""
-    finite = torch.isfinite(raw)
-    if not bool(finite.all()):
-        return not_finite(1 - float(finite.double().mean()))
-    return Standardiser.fit(raw.flatten(0, 1), max_channels=max_channels)
+    """Statistics of raw features, which are overwritten; or why there are none."""
+    finite = sum(int(torch.isfinite(image).sum()) for image in raw)
+    if finite < raw.numel():
+        return not_finite(1 - finite / raw.numel())
+    return Standardiser.fit(raw.flatten(0, 1), max_channels=max_channels, overwrite=True)
 
 
 def encoded(standardiser: Standardiser) -> bytes:

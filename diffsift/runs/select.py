@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from diffsift import __version__
-from diffsift.backbones import ModelSpecification, resolve_device, resolve_dtype
+from diffsift.backbones import BackboneName, ModelSpecification, resolve_device, resolve_dtype
 from diffsift.bank import measured_similarity
 from diffsift.common.files import digest
 from diffsift.common.reporting import LoggingReporter, Reporter
@@ -89,7 +89,7 @@ def select(
     """
     if isinstance(specification, str | Path):
         specification = load_specification(specification)
-    specification = _with_fixed_dtype(Specification.of(specification, dataset))
+    specification = Specification.of(specification, dataset)
     name = specification.study.name
     files = OutputFiles.of(name, out, report)
     files.refuse_overwriting(name, FOUND, force=force)
@@ -101,11 +101,14 @@ def select(
         context = specification.context(store.workspace, reporter)
         with store.ledger.exclusive(name):
             store.ledger.require_sound()
+            specification = _with_stored_dtypes(specification, store)
             store.refuse_other_identity(specification)
             store.refuse_fewer_trials(specification)
             require_warm_starts(store.ledger, specification.study.warm_start)
             require_stores(tracking, name, store.uid(name), store.workspace)
             prepared = prepare(specification, store, context)
+            specification = _with_dtypes(specification, {name: _dtype_of(prepared, name) for name in prepared.models})
+            prepared = replace(prepared, specification=specification)
             store.refuse_other_identity(specification, prepared.content, earlier_model=prepared.earlier_model)
             with _Search(prepared, store) as search:
                 search.run()
@@ -315,15 +318,30 @@ def _write(prepared: Prepared, results: StudyResults, files: OutputFiles) -> Non
     write_report(outcome, results.pictures, files.report)
 
 
-def _with_fixed_dtype(specification: Specification) -> Specification:
-    """With ``dtype: auto`` resolved, so that a study that is resumed on another device keeps its precision."""
+def _with_stored_dtypes(specification: Specification, store: StudyStore) -> Specification:
+    """With ``dtype: auto`` as it was resolved when the study was made: on another device it keeps its precision."""
+    if store.ledger.study(specification.study.name) is None:
+        return specification
+    stored = store.specification(specification.study.name).models
+    return _with_dtypes(specification, {name: model.dtype for name, model in stored.items()})
 
-    def fixed(model: ModelSpecification) -> ModelSpecification:
-        dtype = str(resolve_dtype(model.dtype, resolve_device(model.device))).removeprefix("torch.")
-        return model.model_copy(update={"dtype": dtype})
 
-    further = {name: fixed(model) for name, model in specification.further_models.items()}
-    return specification.model_copy(update={"model": fixed(specification.model), "further_models": further})
+def _with_dtypes(specification: Specification, dtypes: Mapping[str, str]) -> Specification:
+    """With ``dtype: auto`` replaced by the type of the model's name, where it has one."""
+
+    def fixed(name: str, model: ModelSpecification) -> ModelSpecification:
+        return model.model_copy(update={"dtype": dtypes.get(name, "auto")}) if model.dtype == "auto" else model
+
+    further = {name: fixed(name, model) for name, model in specification.further_models.items()}
+    main = fixed(BackboneName.MAIN, specification.model)
+    return specification.model_copy(update={"model": main, "further_models": further})
+
+
+def _dtype_of(prepared: Prepared, name: str) -> str:
+    """The type that a model was loaded in; a registered kind need not tell it."""
+    model = prepared.specification.models[name]
+    rule = resolve_dtype(model.dtype, resolve_device(model.device))
+    return str(prepared.models[name].identity.get("dtype", rule)).removeprefix("torch.")
 
 
 def _data_input(prepared: Prepared) -> dict[str, Any]:

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from diffusers import DiffusionPipeline
 from support import damage, tiny
+from support.tiny_pipelines import build
 
-from diffsift.backbones import ModelSpecification, load, load_structure
+from diffsift.backbones import ModelSpecification, load, load_structure, resolve_dtype
 from diffsift.errors import DiffsiftError, ModelError
 
 
@@ -137,3 +140,78 @@ def test_a_video_pipeline_is_refused_before_its_weights_are_read(folder: Path) -
         damage.cut(file)
     with pytest.raises(ModelError, match="must be an image model, but its CogVideoXPipeline makes video"):
         load(ModelSpecification(id=str(folder), device="cpu"))
+
+
+def published_as(folder: Path, dtype: torch.dtype) -> ModelSpecification:
+    pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=dtype)
+    shutil.rmtree(folder)
+    pipeline.save_pretrained(folder)
+    return ModelSpecification(id=str(folder), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("published", "loaded"),
+    [
+        (torch.bfloat16, torch.bfloat16),
+        (torch.float16, torch.float32),
+        (torch.float32, torch.float32),
+    ],
+)
+def test_auto_takes_bfloat16_where_the_model_was_published_in_it(
+    folder: Path, published: torch.dtype, loaded: torch.dtype
+) -> None:
+    backbone = load(published_as(folder, published))
+    assert next(backbone.denoiser.parameters()).dtype == loaded
+
+
+def test_the_type_of_a_name() -> None:
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert resolve_dtype("auto", gpu) == resolve_dtype("auto", gpu, torch.float32) == torch.float16
+    assert resolve_dtype("auto", cpu, torch.float16) == torch.float32
+    assert resolve_dtype("float16", cpu, torch.bfloat16) == torch.float16
+
+
+def overflowing(folder: Path) -> ModelSpecification:
+    """A pipeline whose activations exceed what float16 can hold."""
+    pipeline = DiffusionPipeline.from_pretrained(folder)
+    pipeline.unet.requires_grad_(False).conv_in.weight.mul_(1e6)
+    shutil.rmtree(folder)
+    pipeline.save_pretrained(folder)
+    return ModelSpecification(id=str(folder), device="cpu")
+
+
+def test_auto_falls_back_where_float16_overflows(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = overflowing(folder)
+    # As on a GPU, where the published type leads to float16.
+    monkeypatch.setattr(
+        "diffsift.backbones._loading.resolve_dtype",
+        lambda dtype, *_: torch.float16 if dtype == "auto" else getattr(torch, dtype),
+    )
+    backbone = load(model)
+    assert next(backbone.denoiser.parameters()).dtype == torch.bfloat16
+    assert "are not finite in float16: model.dtype: auto takes bfloat16 instead" in caplog.text
+    assert "about ten times slower" in caplog.text
+    asked = load(model.model_copy(update={"dtype": "float16"}))
+    assert next(asked.denoiser.parameters()).dtype == torch.float16
+
+
+def test_images_are_encoded_in_tiles_where_that_is_asked_for(
+    tiny_pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffsift.backbones._latents._TILE", 16)
+    model = ModelSpecification(id=str(tiny_pipeline), device="cpu", image_size=(32, 32))
+    whole, tiled = load(model), load(model.model_copy(update={"vae_tiling": True}))
+    images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        one, other = (backbone.encode(images) for backbone in (whole, tiled))
+    assert one.shape == other.shape
+    assert not torch.allclose(one, other, atol=1e-3)
+    assert whole.identity() != tiled.identity()
+
+
+def test_pixels_cannot_be_tiled(tmp_path: Path) -> None:
+    build("DDPM").save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"model\.vae_tiling must be false for .*: it has no autoencoder"):
+        load(ModelSpecification(id=str(tmp_path), device="cpu", vae_tiling=True))

@@ -15,11 +15,9 @@ import torch
 from support.banks import (
     NAMES,
     SPECIFICATION,
-    Counted,
     Wanted,
     bank_of,
     development_of,
-    features_of,
     part_of,
     wanted_of,
 )
@@ -191,29 +189,6 @@ def test_a_folder_that_cannot_be_made_is_refused(open_bank: OpenBank, tmp_path: 
     (tmp_path / "bank").write_text("a file")
     with pytest.raises(BankError, match="bank cannot be made"):
         open_bank()
-
-
-def test_raw_features_on_disk_are_bounded_without_changing_anything(
-    open_bank: OpenBank,
-    tiny_backbone: PipelineBackbone,
-    wanted: Wanted,
-    development: DevelopmentSet,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    together, parts = open_bank(), open_bank(folder="other")
-    together.fill(tiny_backbone, wanted)
-    identity, runs = tiny_backbone.identity(), len(development.samples)
-    monkeypatch.setattr(extraction_module, "_FIT_DISK", 1)  # every candidate by itself
-    assert parts.passes("main", identity, wanted) == 4 * 4 + (runs - 4) * 2
-    counted = Counted(tiny_backbone, monkeypatch)
-    parts.fill(tiny_backbone, wanted)
-    assert sum(counted.images.values()) == 4 * 4 + (runs - 4) * 2
-    monkeypatch.setattr(extraction_module, "_FIT_DISK", 4 * 16 * 4 * sum(entry.channels for entry in wanted[50]))
-    assert open_bank(folder="third").passes("main", identity, wanted) == runs * 2  # not split where it fits
-    for candidate, features in features_of(parts, wanted).items():
-        assert np.array_equal(together[candidate].features, features), candidate
-    assert list(tmp_path.rglob("raw.*")) == []
 
 
 def test_memory_for_fitting_is_bounded(
