@@ -101,6 +101,9 @@ class BackboneCache:
 
         Args:
             name: as registered.
+
+        Returns:
+            False also where its networks are loaded for another backbone.
         """
         return name in self._loaded
 

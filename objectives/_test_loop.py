@@ -111,7 +111,7 @@ class EvaluationLoop:
         """Run every test image through each network once, for all selections together.
 
         Selections on other networks come one after another, so that no two networks need be in memory together unless
-        a selection fuses them. Those in memory come first.
+        a selection fuses them. Those on networks that are in memory come first, and together.
 
         Args:
             fitted: selections with their heads.
@@ -174,15 +174,20 @@ def _channels(fitted: FittedSelection) -> list[tuple[Candidate, int]]:
 
 
 def _by_networks(fitted: Sequence[FittedSelection], backbones: BackboneCache) -> list[list[FittedSelection]]:
-    """Selections that share no network with others apart; those whose networks are in memory first."""
+    """Selections that share no network with others apart; first those whose networks are in memory, all together."""
+
+    def network_of(candidate: Candidate) -> str:
+        network = backbones.network_of(candidate.backbone)
+        return "" if backbones.in_memory(network) else network
+
     parts: list[tuple[set[str], list[int]]] = []
     for number, entry in enumerate(fitted):
-        networks, rows = {backbones.network_of(candidate.backbone) for candidate in entry.standardisers}, [number]
+        networks, rows = {network_of(candidate) for candidate in entry.standardisers}, [number]
         for part in [part for part in parts if part[0] & networks]:
             parts.remove(part)
             networks, rows = networks | part[0], sorted([*part[1], *rows])
         parts.append((networks, rows))
-    parts.sort(key=lambda part: (not all(backbones.in_memory(name) for name in part[0]), part[1]))
+    parts.sort(key=lambda part: ("" not in part[0], part[1]))
     return [[fitted[number] for number in rows] for _, rows in parts]
 
 

@@ -183,6 +183,9 @@ def test_selections_that_fuse_networks_join_those_of_each(backbones: BackboneCac
     backbones._loaded.pop("main")
     parts = [[entry.name for entry in part] for part in _test_loop._by_networks(rows, backbones)]
     assert parts == [["3"], ["1", "2", "4", "5"]]
+    backbones.load("main")  # together with random weights, "other" still apart
+    parts = [[entry.name for entry in part] for part in _test_loop._by_networks(rows[:4], backbones)]
+    assert parts == [["1", "3", "4"], ["2"]]
 
 
 @pytest.mark.unchecked
