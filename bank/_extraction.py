@@ -199,10 +199,10 @@ class Extraction:
         digests = self._images.of(images)
         chosen = _fit_points(len(images), entry.points, channels)
         values = torch.empty(len(images), len(chosen), channels)
-        for row, digest in zip(values, digests, strict=True):
-            row[:] = raw.read([digest])[0, chosen]
+        for number, digest in enumerate(digests):
+            values[number] = raw.read([digest])[0, chosen]
         found = fitted(values, self._images.specification.max_channels)
-        del values, row
+        del values
         if isinstance(found, Standardiser):
             records = entry.records(found)
             together = max(1, _WRITE_MEMORY // (4 * entry.points * channels))

@@ -327,7 +327,13 @@ def _seed(seed: int, stream: int) -> int:
 
 @contextlib.contextmanager
 def _frozen_garbage() -> Iterator[None]:
-    """Spare Python's collector what exists already: much of a trial's time went into looking through it again."""
+    """Spare Python's collector what exists already: much of a trial's time went into looking through it again.
+
+    A program that froze objects itself is left alone: it would lose that by the thawing.
+    """
+    if gc.get_freeze_count():
+        yield
+        return
     gc.collect()
     gc.freeze()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 from collections.abc import Iterator
@@ -25,6 +26,12 @@ from support import ROOT, tiny
 
 if TYPE_CHECKING:
     from diffsift.backbones import PipelineBackbone
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what the imports made: each search would look through all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -137,7 +137,7 @@ def search(
             from diffsift.runs.plan import plan
 
             expected = plan(loaded, workspace=workspace, reporter=reporter())
-            typer.echo(f"dry run     {expected.describe(loaded.study.trials)}")
+            typer.echo(f"dry run     {expected.describe()}")
             return
         from diffsift.runs.select import select
 

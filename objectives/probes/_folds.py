@@ -145,11 +145,12 @@ class FoldProbe(FoldedProbe):
         return np.asarray(self._emphasis[self._images[part]].reshape(-1, 1))
 
     def _features(self, entry: Entry, part: int) -> Float32[np.ndarray, "rows channels"]:
-        def compute() -> Float32[np.ndarray, "rows channels"]:
-            features = np.asarray(entry.features[self._images[part]].astype(np.float32))
-            return features.reshape(-1, features.shape[-1])
+        return cached(self._cache, ("features", entry.candidate, part), lambda: self._read(entry, part))
 
-        return cached(self._cache, ("features", entry.candidate, part), compute)
+    def _read(self, entry: Entry, part: int) -> Float32[np.ndarray, "rows channels"]:
+        """Features that are not cached: those of a selection too wide push all others out of memory."""
+        features = np.asarray(entry.features[self._images[part]].astype(np.float32))
+        return features.reshape(-1, features.shape[-1])
 
     def _targets(self, part: int) -> Float32[np.ndarray, "rows outputs"]:
         return cached(

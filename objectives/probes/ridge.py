@@ -11,20 +11,25 @@ X_a' V X_b, X_a' V Y and X_a' v do not depend on the fusion weights or on the re
 when first needed and cached while memory lasts, so a trial is a small linear solve and one matrix product over the
 held-out locations.
 
+A selection of more channels than there are rows to fit on (all candidates of a timestep together) is solved in dual
+form instead (`_dual.py`): the same W, without a matrix of channels x channels, and nothing is cached.
+
 Where lambda is to be chosen, the parts that are fit on are dealt into at most three sets. Each is held out once, and
 the lambda of `PENALTIES` with the least squared error over all of them is taken. That error follows from moments
-alone, so it costs one factorisation per lambda and set, and sees nothing of the fold that is scored.
+alone (in dual form, from K), so it costs one factorisation per lambda and set, and sees nothing of the fold that is
+scored.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Int
 
 from diffsift.bank import Entry
 from diffsift.errors import DataError
@@ -33,6 +38,7 @@ from diffsift.spaces import Candidate, Selection
 
 from .._caching import cached
 from ._base import RidgeHead
+from ._dual import DualRidge, DualSolutions
 from ._elimination import Elimination, eliminate
 from ._folds import SMALL, FoldProbe, dealt
 from ._moments import Moments
@@ -60,7 +66,7 @@ class RidgeProbe(FoldProbe):
             DataError: the penalty is to be chosen, but there is one group of images alone.
         """
         with self._threads(selection):
-            return self._fits(selection).head(list(self._images))
+            return self._fits(selection, list(self._images)).head(list(self._images))
 
     def eliminate(self, pool: Sequence[Candidate], most: int) -> Elimination:
         """Backward elimination on the images that are always fitted on, or on all where there is no validation split.
@@ -85,16 +91,32 @@ class RidgeProbe(FoldProbe):
         return eliminate(pool, features, self._readout.targets(self._bank.development, images), most)
 
     def fold_outputs(self, selection: Selection) -> Iterator[Float32[np.ndarray, "rows outputs"]]:
-        fits = self._fits(selection)
-        for fold in self._bank.development.folds:
-            head = fits.head([part for part in self._images if part != fold])
-            outputs = sum(
-                self._features(self._bank[candidate], fold) @ weights for candidate, weights in head.weights.items()
-            )
+        folds = self._bank.development.folds
+        fitted = {fold: [part for part in self._images if part != fold] for fold in folds}
+        fits = self._fits(selection, sorted(set().union(*fitted.values())))
+        read = self._read if isinstance(fits, _DualFits) else self._features
+        for fold in folds:
+            head = fits.head(fitted[fold])
+            outputs = sum(read(self._bank[candidate], fold) @ weights for candidate, weights in head.weights.items())
             yield np.asarray(outputs + head.intercept)
 
-    def _fits(self, selection: Selection) -> _Fits:
-        return _Fits(self, selection, self._specification.regularisation)
+    def _fits(self, selection: Selection, parts: Sequence[int]) -> _Fits:
+        """Fits on any of these parts, in the form that costs less."""
+        channels = sum(self._bank[candidate].features.shape[-1] for candidate in selection.candidates)
+        if channels <= max(SMALL, sum(map(self.rows_of, parts))):
+            return _PrimalFits(self, selection, self._specification.regularisation)
+        return _DualFits(self, selection, self._specification.regularisation, parts)
+
+    def rows_of(self, part: int) -> int:
+        """Rows of a part of the images.
+
+        Args:
+            part: its number.
+
+        Returns:
+            How many features its images have together.
+        """
+        return len(self._images[part]) * self._bank.development.rows
 
     def head(
         self, selection: Selection, solution: Float64[np.ndarray, "channels outputs"], moments: Moments
@@ -137,6 +159,53 @@ class RidgeProbe(FoldProbe):
         totals = np.sum([self._totals(part) for part in parts], axis=0)
         cross = [scale * np.sum([self._cross(entry, part) for part in parts], axis=0) for entry, scale, _ in blocks]
         return Moments.centered(totals, first, upper.T, np.concatenate(cross))
+
+    def dual(self, selection: Selection, parts: Sequence[int]) -> DualRidge:
+        """Rows of a selection's fused feature, for solves in dual form.
+
+        Args:
+            selection: candidates of the bank with their weights.
+            parts: numbers of parts, whose rows come in this order.
+
+        Returns:
+            The rows.
+        """
+        return DualRidge.of(
+            (
+                scale * np.concatenate([self._read(entry, part) for part in parts]).astype(np.float64)
+                for entry, scale, _ in self._blocks(selection)
+            ),
+            np.concatenate([self._rows(part)[:, 0] for part in parts]),
+            np.concatenate([self._targets(part) for part in parts]),
+        )
+
+    def dual_head(
+        self,
+        selection: Selection,
+        parts: Sequence[int],
+        solution: Float64[np.ndarray, "rows outputs"],
+        intercept: Float64[np.ndarray, "outputs"],
+    ) -> RidgeHead:
+        """Turn a dual solution into weights of channels.
+
+        Args:
+            selection: candidates of the bank with their weights.
+            parts: numbers of the parts that were fit on.
+            solution: one row of weights for each of their rows.
+            intercept: of the outputs.
+
+        Returns:
+            The head for features of the bank.
+        """
+        ends = np.cumsum([self.rows_of(part) for part in parts])[:-1]
+        own = list(zip(parts, np.split(solution, ends), strict=True))
+        weights = {
+            entry.candidate: (
+                scale**2 * np.sum([self._read(entry, part).T @ rows for part, rows in own], axis=0)
+            ).astype(np.float32)
+            for entry, scale, _ in self._blocks(selection)
+        }
+        return RidgeHead(weights, intercept.astype(np.float32))
 
     def _second_of_all(
         self, blocks: Sequence[tuple[Entry, float, slice]], part: int
@@ -193,20 +262,26 @@ class RidgeProbe(FoldProbe):
         return cached(self._cache, ("second", a.candidate, b.candidate, part), compute)
 
 
-class _Fits:
+class _Fits(ABC):
     """Fits of one selection; what several folds share is computed once."""
 
     def __init__(self, probe: RidgeProbe, selection: Selection, regularisation: float | Literal["auto"]) -> None:
         self._probe, self._selection = probe, selection
         self._regularisation: float | Literal["auto"] = regularisation
-        self._moments: dict[frozenset[int], Moments] = {}
-        self._solutions: dict[frozenset[int], Float64[np.ndarray, "penalties channels outputs"]] = {}
 
     def head(self, parts: Sequence[int]) -> RidgeHead:
         """Fit on these parts."""
-        penalty = self._chosen_penalty(parts) if self._regularisation == "auto" else self._regularisation
-        moments = self._probe.moments(self._selection, parts)
-        return self._probe.head(self._selection, moments.solve(penalty, overwrite=True), moments)
+        return self._head(
+            parts, self._chosen_penalty(parts) if self._regularisation == "auto" else self._regularisation
+        )
+
+    @abstractmethod
+    def _head(self, parts: Sequence[int], penalty: float) -> RidgeHead:
+        """Fit on these parts with this penalty."""
+
+    @abstractmethod
+    def _errors(self, held_out: Sequence[int], others: Sequence[int]) -> Float64[np.ndarray, "penalties"]:
+        """Squared error on parts that are held out, for each of `PENALTIES`, when others are fit on."""
 
     def _chosen_penalty(self, parts: Sequence[int]) -> float:
         """The penalty with the least error on parts of these that are held out in turn."""
@@ -218,9 +293,24 @@ class _Fits:
             )
         errors = np.zeros(len(PENALTIES))
         for held_out in sets:
-            others = [part for part in parts if part not in held_out]
-            errors += self._moments_of(held_out).errors(self._moments_of(others), self._solved(others))
+            errors += self._errors(held_out, [part for part in parts if part not in held_out])
         return PENALTIES[int(errors.argmin())]
+
+
+class _PrimalFits(_Fits):
+    """From moments."""
+
+    def __init__(self, probe: RidgeProbe, selection: Selection, regularisation: float | Literal["auto"]) -> None:
+        super().__init__(probe, selection, regularisation)
+        self._moments: dict[frozenset[int], Moments] = {}
+        self._solutions: dict[frozenset[int], Float64[np.ndarray, "penalties channels outputs"]] = {}
+
+    def _head(self, parts: Sequence[int], penalty: float) -> RidgeHead:
+        moments = self._probe.moments(self._selection, parts)
+        return self._probe.head(self._selection, moments.solve(penalty, overwrite=True), moments)
+
+    def _errors(self, held_out: Sequence[int], others: Sequence[int]) -> Float64[np.ndarray, "penalties"]:
+        return self._moments_of(held_out).errors(self._moments_of(others), self._solved(others))
 
     def _moments_of(self, parts: Sequence[int]) -> Moments:
         key = frozenset(parts)
@@ -235,3 +325,33 @@ class _Fits:
             moments = self._moments_of(parts)
             self._solutions[key] = np.stack([moments.solve(penalty) for penalty in PENALTIES])
         return self._solutions[key]
+
+
+class _DualFits(_Fits):
+    """From products of rows, which are computed once for all parts that are fit on."""
+
+    def __init__(
+        self,
+        probe: RidgeProbe,
+        selection: Selection,
+        regularisation: float | Literal["auto"],
+        parts: Sequence[int],
+    ) -> None:
+        super().__init__(probe, selection, regularisation)
+        self._ridge = probe.dual(selection, parts)
+        counts = [probe.rows_of(part) for part in parts]
+        self._of_part = dict(zip(parts, np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1]), strict=True))
+        self._solutions: dict[frozenset[int], DualSolutions] = {}
+
+    def _head(self, parts: Sequence[int], penalty: float) -> RidgeHead:
+        solutions, intercepts = self._ridge.solve(self._rows(parts), [penalty])
+        return self._probe.dual_head(self._selection, parts, solutions[0], intercepts[0])
+
+    def _errors(self, held_out: Sequence[int], others: Sequence[int]) -> Float64[np.ndarray, "penalties"]:
+        key, fit = frozenset(others), self._rows(sorted(others))
+        if key not in self._solutions:
+            self._solutions[key] = self._ridge.solve(fit, PENALTIES)
+        return self._ridge.errors(fit, self._solutions[key], self._rows(held_out))
+
+    def _rows(self, parts: Sequence[int]) -> Int[np.ndarray, "rows"]:
+        return np.concatenate([self._of_part[part] for part in parts])

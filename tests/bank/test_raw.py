@@ -217,7 +217,7 @@ def test_large_networks_run_once_for_each_image_and_timestep(
     pool = [
         Activation(f"a{n}", "ffn-inner", "blocks", None, n, c, 1, "tokens", f"m{n}") for n, c in enumerate(channels)
     ]
-    wanted = dict.fromkeys((50, 150, 250, 350, 450), pool)
+    wanted: Wanted = dict.fromkeys((50, 150, 250, 350, 450), pool)
     bank = Bank(tmp_path, _declared(images), BankSpecification(), RunContext(batch_size=1))
     assert bank.passes("main", {}, wanted) == images * 5
     pending = bank._pending("main", {}, wanted)

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -45,6 +47,18 @@ def test_exactly_the_asked_number_of_distinct_selections(url: str, sampler: str)
     assert len({record.uid for record in study.records()}) == len(study.records())
     planted.search(study, probe, 25)
     assert len(probe.scored) == 25
+
+
+@pytest.mark.parametrize(("frozen", "calls"), [(0, ["collect", "freeze", "unfreeze"]), (9, [])])
+def test_objects_are_frozen_unless_the_program_did_so_itself(
+    url: str, monkeypatch: pytest.MonkeyPatch, frozen: int, calls: list[str]
+) -> None:
+    made: list[str] = []
+    names = ("collect", "freeze", "unfreeze")
+    collector = {name: partial(made.append, name) for name in names} | {"get_freeze_count": lambda: frozen}
+    monkeypatch.setattr("diffsift.search.loop.gc", SimpleNamespace(**collector))
+    planted.search(planted.store(url, sampler="random"), SyntheticProbe(), 1)
+    assert made == calls
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])

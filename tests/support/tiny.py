@@ -140,6 +140,7 @@ def specification(model_folder: Path, data_folder: Path, **changes: Any) -> dict
         "limits": {"activations": 3},
         "bank": {"pixels_per_image": 24, "max_channels": 12, "fit_images": 5},
         "study": {"name": "tiny", "trials": 8},
+        "tracking": {"mlflow": False},  # its tables take longer than such a search
     }
     for name, change in changes.items():
         parts[name] = {**parts.get(name, {}), **change} if isinstance(change, dict) else change

@@ -22,11 +22,26 @@ _checked = beartype(
 )
 
 
+_known: dict[tuple[object, ...], Callable[..., Any]] = {}
+
+
 def check(function: Callable[..., Any]) -> Callable[..., Any]:
     """Check a function's annotations at each call.
 
-    Left alone are functions that take a protocol without ``runtime_checkable``: nothing can be said of it.
+    What jaxtyping passes is a signature with nothing behind it, and that of a nested function comes again at each call
+    of the outer one. A search does so thousands of times, so a signature that is known is not prepared again. Its
+    annotations are compared as text: array types are made anew each time.
     """
+    name = (function.__module__, function.__qualname__, function.__code__)
+    defaults = (len(function.__defaults__ or ()), *(function.__kwdefaults__ or ()))
+    key = (*name, *defaults, str(function.__annotations__))
+    if key not in _known:
+        _known[key] = _prepared(function)
+    return _known[key]
+
+
+def _prepared(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Left alone are functions that take a protocol without ``runtime_checkable``: nothing can be said of it."""
     try:
         return _checked(function)
     except BeartypeDecorHintPep3119Exception:

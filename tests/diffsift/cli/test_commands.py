@@ -16,16 +16,6 @@ from support.commands import done, refused, run, write
 from diffsift.tracking import Ledger, open_database
 
 
-@pytest.fixture(scope="module")
-def searched(tiny_pipeline: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A folder in which a search of six trials has ended, and what it said."""
-    folder = tmp_path_factory.mktemp("searched")
-    specification = tiny.specification(tiny_pipeline, tiny_data, study={"trials": 6})
-    spec = write(folder / "spec.yaml", specification)
-    said = done("search", spec, "--workspace", folder / "workspace", "--out", folder / "selection.json")
-    return folder, said
-
-
 def test_a_report_is_written_again_and_replaces_no_file_of_others(searched: tuple[Path, str], tmp_path: Path) -> None:
     workspace = ("--workspace", searched[0] / "workspace")
     file = tmp_path / "report.html"
@@ -68,7 +58,7 @@ def test_fields_are_set_on_the_command_line(tiny_pipeline: Path, tiny_data: Path
 
 
 def test_a_table_is_all_that_goes_to_standard_output(tiny_pipeline: Path, tiny_data: Path, tmp_path: Path) -> None:
-    values = tiny.specification(tiny_pipeline, tiny_data, study={"trials": 2}, tracking={"mlflow": False})
+    values = tiny.specification(tiny_pipeline, tiny_data, study={"trials": 2})
     spec = write(tmp_path / "spec.yaml", values)
     result = run("search", spec, "--format", "json", "--out", tmp_path / "a.json")
     assert result.exit_code == 0, result.output

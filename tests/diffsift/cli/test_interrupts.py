@@ -105,9 +105,8 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
 def test_a_search_with_workers_that_is_terminated_leaves_no_lock_no_claim_and_no_process(
     tiny_pipeline: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
-    values = tiny.specification(
-        tiny_pipeline, tiny_data, study={"name": "horses", "trials": 100_000, "workers": 2}, tracking={"mlflow": False}
-    )
+    study = {"name": "horses", "trials": 100_000, "workers": 2}
+    values = tiny.specification(tiny_pipeline, tiny_data, study=study)
     command = ["search", write(tmp_path / "horses.yaml", values), "--workspace", tmp_path / "workspace"]
     log = tmp_path / "log"
     with log.open("w") as output:

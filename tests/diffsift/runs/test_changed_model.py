@@ -18,15 +18,26 @@ from diffsift.common.files import digest
 from diffsift.errors import SelectionError
 
 
+@pytest.fixture(scope="module")
+def original(tiny_pipeline: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished study, its selection and its model."""
+    folder = tmp_path_factory.mktemp("original")
+    model = shutil.copytree(tiny_pipeline, folder / "model")
+    specification = tiny.specification(model, tiny_data, model={"prompt": "bad cafe"}, study={"trials": 3})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        done("search", write(folder / "search.yaml", specification), "--workspace", "workspace")
+    return folder
+
+
 @pytest.fixture
-def searched(tiny_pipeline: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a finished study, its selection and a model that a test may change."""
+def searched(original: Path, tiny_pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder, with the model as it was searched on, which a test may change."""
+    shutil.rmtree(original / "model")
+    shutil.copytree(tiny_pipeline, original / "model")
+    shutil.copytree(original, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model"))
+    (tmp_path / "model").symlink_to(original / "model")  # the study knows it by its path
     monkeypatch.chdir(tmp_path)
-    model = shutil.copytree(tiny_pipeline, tmp_path / "model")
-    specification = tiny.specification(
-        model, tiny_data, model={"prompt": "bad cafe"}, study={"trials": 3}, tracking={"mlflow": False}
-    )
-    done("search", write(tmp_path / "search.yaml", specification))
     return tmp_path
 
 
@@ -53,6 +64,16 @@ def test_another_scale_of_the_latents_is_noticed(searched: Path) -> None:
         FeatureExtractor.from_selection(searched / "selection-tiny.json", device="cpu")
 
 
+def other_weights(model: Path) -> None:
+    file = model / "unet" / damage.NETWORKS["unet"]
+    damage.rewrite(file, lambda tensors: {**tensors, "conv_in.bias": tensors["conv_in.bias"] + 0.1})
+
+
+def test_other_weights_under_the_same_path_are_refused(searched: Path) -> None:
+    other_weights(searched / "model")
+    assert "was made with content.model=" in refused("search", searched / "search.yaml")
+
+
 def as_earlier_versions_wrote(searched: Path) -> None:
     """Take out of study and selection what earlier versions did not know of a model."""
     model = ModelSpecification(id=str(searched / "model"), device="cpu", prompt="bad cafe")
@@ -77,6 +98,5 @@ def test_a_study_and_a_selection_of_an_earlier_version_go_on(searched: Path) -> 
 
 def test_a_study_of_an_earlier_version_notices_other_weights(searched: Path) -> None:
     as_earlier_versions_wrote(searched)
-    file = searched / "model" / "unet" / damage.NETWORKS["unet"]
-    damage.rewrite(file, lambda tensors: {**tensors, "conv_in.bias": tensors["conv_in.bias"] + 0.1})
+    other_weights(searched / "model")
     assert "was made with content.model=" in refused("resume", "tiny", "--trials", 5)

@@ -47,7 +47,10 @@ def test_a_search_says_first_what_the_data_hold(tiny_pipeline: Path, data: Path,
     recorder = Recorder()
     workspace = tmp_path / "workspace"
     result = diffsift.select(
-        values(tiny_pipeline, data), workspace=workspace, out=tmp_path / "a.json", reporter=recorder
+        values(tiny_pipeline, data, tracking={"mlflow": True}),
+        workspace=workspace,
+        out=tmp_path / "a.json",
+        reporter=recorder,
     )
     specification = Specification.parse(values(tiny_pipeline, data))
     splits = specification.data.open("segmentation")

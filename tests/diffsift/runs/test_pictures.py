@@ -44,7 +44,6 @@ def test_a_search_and_its_report_take_grids_of_one_location(
         model={"image_size": [8, 8]},
         filters={"rules": "none", "keep": ["mid-*"]},
         study={"trials": 2},
-        tracking={"mlflow": False},
     )
     done("search", write(tmp_path / "search.yaml", specification))
     assert (tmp_path / "report-tiny.html").is_file()

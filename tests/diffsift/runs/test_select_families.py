@@ -27,11 +27,11 @@ from diffsift.tracking import Ledger, open_database
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "SD 1.5"])
 def test_a_search_runs_from_the_command_line(family: str, tmp_path: Path) -> None:
     build(family).save_pretrained(tmp_path / "model", safe_serialization=True)
-    values = tiny.specification(tmp_path / "model", tiny.write_data(tmp_path / "data"), filters={"rules": "none"})
+    data = tiny.write_data(tmp_path / "data")
+    values = tiny.specification(tmp_path / "model", data, timesteps=[50], filters={"rules": "none"})
     if family != "DDPM":
         values["model"]["image_size"] = [16, 16]
     values["study"]["trials"] = 4
-    values["tracking"] = {"mlflow": False}
     (tmp_path / "search.yaml").write_text(yaml.safe_dump(values))
     arguments = ["search", str(tmp_path / "search.yaml"), "-w", str(tmp_path / "w"), "-o", str(tmp_path / "found.json")]
     result = CliRunner().invoke(app, arguments)
@@ -52,7 +52,6 @@ def test_two_backbones_in_one_search(tmp_path: Path) -> None:
     values["further_models"] = {"dit": {"id": str(tmp_path / "dit"), "image_size": [16, 24]}}
     values["study"]["trials"] = 30
     values["limits"] = {"activations": 3}
-    values["tracking"] = {"mlflow": False}
     spec = tmp_path / "search.yaml"
     spec.write_text(yaml.safe_dump(values))
     common = ["-w", str(tmp_path / "w")]

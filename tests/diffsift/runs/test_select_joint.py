@@ -44,8 +44,7 @@ def parsed(joint: dict[str, Any], **parts: Any) -> Specification:
 
 def small(model: Path, data: Path, joint: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """A search over few activations of the tiny pipeline."""
-    changes = {"filters": FEW, "tracking": {"mlflow": False}, **changes}
-    return {**tiny.specification(model, data, **changes), "joint": joint}
+    return {**tiny.specification(model, data, **{"filters": FEW, **changes}), "joint": joint}
 
 
 def test_every_further_combination_is_a_variant_named_after_what_it_is() -> None:

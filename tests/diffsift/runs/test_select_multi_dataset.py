@@ -39,7 +39,7 @@ OTHER = {"kind": "rendered-scenes", "size": 32, "train": 14, "validation": 0, "t
 
 def specification(model: Path, folder: Path, **changes: Any) -> dict[str, Any]:
     values = tiny.specification(model, folder, filters={"rules": "none", "keep": ["up-*-res-out", "mid-*"]})
-    values |= {"data": SCENES, "tracking": {"mlflow": False}, **changes}
+    values |= {"data": SCENES, **changes}
     values["study"] = {"name": "both", "trials": 6, **changes.get("study", {})}
     return values
 

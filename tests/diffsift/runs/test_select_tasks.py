@@ -48,44 +48,59 @@ def search(folder: Path, model: Path, name: str, task: dict[str, Any], **changes
     values = tiny.specification(model, folder, filters={"rules": "none", "keep": ["up-*-res-out", "mid-*"]}, **changes)
     values["data"] = {"kind": "rendered-scenes", "size": 32, "train": 14, "validation": 12, "test": 12}
     values["task"], values["study"]["name"], values["study"]["trials"] = task, name, 5
-    values["tracking"] = {"mlflow": False}
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
     out = folder / f"{name}.json"
     return run("search", folder / f"{name}.yaml", "--workspace", folder / "workspace", "--out", out)
 
 
+class Searched:
+    """Finished searches of the tasks in one workspace. Each is made when a test asks for it: processes share the tests.
+
+    Attributes:
+        folder: with the workspace and the selections.
+    """
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self.folder, self._model = folder, model
+        self._said: dict[str, str] = {}
+
+    def ran(self, task: str) -> str:
+        """What the search of a task said."""
+        if task not in self._said:
+            given = {"kind": task, **({"resolution": 6} if task == "correspondence" else {})}
+            self._said[task] = search(self.folder, self._model, task, given)
+        return self._said[task]
+
+
 @pytest.fixture(scope="module")
-def searched(tiny_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    folder = tmp_path_factory.mktemp("tasks")
-    tasks = {kind: {"kind": kind} for kind in TASKS}
-    tasks["correspondence"]["resolution"] = 6  # type: ignore[assignment]
-    return folder, {kind: search(folder, tiny_pipeline, kind, task) for kind, task in tasks.items()}
+def searched(tiny_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    return Searched(tmp_path_factory.mktemp("tasks"), tiny_pipeline)
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_search_ends_with_a_table_and_a_verdict(searched: tuple[Path, dict[str, str]], task: str) -> None:
-    folder, said = searched
+def test_a_search_ends_with_a_table_and_a_verdict(searched: Searched, task: str) -> None:
+    said = searched.ran(task)
     for word in ("raw pixels", "VAE latents", "random weights", "Verdict", "sealed test split"):
-        assert word in said[task]
-    about = json.loads((folder / f"{task}.json").read_text())["about"]
+        assert word in said
+    about = json.loads((searched.folder / f"{task}.json").read_text())["about"]
     assert about["task"] == task
     assert about["test_score"]["metric"] == METRICS[task]
     assert about["test_score"]["low"] <= about["test_score"]["value"] <= about["test_score"]["high"]
 
 
-def test_the_report_shows_further_measures(searched: tuple[Path, dict[str, str]]) -> None:
-    folder, _ = searched
-    report = folder / "correspondence.html"
-    assert "PCK@0.15 by box, per image" in report.read_text()
-    text = (folder / "normals.html").read_text()
+def test_the_report_shows_further_measures(searched: Searched) -> None:
+    for task in ("correspondence", "normals"):
+        searched.ran(task)
+    assert "PCK@0.15 by box, per image" in (searched.folder / "correspondence.html").read_text()
+    text = (searched.folder / "normals.html").read_text()
     assert all(f">{measure}</th>" in text for measure in NORMALS_MEASURES)
     assert "Prediction for test scene 1" in text
 
 
-def test_studies_of_one_protocol_are_compared_and_others_refused(
-    searched: tuple[Path, dict[str, str]], tiny_pipeline: Path
-) -> None:
-    folder, _ = searched
+def test_studies_of_one_protocol_are_compared_and_others_refused(searched: Searched, tiny_pipeline: Path) -> None:
+    folder = searched.folder
+    for task in ("depth", "segmentation"):
+        searched.ran(task)
     search(folder, tiny_pipeline, "depth-again", {"kind": "depth"}, timesteps=[50])
     found = compare(["depth", "depth-again"], workspace=folder / "workspace")
     assert found.metric == "rmse"
@@ -101,9 +116,10 @@ def test_studies_of_one_protocol_are_compared_and_others_refused(
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_worker_needs_neither_model_nor_images_and_scores_alike(
-    searched: tuple[Path, dict[str, str]], task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    searched: Searched, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = Workspace.at(shutil.copytree(searched[0] / "workspace", tmp_path / "workspace"))
+    searched.ran(task)
+    place = Workspace.at(shutil.copytree(searched.folder / "workspace", tmp_path / "workspace"))
     monkeypatch.setattr(RenderedScenes, "split", None)
     monkeypatch.setattr(PipelineBackbone, "__init__", None)
     with StudyStore.existing(place) as store:
@@ -123,18 +139,18 @@ def test_a_worker_needs_neither_model_nor_images_and_scores_alike(
 
 @pytest.mark.timeout(600)  # every head is trained in earnest
 @pytest.mark.parametrize("task", TASKS)
-def test_a_selection_is_scored_by_every_probe_of_its_task(searched: tuple[Path, dict[str, str]], task: str) -> None:
-    folder, _ = searched
-    file, workspace = folder / f"{task}.json", folder / "workspace"
+def test_a_selection_is_scored_by_every_probe_of_its_task(searched: Searched, task: str) -> None:
+    searched.ran(task)
+    file, workspace = searched.folder / f"{task}.json", searched.folder / "workspace"
     for kind in reference_kinds(task):
         found = score_file(file, probe=kind, workspace=workspace, device="cpu")
         assert found.interval.low <= found.value <= found.interval.high
         assert (found.probe, found.metric) == (kind, METRICS[task])
 
 
-def test_the_fast_probe_on_the_test_split_repeats_the_final_table(searched: tuple[Path, dict[str, str]]) -> None:
-    folder, _ = searched
-    file, workspace = folder / "depth.json", folder / "workspace"
+def test_the_fast_probe_on_the_test_split_repeats_the_final_table(searched: Searched) -> None:
+    searched.ran("depth")
+    file, workspace = searched.folder / "depth.json", searched.folder / "workspace"
     before = json.loads(file.read_text())["about"]["test_score"]["value"]
     found = score_file(file, probe="ridge", split="test", workspace=workspace, device="cpu")
     assert found.value == pytest.approx(before, rel=1e-4)
@@ -142,7 +158,8 @@ def test_the_fast_probe_on_the_test_split_repeats_the_final_table(searched: tupl
     assert "opened 3 times in study depth" in said
 
 
-def test_a_probe_of_another_task_is_refused(searched: tuple[Path, dict[str, str]]) -> None:
-    folder, _ = searched
+def test_a_probe_of_another_task_is_refused(searched: Searched) -> None:
+    folder = searched.folder
+    searched.ran("depth")
     with pytest.raises(SpecificationError, match="depth must be one of ridge, reference, linear, conv, but got 'mlp'"):
         score_file(folder / "depth.json", probe="mlp", workspace=folder / "workspace")

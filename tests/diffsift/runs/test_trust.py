@@ -27,14 +27,14 @@ from diffsift.runs.status import study_statuses
 from diffsift.study_store import StudyStore
 
 SECRET = "s3cretPW"
-SMALL: dict[str, Any] = {"timesteps": [50], "filters": {"keep": ["up-level1-*"]}, "tracking": {"mlflow": False}}
+SMALL: dict[str, Any] = {"timesteps": [50], "filters": {"keep": ["up-level1-*"]}}
 
 
 @pytest.fixture(scope="module")
 def finished(tiny_pipeline: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A folder with a workspace, whose one study has ended, and its result. Not to be changed."""
     folder = tmp_path_factory.mktemp("finished")
-    values = tiny.specification(tiny_pipeline, tiny_data, study={"trials": 3}, **SMALL | {"tracking": {"mlflow": True}})
+    values = tiny.specification(tiny_pipeline, tiny_data, study={"trials": 3}, tracking={"mlflow": True}, **SMALL)
     return folder, diffsift.select(values, workspace=folder / "ws", out=folder / "found.json")
 
 
@@ -163,10 +163,10 @@ def test_commands_that_read_write_nothing(finished: tuple[Path, Any], tmp_path: 
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"tracking": {"uri": "./mlruns"}}, StudyError, "must be a database or server.*got './mlruns'"),
-        ({"tracking": {"uri": "http://127.0.0.1:9"}}, StudyError, "must be reached, but it failed"),
+        ({"tracking": {"mlflow": True, "uri": "./mlruns"}}, StudyError, "must be a database or server.*got './mlruns'"),
+        ({"tracking": {"mlflow": True, "uri": "http://127.0.0.1:9"}}, StudyError, "must be reached, but it failed"),
         (
-            {"tracking": {"uri": "mssql+nodriver://me:s3cretPW@db/tracks"}},
+            {"tracking": {"mlflow": True, "uri": "mssql+nodriver://me:s3cretPW@db/tracks"}},
             StudyError,
             "must be a URL of an installed driver, but got mssql",
         ),
@@ -197,7 +197,7 @@ def test_one_database_for_both_is_refused_before_anything_is_written(
 ) -> None:
     url = sqlite_url(tmp_path / "one.db")
     for storage, uri in ((url, url), (f"sqlite:///{tmp_path / 'x' / '..' / 'one.db'}", url)):
-        values = small(tiny_pipeline, tiny_data, study={"storage": storage}, tracking={"uri": uri})
+        values = small(tiny_pipeline, tiny_data, study={"storage": storage}, tracking={"mlflow": True, "uri": uri})
         for refused in (diffsift.select, lambda given, **options: plan(Specification.parse(given), **options)):
             with pytest.raises(SpecificationError, match=r"study\.storage and tracking\.uri must be two databases"):
                 refused(values, workspace=tmp_path / "ws")
@@ -227,7 +227,7 @@ def test_studies_of_others_and_an_experiment_in_the_trash_are_refused_before_the
 def test_passwords_are_in_no_dump(tiny_pipeline: Path, tiny_data: Path) -> None:
     addresses = {
         "study": {"storage": f"postgresql+psycopg://me:{SECRET}@db/studies"},
-        "tracking": {"uri": f"https://me:{SECRET}@mlflow.example"},
+        "tracking": {"mlflow": True, "uri": f"https://me:{SECRET}@mlflow.example"},
     }
     specification = Specification.parse(small(tiny_pipeline, tiny_data, **addresses))
     assert SECRET not in json.dumps(specification.model_dump(mode="json"))
