@@ -47,25 +47,24 @@ class FittedSelection:
     selection: Selection
     head: Fitted
     standardisers: Mapping[Candidate, Standardiser]
-    _folded: dict[Candidate, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _folded: dict[Candidate, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def folded(self, candidate: Candidate) -> tuple[Float32[Tensor, "raw_channels sums"], Float32[Tensor, "sums"]]:
-        """A candidate's part of the head's sums as a function of its raw features: mean, scale, projection and weights.
+    def folded(self, candidate: Candidate) -> Float32[Tensor, "raw_channels sums"]:
+        """Scale, projection and the head's weights of a candidate in one matrix.
 
         Args:
             candidate: of the selection.
 
         Returns:
-            A matrix and an offset on the CPU: ``raw @ matrix + offset`` is what the head takes over from the candidate,
-            up to rounding. They are computed once, in float64.
+            On the CPU: ``(raw - mean) @ matrix`` is what the head's sums take over from the candidate, up to rounding.
+            It is computed once, in float64.
         """
         if candidate not in self._folded:
             standardiser = self.standardisers[candidate]
             matrix = torch.from_numpy(head_of(self).weights[candidate]).double()
             if standardiser.projection is not None:
                 matrix = standardiser.projection.double() @ matrix
-            matrix = standardiser.scale.double()[:, None] * matrix
-            self._folded[candidate] = matrix.float(), -(standardiser.mean.double() @ matrix).float()
+            self._folded[candidate] = (standardiser.scale.double()[:, None] * matrix).float()
         return self._folded[candidate]
 
 

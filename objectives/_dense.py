@@ -95,10 +95,10 @@ def _folds(entry: FittedSelection, candidate: Candidate) -> bool:
 
 
 def _folded(entries: Sequence[FittedSelection], candidate: Candidate, device: torch.device) -> _Take:
-    folded = [entry.folded(candidate) for entry in entries]
-    matrix = torch.cat([own for own, _ in folded], dim=1).to(device)
-    offset = torch.cat([own for _, own in folded]).to(device)
-    return lambda values: matrix.T @ values + offset[:, None]
+    # The mean is no part of the product: beside large means the differences that matter would be rounded away.
+    mean = entries[0].standardisers[candidate].mean.to(device)[:, None]
+    matrix = torch.cat([entry.folded(candidate) for entry in entries], dim=1).to(device)
+    return lambda values: matrix.T @ (values - mean)
 
 
 def _projected(entries: Sequence[FittedSelection], candidate: Candidate, device: torch.device) -> _Take:

@@ -19,6 +19,8 @@ from diffsift.spaces import Candidate, Selection
 
 CHANNELS = {Candidate("main", "a", 50): 9, Candidate("main", "b", 50): 30, Candidate("main", "c", 300): 12}
 GRIDS = dict(zip(CHANNELS, ((4, 6), (8, 12), (4, 6)), strict=True))
+MEAN = 2000.0
+"""Of all values, a thousand deviations: a part of a sum that must not hide what differs."""
 SHAPES = ((10, 14), (7, 5), (16, 16))
 
 
@@ -28,7 +30,7 @@ class Maps:
     def __init__(self, dtype: torch.dtype) -> None:
         generator = torch.Generator().manual_seed(0)
         self.values = {
-            candidate: (torch.randn(len(SHAPES), channels, *GRIDS[candidate], generator=generator) * 2 + 30).to(dtype)
+            candidate: (torch.randn(len(SHAPES), channels, *GRIDS[candidate], generator=generator) * 2 + MEAN).to(dtype)
             for candidate, channels in CHANNELS.items()
         }
 
@@ -50,8 +52,8 @@ def feature_map(values: Tensor, images: slice) -> Any:
 
 
 def standardiser(channels: int, generator: torch.Generator) -> Standardiser:
-    """Statistics of values around 30, with a projection to 6 components beyond 10 channels."""
-    samples = torch.randn(400, channels, generator=generator) * 2 + 30
+    """Statistics of values around a mean, with a projection to 6 components beyond 10 channels."""
+    samples = torch.randn(400, channels, generator=generator) * 2 + MEAN
     return Standardiser.fit(samples, max_channels=6 if channels > 10 else 10)
 
 
