@@ -2,7 +2,7 @@ from ._base import Backbone
 from ._catalogue import Scope, activation_named, in_scope, read_activations, with_operations
 from ._configuration import earlier_identity
 from ._controls import LatentControl, PixelControl, controls_of
-from ._image_tokens import locate_image_tokens
+from ._image_tokens import place_image_tokens, record_pass
 from ._loaded_pipeline import LoadedPipeline
 from ._loading import load, load_pipeline, load_structure, resolve_device, resolve_dtype
 from ._pipeline import PipelineBackbone
@@ -51,12 +51,13 @@ __all__ = [
     "load",
     "load_pipeline",
     "load_structure",
-    "locate_image_tokens",
     "on_cpu",
     "operation_shares",
     "operations_of",
     "owner_of",
+    "place_image_tokens",
     "read_activations",
+    "record_pass",
     "register_backbone",
     "resolve_device",
     "resolve_dtype",

@@ -58,6 +58,7 @@ class Backbone(ABC):
     noise_shared: bool = False
     latents: LatentCache | None = None
     _activations: tuple[Activation, ...] = ()
+    _places_maps: bool = False
 
     @abstractmethod
     def encode(
@@ -124,18 +125,27 @@ class Backbone(ABC):
     def activations(self) -> tuple[Activation, ...]:
         """The catalogue, in the order in which a pass reaches the activations.
 
-        It is read off the denoiser's module tree and completed by three passes, the first time only.
+        It is read off the denoiser's module tree and completed by one pass or two, the first time only.
 
         Returns:
-            All activations; those that cannot be captured give the reason in `Activation.unreadable`.
+            All activations; those that cannot be captured give the reason in `Activation.unreadable`, as attention maps
+            do unless `place_attention_maps` was called.
 
         Raises:
             ModelError: the denoiser has none.
         """
         if not self._activations:
             run, input_size = self._single_passes()
-            self._activations = complete_by_running(self.denoiser, run, input_size)
+            self._activations = complete_by_running(self.denoiser, run, input_size, attention_maps=self._places_maps)
         return self._activations
+
+    def place_attention_maps(self) -> None:
+        """Have `activations` place attention maps as well, so that they can be captured.
+
+        That takes a further pass of a U-Net, and few features are attention maps: so it is done on demand.
+        """
+        if not self._places_maps:
+            self._places_maps, self._activations = True, ()
 
     @property
     def can_be_untrained(self) -> bool:
@@ -283,9 +293,8 @@ class Backbone(ABC):
     def _single_passes(self) -> tuple[Callable[[int], None], tuple[int, int]]:
         """What runs the denoiser once on one of two images, and the rows and columns of its input."""
         generator = torch.Generator().manual_seed(0)
-        images = torch.rand(2, 3, *self.image_size, generator=generator).to(self.device)
         with torch.inference_mode():
-            clean = torch.cat([self.encode(image[None]) for image in images])
+            clean = self._random_inputs(generator)
             noise = torch.randn(clean[:1].shape, generator=generator).to(clean)
 
         def run(image: int) -> None:
@@ -293,6 +302,11 @@ class Backbone(ABC):
             self.denoise(clean[image : image + 1], noise, timestep, self.condition(1))
 
         return run, (int(clean.shape[-2]), int(clean.shape[-1]))
+
+    def _random_inputs(self, generator: torch.Generator) -> Float[Tensor, "2 latent_channels rows columns"]:
+        """Two clean inputs that differ everywhere."""
+        images = torch.rand(2, 3, *self.image_size, generator=generator).to(self.device)
+        return torch.cat([self.encode(image[None]) for image in images])
 
     def _passes(
         self, reading: PassReading, clean: Tensor, draws: Sequence[Tensor], prompts: Sequence[str] | None

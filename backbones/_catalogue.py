@@ -2,7 +2,7 @@
 
 There is no list of model names: a network with residual levels is walked as a U-Net, any other as lists of blocks that
 hold attention. Reading the tree needs no weights: a module tree on the meta device is enough. Completing the
-declarations (`complete_by_running`) takes a few passes of the real network.
+declarations (`complete_by_running`) takes one or two passes of the real network.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import nn
 
 from diffsift.errors import ModelError, SpecificationError, did_you_mean
 
-from ._image_tokens import locate_image_tokens
+from ._image_tokens import NOT_PLACED, PassRecord, place_image_tokens, record_pass
 from ._transformer_catalogue import read_transformer
 from ._unet_catalogue import is_unet, read_unet
 from .activation import Activation
@@ -87,17 +87,18 @@ def _in_paper(entry: Activation, depths: dict[str, int]) -> bool:
 
 
 def complete_by_running(
-    denoiser: nn.Module, run: Callable[[int], None], input_size: tuple[int, int]
+    denoiser: nn.Module, run: Callable[[int], None], input_size: tuple[int, int], *, attention_maps: bool
 ) -> tuple[Activation, ...]:
     """A denoiser's declarations, completed by what only passes show.
 
-    The denoiser runs three times, to locate the image's tokens in a transformer's tensors, to learn how large attention
-    maps are, and to count the share of a pass's operations that each activation needs.
+    One pass counts the share of a pass's operations that each activation needs. A transformer, and a U-Net whose
+    attention maps are wanted, runs once more: two passes show where the image's tokens lie, and how large maps are.
 
     Args:
         denoiser: with weights.
         run: makes one pass on one of two images, by number (0 or 1); all other arguments of the denoiser are equal.
         input_size: rows and columns of the denoiser's input.
+        attention_maps: whether to place attention maps; otherwise they are declared as unreadable.
 
     Returns:
         All activations in the order in which a pass reaches them; those that cannot be captured give the reason in
@@ -107,13 +108,24 @@ def complete_by_running(
         ModelError: no activation lies on a grid over the image.
     """
     activations = tuple(entry for entry in read_activations(denoiser) if not entry.parts)
-    open_ones = [entry for entry in activations if entry.stage == "blocks" or entry.port == "attention"]
-    located = locate_image_tokens(denoiser, run, open_ones, input_size) if open_ones else ()
-    if len(open_ones) < len(activations):
-        known = {entry.name: entry for entry in located}
-        located = tuple(replace(known.get(entry.name, entry), depth=entry.depth) for entry in activations)
-    shares = operation_shares(denoiser, lambda: run(0), located)
-    found = with_stage_means(with_operations(located, shares))
+    open_ones = [e for e in activations if e.stage == "blocks" or (attention_maps and e.port == "attention")]
+    passes: list[PassRecord] = []
+
+    def record(image: int) -> None:
+        passes.append(record_pass(denoiser, lambda: run(image), open_ones, maps=attention_maps))
+
+    shares = operation_shares(denoiser, lambda: record(0) if open_ones else run(0), activations)
+    if open_ones:
+        for image in range(len(passes), 2):  # also the first, where it did not run while operations were counted
+            record(image)
+        located = place_image_tokens(open_ones, (passes[0], passes[1]), input_size)
+        activations = _with_located(activations, located)
+    readable = {entry.name for entry in activations if not entry.unreadable}
+    found = with_stage_means(
+        with_operations(activations, {name: share for name, share in shares.items() if name in readable})
+    )
+    if not attention_maps:
+        found = tuple(_not_placed(entry) if entry.port == "attention" else entry for entry in found)
     if all(entry.unreadable for entry in found):
         reasons = "; ".join(sorted({entry.unreadable for entry in found}))
         raise ModelError(
@@ -121,6 +133,19 @@ def complete_by_running(
             f"{reasons}."
         )
     return found
+
+
+def _not_placed(entry: Activation) -> Activation:
+    parts = tuple(_not_placed(part) for part in entry.parts)
+    return replace(entry, parts=parts, unreadable=entry.unreadable or NOT_PLACED)
+
+
+def _with_located(declared: tuple[Activation, ...], located: tuple[Activation, ...]) -> tuple[Activation, ...]:
+    """Declarations with those that were located in place of their own; in the order of the pass where all were."""
+    if len(located) == len(declared):
+        return located
+    known = {entry.name: entry for entry in located}
+    return tuple(replace(known.get(entry.name, entry), depth=entry.depth) for entry in declared)
 
 
 def with_operations(activations: Iterable[Activation], shares: Mapping[str, float]) -> tuple[Activation, ...]:

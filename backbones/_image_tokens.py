@@ -1,4 +1,4 @@
-"""Locates the image's tokens in what a transformer's modules return, by running it twice.
+"""Locates the image's tokens in what a transformer's modules return, from two passes.
 
 A module tree does not show whether a sequence holds text before the image, after it or not at all, which entry of a
 tuple is the image's, or how often a module runs. Two passes show it. They differ in the image alone, and attention is
@@ -25,6 +25,12 @@ _Source = tuple[str, Port]
 
 _STRIDES = (1, 2, 4, 8, 16, 32)
 
+_AT_ONCE = 4_000_000
+"""Values of a tensor that are summed at once: a copy of the whole in float64 is never made."""
+
+NOT_PLACED = "attention maps are placed only where they are asked for (filters.attention_maps)"
+"""Why an attention map cannot be captured that was not placed."""
+
 
 @dataclass(frozen=True)
 class _Fingerprint:
@@ -35,11 +41,16 @@ class _Fingerprint:
     transposed: bool = False
 
 
+PassRecord = dict[_Source, list[list[_Fingerprint]]]
+"""What the modules of one pass received or returned: calls by source, and the tensors of each call."""
+
+
 class _Recorder:
     """Fingerprints of what some modules receive or return in one pass; the tensors themselves are dropped."""
 
-    def __init__(self, denoiser: nn.Module, activations: Sequence[Activation]) -> None:
-        self.calls: dict[_Source, list[list[_Fingerprint]]] = {}
+    def __init__(self, denoiser: nn.Module, activations: Sequence[Activation], *, maps: bool) -> None:
+        self.calls: PassRecord = {}
+        self._maps = maps
         self._handles: list[RemovableHandle] = []
         self._denoiser = denoiser
         self._attention = AttentionCalls(switch_off=True)
@@ -60,7 +71,8 @@ class _Recorder:
 
     def _hook(self, module: nn.Module, source: _Source) -> list[RemovableHandle]:
         def on_attention(query: Tensor, key: Tensor, _: dict[str, Any]) -> None:
-            self._record(source, [heads.transpose(1, 2).flatten(2) for heads in (query, key)])
+            heads = (query, key) if self._maps else ()
+            self._record(source, [entry.transpose(1, 2).flatten(2) for entry in heads])
 
         if source[1] == "attention":
             return self._attention.watch(module, on_attention)
@@ -74,9 +86,15 @@ def _fingerprint_of(tensor: Tensor) -> _Fingerprint:
     if tensor.ndim != 3:
         return _Fingerprint(tuple(tensor.shape), torch.empty(0))
     # Two sums over channels: equal values give equal sums, bit for bit, and others practically never do.
-    values = tensor.detach().to("cpu", torch.float64)
-    ramp = torch.arange(1, values.shape[-1] + 1, dtype=torch.float64)
-    return _Fingerprint(tuple(tensor.shape), torch.stack([values.sum(-1), (values * ramp).sum(-1)]))
+    values = tensor.detach()
+    values = values.cpu() if values.device.type == "mps" else values  # has no float64
+    ramp = torch.arange(1, values.shape[-1] + 1, dtype=torch.float64, device=values.device)
+    step = max(1, _AT_ONCE // max(1, values[:, :1].numel()))
+    sums = []
+    for part in torch.split(values, step, dim=1):
+        wide = part.double()
+        sums.append(torch.stack([wide.sum(-1), (wide * ramp).sum(-1)]))
+    return _Fingerprint(tuple(tensor.shape), torch.cat(sums, dim=2).cpu())
 
 
 def _batch_first(given: _Fingerprint, batch: int) -> _Fingerprint:
@@ -88,33 +106,46 @@ def _batch_first(given: _Fingerprint, batch: int) -> _Fingerprint:
 
 
 @torch.inference_mode()
-def locate_image_tokens(
-    denoiser: nn.Module,
-    run: Callable[[int], Any],
+def record_pass(
+    denoiser: nn.Module, run: Callable[[], Any], activations: Sequence[Activation], *, maps: bool = True
+) -> PassRecord:
+    """Run a denoiser once, with attention switched off, and record what tells the image's tokens from others.
+
+    Args:
+        denoiser: the module that `run` runs.
+        run: makes one forward pass.
+        activations: as read off the module tree.
+        maps: whether to record what places attention maps, which is much; otherwise only that they are reached.
+
+    Returns:
+        One of the two records that `place_image_tokens` needs.
+    """
+    with _Recorder(denoiser, activations, maps=maps) as recorder:
+        run()
+    return recorder.calls
+
+
+def place_image_tokens(
     activations: Sequence[Activation],
+    passes: tuple[PassRecord, PassRecord],
     input_size: tuple[int, int],
     *,
     batch: int = 1,
 ) -> tuple[Activation, ...]:
-    """Complete declarations of a transformer's activations by running it twice.
+    """Complete declarations of a transformer's activations by what two passes showed.
 
     Args:
-        denoiser: the module that `run` runs.
-        run: makes one forward pass on the first or the second of two batches of images, by number (0 or 1); all other
-            arguments of the denoiser must be equal in both.
         activations: as read off the module tree.
+        passes: records of two passes on different images (or batches of images); all other arguments of the denoiser
+            must have been equal in both.
         input_size: rows and columns of the denoiser's input.
         batch: images in a batch, 1 by default.
 
     Returns:
         All activations in the order in which a pass reaches them, with the layout, stride, channels, tokens, item and
-        depth that were observed; those that cannot be captured give the reason in `unreadable`.
+        depth that were observed; those that cannot be captured give the reason in `unreadable`, as do attention maps
+        that were not recorded.
     """
-    passes = []
-    for image in (0, 1):
-        with _Recorder(denoiser, activations) as recorder:
-            run(image)
-        passes.append(recorder.calls)
     order = {source: position for position, source in enumerate(passes[0])}
     located = []
     for activation in activations:
@@ -138,7 +169,11 @@ def _located(
     if len(first) != 1 or len(second) != 1:
         return replace(activation, unreadable=f"its module runs {len(first)} times in a pass, not once")
     if activation.port == "attention":
-        return _located_map(activation, first[0], second[0], input_size)
+        return (
+            replace(activation, unreadable=NOT_PLACED)
+            if not first[0]
+            else _located_map(activation, first[0], second[0], input_size)
+        )
     reason = "its module gives no tensor"
     for item, (one, other) in enumerate(zip(first[0], second[0], strict=True)):
         found = _image_part(activation, one, other, input_size)

@@ -28,6 +28,9 @@ from .weights import HashedNetwork
 _LARGEST_NATIVE = 8192
 """Largest edge in px that a model's own size may have."""
 
+_SMALL = 64
+"""Least edge in px of the image that shows a VAE's latents."""
+
 _ENCODING_MEMORY = 1_000_000_000
 """Bytes that encoding images may take, where one image takes less: larger batches are no faster."""
 
@@ -89,6 +92,11 @@ class PipelineBackbone(Backbone):
                 f"{type(self.denoiser).__name__} fails: {first_line(error)}"
             ) from error
 
+    def place_attention_maps(self) -> None:
+        super().place_attention_maps()
+        if self._catalogue is not None:
+            self._catalogue.place_attention_maps()
+
     def _native_size(self) -> tuple[int, int]:
         size = self.config.get("sample_size") or getattr(self._loaded.pipeline, "default_sample_size", None)
         if size is None:
@@ -117,17 +125,21 @@ class PipelineBackbone(Backbone):
         Raises:
             ModelError: it is not a multiple of the network's total stride.
         """
+        if any(edge % self._step for edge in size):
+            raise ModelError(
+                f"{field} must be multiples of {self._step} px for {self.source}, but got {size[0]} x {size[1]}."
+            )
+
+    @property
+    def _step(self) -> int:
+        """Pixels that edges of images must be multiples of."""
         vae = self._loaded.vae
         levels = len(self.config.get("block_out_channels") or ()) if vae is None else 0
         patch = self.config.get("patch_size") or 1
         patch = patch[-1] if isinstance(patch, list | tuple) else patch
         packed = 2 if hasattr(self._loaded.pipeline, "_pack_latents") else 1
         # diffusers' own latent pipelines take multiples of 8 only
-        step = 2 ** max(levels - 1, 0) if vae is None else math.lcm(self._loaded.vae_factor * patch * packed, 8)
-        if any(edge % step for edge in size):
-            raise ModelError(
-                f"{field} must be multiples of {step} px for {self.source}, but got {size[0]} x {size[1]}."
-            )
+        return 2 ** max(levels - 1, 0) if vae is None else math.lcm(self._loaded.vae_factor * patch * packed, 8)
 
     @property
     def channels(self) -> int:
@@ -152,6 +164,18 @@ class PipelineBackbone(Backbone):
             return None
         memory = min(_ENCODING_MEMORY, free_memory(self.device) // 2)
         return max(1, memory // encoding_bytes(self._loaded.vae, self.image_size))
+
+    def _random_inputs(self, generator: torch.Generator) -> Float[Tensor, "2 latent_channels rows columns"]:
+        """As latents of random images would be, but drawn: only a small image is encoded, which shows their shape."""
+        if self._loaded.vae is None:
+            return super()._random_inputs(generator)
+        edge = self._step * math.ceil(_SMALL / self._step)
+        small = torch.rand(1, 3, edge, edge, generator=generator).to(self.device)
+        encoded = self.encode(small)
+        rows, columns = (
+            pixels * cells // edge for pixels, cells in zip(self.image_size, encoded.shape[2:], strict=True)
+        )
+        return torch.randn(2, encoded.shape[1], rows, columns, generator=generator).to(encoded)
 
     def condition(self, batch: int, prompts: Sequence[str] | None = None) -> dict[str, Any]:
         if prompts is None:

@@ -224,7 +224,8 @@ def expand_batch(value: Any, batch: int) -> Any:
     if isinstance(value, dict):
         return {key: expand_batch(entry, batch) for key, entry in value.items()}
     if isinstance(value, Tensor) and value.ndim and value.shape[0] == 1:
-        return value.expand(batch, *value.shape[1:])
+        # A copy, as a pipeline itself passes it: some denoisers take views that strides of 0 do not allow.
+        return value.expand(batch, *value.shape[1:]).contiguous()
     if isinstance(value, list) and len(value) == 1:
         return value * batch
     return value

@@ -4,7 +4,7 @@ A block list is an `nn.ModuleList` whose entries hold attention: modules with pr
 or fused. Names are in the style of the U-Nets': ``block7-{q|k|v|map|cross-map|attn-out|ffn-inner|out}``, with
 ``self-`` and ``cross-`` before q, k, v, map and out where a block has both kinds of attention, and the list's own name
 where there are several lists (``single3-out``). What belongs to the text (its projections, its feed-forward layers,
-whole blocks) looks the same in the tree; running the network tells them apart (`locate_image_tokens`).
+whole blocks) looks the same in the tree; running the network tells them apart (`place_image_tokens`).
 """
 
 from __future__ import annotations

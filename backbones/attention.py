@@ -24,7 +24,8 @@ class AttentionCalls(TorchFunctionMode):
     """While entered, calls the callbacks of watched modules with the arguments of each of their attention calls.
 
     Args:
-        switch_off: make every attention call return its queries, so that nothing flows from one token to another.
+        switch_off: make every attention call return its queries, so that nothing flows from one token to another; it
+            is still computed, so that its operations can be counted.
     """
 
     def __init__(self, *, switch_off: bool = False) -> None:
@@ -60,10 +61,11 @@ class AttentionCalls(TorchFunctionMode):
         if self._running:
             for callback in self._callbacks[self._running[-1]]:
                 callback(given["query"], given["key"], given)
+        found = function(*args, **kwargs)
         if self._switch_off:
             width = given["value"].shape[-1]
             return functional.pad(given["query"], (0, width - given["query"].shape[-1]))
-        return function(*args, **kwargs)
+        return found
 
 
 _PARAMETERS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")

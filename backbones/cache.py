@@ -27,7 +27,7 @@ class BackboneCache:
     then on it is loaded beside others where twice the size of its denoiser is free; otherwise the others are dropped.
 
     Args:
-        digests: remembers digests of weights between runs; by default they are computed whenever a model is loaded.
+        digests: remembers digests of weights between runs; by default they are remembered in this process only.
     """
 
     def __init__(self, digests: DigestCache | None = None) -> None:
@@ -64,12 +64,17 @@ class BackboneCache:
         self._makers[name] = partial(self._untrained, name, trained)
 
     def add_models(
-        self, models: Mapping[str, ModelSpecification], *, check: Callable[[Backbone], None] = lambda backbone: None
+        self,
+        models: Mapping[str, ModelSpecification],
+        *,
+        attention_maps: bool,
+        check: Callable[[Backbone], None] = lambda backbone: None,
     ) -> None:
         """Register how models are loaded; models of one pipeline use the same networks.
 
         Args:
             models: by the names of their backbones.
+            attention_maps: whether their attention maps are to be placed.
             check: called with each backbone when it has been loaded; raises an error to refuse it.
         """
 
@@ -77,6 +82,8 @@ class BackboneCache:
             beside = None if owner == name else self[owner]
             backbone = load(models[name], name=name, beside=beside, digests=self._digests)
             check(backbone)
+            if attention_maps:
+                backbone.place_attention_maps()
             return backbone
 
         for name in models:

@@ -40,8 +40,8 @@ Reader: TypeAlias = Callable[[FeatureMap], Tensor | Mapping[str, Tensor]]
 It may return several by names of its own. Those of the same name are added up over the activations of the pass, so
 that sums over many activations take the memory of one.
 
-It is called inside the pass, on the device. Where several noise draws are averaged, it must be affine in the values:
-the average is taken over what it returns.
+It is called inside the pass, on the device. Where several noise draws are averaged, the average is taken over what it
+returns: that is what it would return for the averaged map only where it is affine in the values.
 """
 
 

@@ -33,6 +33,9 @@ _FIT_MEMORY = 500_000_000
 _WRITE_MEMORY = 64_000_000
 """Bytes of them that are turned into records at once."""
 
+_PROJECTION_MEMORY = 500_000_000
+"""Bytes of projections that are on the device at once, where one timestep has fewer."""
+
 _PASS_MEMORY = 256_000_000
 """Bytes of sampled features that one pass leaves, on the device and on the CPU, where a single image leaves less."""
 
@@ -102,7 +105,8 @@ class Extraction:
                     entry.missing = [image for image in entry.missing if (image, entry.candidate.timestep) not in runs]
                 for entry, raw in zip(group, raws, strict=True):
                     self._fit(entry, raw)
-            self._run_batches(backbone, self._sinks(entries, backbone.device), progress)
+            for group in record_groups(entries, self._images.specification.max_channels):
+                self._run_batches(backbone, self._sinks(group, backbone.device), progress)
 
     def passes(self, entries: Sequence[PendingEntry]) -> int:
         """How often the backbone runs on an image to extract what these entries lack; they must have been inspected.
@@ -260,20 +264,33 @@ def raw_by_timestep(entries: Sequence[PendingEntry]) -> dict[int, int]:
 def fit_groups(entries: Sequence[PendingEntry], room: int) -> list[list[PendingEntry]]:
     """Entries without statistics by timestep; several timesteps together where raw features fit into `room`.
 
-    A timestep is a pass of its own, so groups of timesteps cost no pass; but images are encoded once for each group.
+    A timestep is a pass of its own, so groups of timesteps cost no pass; but images are read once for each group.
     """
+    waiting = [entry for entry in entries if not entry.frozen]
+    return _timesteps_within(waiting, raw_by_timestep(waiting), room)
+
+
+def record_groups(entries: Sequence[PendingEntry], max_channels: int) -> list[list[PendingEntry]]:
+    """Entries by timestep; several timesteps together where memory holds the projections of all of them."""
+    sizes: dict[int, int] = {}
+    for entry in entries:
+        channels, timestep = entry.activation.channels, entry.candidate.timestep
+        projection = 4 * channels * max_channels if channels > max_channels else 0
+        sizes[timestep] = sizes.get(timestep, 0) + projection
+    return _timesteps_within(entries, sizes, _PROJECTION_MEMORY)
+
+
+def _timesteps_within(entries: Sequence[PendingEntry], sizes: Mapping[int, int], room: int) -> list[list[PendingEntry]]:
+    """Entries of the same timesteps together; of several where their sizes add up to no more than `room`."""
     timesteps: list[list[int]] = []
     used = 0
-    for timestep, size in raw_by_timestep(entries).items():
+    for timestep, size in sizes.items():
         if not timesteps or used + size > room:
             timesteps.append([])
             used = 0
         timesteps[-1].append(timestep)
         used += size
-    return [
-        [entry for entry in entries if not entry.frozen and entry.candidate.timestep in together]
-        for together in timesteps
-    ]
+    return [[entry for entry in entries if entry.candidate.timestep in together] for together in timesteps]
 
 
 def _runs(sinks: Sequence[_Sink]) -> set[tuple[int, int]]:

@@ -28,7 +28,9 @@ def measure(network: Network) -> Measured:
     """Measure all candidates on the first training images, without their labels, and apply the filter."""
     samples = network.bank.development.samples
     images = image_tensors([samples[index].image for index in range(min(IMAGES, len(samples)))])
-    found = measure_properties(network.backbone, network.activations, network.timesteps, images, seeds=SEEDS)
+    found = measure_properties(
+        network.backbone, images, dict.fromkeys(network.timesteps, network.activations), seeds=SEEDS
+    )
     values = {candidate: _numbers(properties) for candidate, properties in found.items()}
     return Measured(values, set(MeasuredFilter(found).reasons(network.activations)))
 

@@ -63,6 +63,7 @@ def open_network(name: str, folder: Path, workspace: Path, *, scenes: int, times
     data = RenderedScenesSpecification(train=scenes, validation=scenes, test=1, seed=SEED)
     development = SegmentationObjective(data, TaskSpecification(), task, ProbeSpecification()).load()
     backbone = load(ModelSpecification(id=str(folder), device="cpu", batch_size=32))
+    backbone.place_attention_maps()
     activations = tuple(entry for entry in backbone.activations() if not entry.unreadable)
     bank = Bank(workspace / name, development, task, RunContext(batch_size=32))
     probe = RidgeProbe(bank, ProbeSpecification(), memory=4_000_000_000)

@@ -77,6 +77,7 @@ def main() -> None:
 def _pooled(scenes: int) -> tuple[dict[tuple[str, str], list[Tensor]], np.ndarray, dict[str, str]]:
     """Features (scenes, channels) in parts, by map and way; the classes; the kind of each map."""
     backbone = load(ModelSpecification(id=str(PIPELINE), device="cpu"))
+    backbone.place_attention_maps()
     maps = [
         entry for entry in backbone.activations() if entry.kind in ("self-map", "cross-map") and not entry.unreadable
     ]

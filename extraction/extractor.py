@@ -62,6 +62,8 @@ class FeatureExtractor(nn.Module):
         self.denoisers = nn.ModuleList(dict.fromkeys(backbone.denoiser for backbone in backbones))
         self._wanted: list[tuple[Backbone, dict[int, list[Activation]]]] = []
         for backbone in backbones:
+            if selection.has_attention_maps:
+                backbone.place_attention_maps()
             known = {entry.name: entry for entry in backbone.activations()}
             wanted = activations_by_timestep(selection.candidates, backbone.name, known)
             backbone.check_timesteps(list(wanted))

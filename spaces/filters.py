@@ -120,7 +120,7 @@ class UsableFilter(PropertyFilter):
         found = {entry.name: f"cannot be captured: {entry.unreadable}" for entry in activations if entry.unreadable}
         if not self._attention_maps:
             maps = [entry.name for entry in activations if entry.kind in ("self-map", "cross-map")]
-            found = {**dict.fromkeys(maps, "attention map: filters.attention_maps is off"), **found}
+            found |= dict.fromkeys(maps, "attention map: filters.attention_maps is off")
         return found
 
 

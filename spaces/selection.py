@@ -97,6 +97,11 @@ class Selection:
         """The candidates, sorted."""
         return tuple(candidate for candidate, _ in self.members)
 
+    @property
+    def has_attention_maps(self) -> bool:
+        """Whether a candidate is an attention map: their names end in ``-map`` in every network."""
+        return any(candidate.activation.endswith("-map") for candidate in self.candidates)
+
     @cached_property
     def key(self) -> str:
         """Sixteen hexadecimal digits that identify this selection in databases."""

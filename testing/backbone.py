@@ -37,7 +37,9 @@ class BackboneContract:
     @pytest.fixture(scope="class")
     def backbone(self, make_backbone: Callable[[], Backbone]) -> Backbone:
         """The backbone that most tests use."""
-        return make_backbone()
+        made = make_backbone()
+        made.place_attention_maps()
+        return made
 
     @pytest.fixture
     def images(self, backbone: Backbone) -> Tensor:

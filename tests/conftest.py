@@ -72,7 +72,9 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_backbone(tiny_pipeline: Path) -> PipelineBackbone:
-    """The tiny pipeline, loaded. Not to be changed."""
+    """The tiny pipeline, loaded, with its attention maps. Not to be changed."""
     from diffsift.backbones import ModelSpecification, load
 
-    return load(ModelSpecification(id=str(tiny_pipeline), device="cpu"))
+    backbone = load(ModelSpecification(id=str(tiny_pipeline), device="cpu"))
+    backbone.place_attention_maps()
+    return backbone

@@ -51,7 +51,7 @@ def cached_properties(
         activations: of the backbone.
         timesteps: noise levels.
         images: RGB in [0, 1].
-        context: workspace and reporter are used.
+        context: workspace, batch size and reporter are used.
 
     Returns:
         Properties by candidate: backbone, activation and timestep.
@@ -75,7 +75,14 @@ def cached_properties(
                 Candidate(backbone.name, row.pop("activation"), row.pop("timestep")): Properties(**row)
                 for row in stored["properties"]
             }
-    found = measure_properties(backbone, wanted, timesteps, images, seeds=SEEDS, reporter=context.reporter)
+    found = measure_properties(
+        backbone,
+        images,
+        dict.fromkeys(timesteps, wanted),
+        seeds=SEEDS,
+        batch_size=context.batch_size,
+        reporter=context.reporter,
+    )
     rows = [{"activation": c.activation, "timestep": c.timestep, **asdict(p)} for c, p in found.items()]
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(sealed({"properties": rows})))

@@ -221,7 +221,7 @@ def prepare(specification: Specification, store: StudyStore, context: RunContext
     for note in development.notes:
         context.reporter.warning(note)
     backbones = BackboneCache(DigestCache(store.workspace.weight_digests))
-    backbones.add_models(specification.models)
+    backbones.add_models(specification.models, attention_maps=specification.filters.attention_maps)
     main = backbones[BackboneName.MAIN]
     timesteps = tuple(main.timestep_of(level) for level in specification.timesteps)
     check_timesteps(specification, main, timesteps)

@@ -84,11 +84,14 @@ def measure_model(
         raise DataError(
             f"--images must be a folder with at least two PNG or JPEG images, but {images} has {len(files)}."
         )
-    backbone = load(ModelSpecification(id=model, device=device))
+    specification = ModelSpecification(id=model, device=device)
+    backbone = load(specification)
     backbone.check_timesteps(timesteps)
     batch = image_tensors([read_image(file) for file in files[:MEASURED_IMAGES]])
     known = measurable(backbone.activations())
-    found = measure_properties(backbone, known, timesteps, batch, seeds=SEEDS, reporter=reporter)
+    wanted = dict.fromkeys(timesteps, known)
+    size = specification.batch_size
+    found = measure_properties(backbone, batch, wanted, seeds=SEEDS, batch_size=size, reporter=reporter)
     decisions = apply_filters(known, FilterSpecification(rules="measured"), MeasuredFilter(found))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

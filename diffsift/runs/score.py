@@ -128,7 +128,7 @@ class _Scoring:
     ) -> _Scoring:
         objective = make_objective(specification.data_sets, specification.task, specification.bank, specification.probe)
         backbones = BackboneCache(DigestCache(store.workspace.weight_digests))
-        backbones.add_models(file.models, check=file.verify)
+        backbones.add_models(file.models, attention_maps=file.selection.has_attention_maps, check=file.verify)
         context = replace(specification.context(store.workspace, reporter), noise_seed=file.noise_seed, device=device)
         return cls(file, specification, objective, objective.load(), backbones, context)
 

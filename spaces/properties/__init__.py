@@ -6,5 +6,6 @@ channels matters, and from products of different noise seeds where noise must ca
 
 from ._accumulate import Properties, Statistics
 from ._measure import measure_properties
+from ._reading import energy_of, window_of
 
-__all__ = ["Properties", "Statistics", "measure_properties"]
+__all__ = ["Properties", "Statistics", "energy_of", "measure_properties", "window_of"]

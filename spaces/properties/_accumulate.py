@@ -43,32 +43,28 @@ class Properties:
 
 
 class Statistics:
-    """Accumulates the statistics of one candidate.
+    """Accumulates the statistics of one candidate, on the device of what is added."""
 
-    Args:
-        channels: most channels to use, drawn once, 64 by default; the properties are means over channels.
-        window: most rows and columns to use, from the middle, 32 by default.
-    """
-
-    def __init__(self, *, channels: int = 64, window: int = 32) -> None:
-        self._most, self._window = channels, window
-        self._chosen: Tensor | None = None
+    def __init__(self) -> None:
         self._noise, self._position = NoiseShare(), PositionShare()
         self._spectrum, self._locality, self._outliers = Spectrum(), Locality(), OutlierEnergy()
 
-    def add(self, maps: Float[Tensor, "seeds channels rows columns"]) -> None:
+    def add(self, window: Float[Tensor, "seeds chosen rows columns"], energy: Float[Tensor, "seeds channels"]) -> None:
         """Add an image.
 
         Args:
-            maps: its feature maps under at least two noise seeds.
+            window: of its feature maps under at least two noise seeds, as `window_of` returns it.
+            energy: of all channels, as `energy_of` returns it.
 
         Raises:
             ValueError: there are fewer than two seeds.
         """
-        if len(maps) < 2:
-            raise ValueError(f"properties must be measured under at least two noise seeds, but got {len(maps)}.")
-        self._outliers.add(maps)
-        part = self._part(maps).to(torch.float64)
+        if len(window) < 2:
+            raise ValueError(f"properties must be measured under at least two noise seeds, but got {len(window)}.")
+        if window.device.type == "mps":  # has no float64
+            window, energy = window.cpu(), energy.cpu()
+        self._outliers.add(energy.double())
+        part = torch.nan_to_num(window, posinf=0.0, neginf=0.0).double()
         self._noise.add(part)
         self._position.add(part)
         self._spectrum.add(part)
@@ -87,16 +83,7 @@ class Statistics:
             granularity=granularity,
             over_refinement=refined,
             locality=self._locality.result(),
-            position=self._position.result(),
+            position=self._position.result(self._noise.total),
             increment_noise=refined_with_noise,
             outliers=self._outliers.result(),
         )
-
-    def _part(self, maps: Tensor) -> Tensor:
-        if self._chosen is None:
-            generator = torch.Generator().manual_seed(0)
-            self._chosen = torch.randperm(maps.shape[1], generator=generator)[: self._most].sort().values
-        rows, columns = (min(edge, self._window) for edge in maps.shape[2:])
-        top, left = (maps.shape[2] - rows) // 2, (maps.shape[3] - columns) // 2
-        part = maps[:, self._chosen.to(maps.device), top : top + rows, left : left + columns]
-        return torch.nan_to_num(part.cpu(), posinf=0.0, neginf=0.0)

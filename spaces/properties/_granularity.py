@@ -14,6 +14,8 @@ Source: the second property of Meng et al. (NeurIPS 2024), which they judged by 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -23,48 +25,41 @@ _FINE = 0.25
 
 
 class Spectrum:
-    """Accumulates power per channel and frequency."""
+    """Accumulates per channel the sums over frequencies that the three measures are made of."""
 
     def __init__(self) -> None:
         self._content: Tensor | float = 0.0
         self._whole: Tensor | float = 0.0
+        self._grid = (1, 1)
 
     def add(self, maps: Float[Tensor, "seeds channels rows columns"]) -> None:
+        self._grid = (maps.shape[2], maps.shape[3])
         waves = torch.fft.fft2(maps - maps.mean((2, 3), keepdim=True), norm="ortho")
         power = (waves.abs() ** 2).sum(0)
         count = len(maps)
-        self._content = self._content + (waves.sum(0).abs() ** 2 - power) / (count * (count - 1))
-        self._whole = self._whole + power / count
+        weights = _weights(*self._grid, maps.device)
+        content = (waves.sum(0).abs() ** 2 - power) / (count * (count - 1))
+        self._content = self._content + content.flatten(1) @ weights
+        self._whole = self._whole + power.flatten(1) @ weights / count
 
     def result(self, variance: Float[Tensor, "channels"]) -> tuple[float, float, float]:
         """Granularity, over-refinement and increment noise; nan where there is no content or a single location."""
-        assert isinstance(self._content, Tensor)
-        assert isinstance(self._whole, Tensor)
-        rows, columns = self._content.shape[1:]
-        down, across = torch.fft.fftfreq(rows), torch.fft.fftfreq(columns)
-        frequency = torch.sqrt(down[:, None] ** 2 + across[None, :] ** 2).double()
-        unit = torch.where(variance > 0, 1 / variance.clamp(min=1e-300), 0.0)[:, None, None]
-        content, whole = ((power * unit).mean(0) for power in (self._content, self._whole))
-        return (
-            _centroid(content, frequency),
-            _fine_share(content, frequency),
-            _fine_share(whole, frequency),
-        )
+        unit = torch.where(variance > 0, 1 / variance.clamp(min=1e-300), 0.0)
+        content, whole = (unit @ sums / len(unit) for sums in (self._content, self._whole))
+        null = _weights(*self._grid, variance.device).sum(0)
+        return (_ratio(content, null, 1), _ratio(content, null, 2), _ratio(whole, null, 2))
 
 
-def _centroid(power: Tensor, frequency: Tensor) -> float:
-    others = frequency > 0
-    total = power[others].sum()
-    if total <= 0:
+def _ratio(sums: Float[Tensor, "3"], null: Float[Tensor, "3"], measure: int) -> float:
+    """A weighted mean of the power over that of white content."""
+    if sums[0] <= 0 or null[measure] <= 0:
         return float("nan")
-    centroid = (power * frequency)[others].sum() / total
-    return max(0.0, float(centroid / frequency[others].mean()))
+    return max(0.0, float(sums[measure] / sums[0] / (null[measure] / null[0])))
 
 
-def _fine_share(power: Tensor, frequency: Tensor) -> float:
-    others, fine = frequency > 0, frequency > _FINE
-    total = power[others].sum()
-    if total <= 0 or not bool(fine.any()):
-        return float("nan")
-    null = fine.sum() / others.sum()
-    return max(0.0, float(power[fine].sum() / total / null))
+@lru_cache
+def _weights(rows: int, columns: int, device: torch.device) -> Float[Tensor, "frequencies 3"]:
+    """For each frequency but 0 (which gets none): 1, the frequency, and whether it is fine."""
+    down, across = torch.fft.fftfreq(rows), torch.fft.fftfreq(columns)
+    frequency = torch.sqrt(down[:, None] ** 2 + across[None, :] ** 2).double().flatten()
+    return torch.stack([(frequency > 0).double(), frequency, (frequency > _FINE).double()], dim=1).to(device)

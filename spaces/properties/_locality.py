@@ -13,9 +13,12 @@ the share of the variance of similarity that distance explains, in [0, 1]; white
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 _EDGE = 16
 _BINS = 8
@@ -27,34 +30,35 @@ class Locality:
     """Accumulates explained and whole variance of similarity over images."""
 
     def __init__(self) -> None:
-        self._explained = self._whole = 0.0
+        self._explained: Tensor | float = 0.0
+        self._whole: Tensor | float = 0.0
 
     def add(self, maps: Float[Tensor, "seeds channels rows columns"]) -> None:
         sampled = maps[:, :, _evenly_spaced(maps.shape[2])][:, :, :, _evenly_spaced(maps.shape[3])]
         rows, columns = sampled.shape[2:]
-        features = sampled.flatten(2)
-        features = features - features.mean(2, keepdim=True)
-        deviation = features.std((0, 2)).clamp(min=1e-300)
         if rows * columns < _BINS * 2:
             return
-        for group in torch.split(features / deviation[:, None], _GROUP, dim=1):
-            if group.shape[1] in (_GROUP, features.shape[1]):
-                self._add_group(group / group.shape[1] ** 0.5, rows, columns)
-
-    def _add_group(self, features: Tensor, rows: int, columns: int) -> None:
-        one, other = (_similarity(part) for part in _halves(features))
-        bins, pairs = _distance_bins(rows, columns)
-        one, other = one[pairs], other[pairs]
-        one, other = one - one.mean(), other - other.mean()
-        counts = torch.bincount(bins, minlength=_BINS).double()
-        sums = [torch.zeros(_BINS, dtype=torch.float64).index_add_(0, bins, entry) for entry in (one, other)]
-        self._explained += float((sums[0] * sums[1] / counts.clamp(min=1)).sum())
-        self._whole += float((one * other).sum())
+        features = sampled.flatten(2)
+        features = features - features.mean(2, keepdim=True)
+        features = features / features.std((0, 2)).clamp(min=1e-300)[:, None]
+        width = min(_GROUP, features.shape[1])
+        groups = features[:, : features.shape[1] // width * width].reshape(len(features), -1, width, rows * columns)
+        groups = groups / width**0.5
+        one, other = (first.transpose(1, 2) @ second for first, second in _halves(groups))
+        bins = _distance_bins(rows, columns, maps.device)
+        counts = bins.sum(0)
+        sums, others = one.flatten(1) @ bins, other.flatten(1) @ bins
+        mean, other_mean = (entry.sum(1, keepdim=True) / counts.sum() for entry in (sums, others))
+        explained = (sums - counts * mean) * (others - counts * other_mean) / counts.clamp(min=1)
+        # All pairs but those of a location with itself, which are in no bin.
+        products = (one * other).sum() - (one.diagonal(dim1=1, dim2=2) * other.diagonal(dim1=1, dim2=2)).sum()
+        self._explained = self._explained + explained.sum()
+        self._whole = self._whole + products - counts.sum() * (mean * other_mean).sum()
 
     def result(self) -> float:
         if self._whole <= 0:
             return 0.0
-        return min(1.0, max(0.0, self._explained / self._whole))
+        return min(1.0, max(0.0, float(self._explained / self._whole)))
 
 
 def _evenly_spaced(edge: int) -> Tensor:
@@ -71,16 +75,14 @@ def _halves(features: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tens
     return (parts[0], parts[1]), (parts[2], parts[3])
 
 
-def _similarity(pair: tuple[Tensor, Tensor]) -> Tensor:
-    return pair[0].T @ pair[1]
-
-
-def _distance_bins(rows: int, columns: int) -> tuple[Tensor, Tensor]:
-    """The bin of each pair of different locations, and a mask of these pairs in a matrix over locations."""
+@lru_cache
+def _distance_bins(rows: int, columns: int, device: torch.device) -> Float[Tensor, "pairs bins"]:
+    """Which bin each pair of locations is in (1, in the others 0); none where both are the same."""
     y, x = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")
     points = torch.stack([y.flatten(), x.flatten()], 1).double()
     distance = torch.cdist(points, points)
-    pairs = ~torch.eye(len(points), dtype=torch.bool)
-    values = distance[pairs]
+    different = ~torch.eye(len(points), dtype=torch.bool)
+    values = distance[different]
     edges = torch.quantile(values[:: max(1, len(values) // 100_000)], torch.linspace(0, 1, _BINS + 1).double())
-    return torch.bucketize(values, edges[1:-1].contiguous()), pairs
+    bins = functional.one_hot(torch.bucketize(distance, edges[1:-1].contiguous()), _BINS)
+    return (bins * different[..., None]).flatten(0, 1).double().to(device)

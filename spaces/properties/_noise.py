@@ -19,7 +19,7 @@ _DEAD = 1e-10
 
 
 class NoiseShare:
-    """Accumulates sums per location and channel."""
+    """Accumulates the mean over seeds per location and channel, and all else per channel."""
 
     def __init__(self) -> None:
         self._images, self._seeds = 0, 0
@@ -30,15 +30,21 @@ class NoiseShare:
     def add(self, maps: Float[Tensor, "seeds channels rows columns"]) -> None:
         mean = maps.mean(0)
         self._within = self._within + maps.var(0).mean((1, 2))
-        self._sum, self._squares = self._sum + mean, self._squares + mean**2
+        self._sum, self._squares = self._sum + mean, self._squares + (mean**2).mean((1, 2))
         self._images, self._seeds = self._images + 1, len(maps)
+
+    @property
+    def total(self) -> Float[Tensor, "channels rows columns"]:
+        """The sum over images of the mean over seeds."""
+        assert isinstance(self._sum, Tensor)
+        return self._sum
 
     def result(self) -> tuple[float, Float[Tensor, "channels"]]:
         """The share, and each channel's variance W + B."""
-        if self._images < 2 or not isinstance(self._sum, Tensor) or not isinstance(self._squares, Tensor):
+        if self._images < 2:
             raise ValueError(f"properties must be measured on at least two images, but got {self._images}.")
         within = torch.as_tensor(self._within) / self._images
-        between = (self._squares - self._sum**2 / self._images).mean((1, 2)) / (self._images - 1)
+        between = (self._squares - (self.total**2).mean((1, 2)) / self._images) / (self._images - 1)
         content = (between - within / self._seeds).clamp(min=0)
         total = within + content
         alive = total > _DEAD * total.max().clamp(min=1e-300)

@@ -18,8 +18,8 @@ class OutlierEnergy:
     def __init__(self) -> None:
         self._energy: Tensor | float = 0.0
 
-    def add(self, maps: Float[Tensor, "seeds channels rows columns"]) -> None:
-        self._energy = self._energy + maps.double().pow(2).mean((0, 2, 3)).cpu()
+    def add(self, energy: Float[Tensor, "seeds channels"]) -> None:
+        self._energy = self._energy + energy.mean(0)
 
     def result(self) -> float:
         assert isinstance(self._energy, Tensor)

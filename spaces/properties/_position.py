@@ -16,26 +16,29 @@ from torch import Tensor
 
 
 class PositionShare:
-    """Accumulates sums per location and channel."""
+    """Accumulates sums per channel; the sum per location is that of `NoiseShare`."""
 
     def __init__(self) -> None:
         self._images = 0
-        self._sum: Tensor | float = 0.0
         self._squares: Tensor | float = 0.0
         self._content: Tensor | float = 0.0
 
     def add(self, maps: Float[Tensor, "seeds channels rows columns"]) -> None:
-        centered = maps - maps.mean((2, 3), keepdim=True)
-        mean, count = centered.mean(0), len(maps)
-        self._sum, self._squares = self._sum + mean, self._squares + mean**2
+        centered, count = _centered(maps), len(maps)
         cross = (centered.sum(0) ** 2 - (centered**2).sum(0)) / (count * (count - 1))
+        self._squares = self._squares + (centered.mean(0) ** 2).mean((1, 2))
         self._content = self._content + cross.mean((1, 2))
         self._images += 1
 
-    def result(self) -> float:
+    def result(self, total: Float[Tensor, "channels rows columns"]) -> float:
         content = torch.as_tensor(self._content) / self._images
-        same = ((torch.as_tensor(self._sum) ** 2 - self._squares) / (self._images * (self._images - 1))).mean((1, 2))
+        whole = (_centered(total) ** 2).mean((1, 2))
+        same = (whole - self._squares) / (self._images * (self._images - 1))
         alive = content > 1e-10 * content.max().clamp(min=1e-300)
         if not bool(alive.any()):
             return 0.0
         return min(1.0, max(0.0, float((same[alive] / content[alive]).mean())))
+
+
+def _centered(maps: Tensor) -> Tensor:
+    return maps - maps.mean((-2, -1), keepdim=True)

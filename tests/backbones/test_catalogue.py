@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from support.published import SD15, SDXL, activations_of
+from support.tiny_pipelines import backbone_of, build
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from diffsift.backbones import (
+    BackboneCache,
     Capture,
     LatentControl,
+    ModelSpecification,
     PipelineBackbone,
     activation_named,
     grid_size,
     in_scope,
     read_activations,
 )
-from diffsift.errors import ModelError, SpecificationError
+from diffsift.errors import CaptureError, ModelError, SpecificationError
 
 IN_EVERY_BLOCK = ("self-q", "self-k", "cross-q", "ffn-inner", "block-out")
 
@@ -85,6 +92,60 @@ def test_depth_is_the_order_in_which_a_pass_reaches_them(tiny_backbone: Pipeline
     reached = list(captured.tensors)
     for before, after in pairwise(reached):
         assert activation_named(before, known).depth < activation_named(after, known).depth, (before, after)
+
+
+def passes_and_encoded(backbone: PipelineBackbone) -> tuple[int, list[tuple[int, ...]]]:
+    """Passes that the catalogue takes, and sizes of the images that it encodes."""
+    with (
+        mock.patch.object(backbone, "denoise", side_effect=backbone.denoise) as denoise,
+        mock.patch.object(backbone, "encode", side_effect=backbone.encode) as encode,
+    ):
+        assert backbone.activations() == backbone.activations()
+    return denoise.call_count, [tuple(call.args[0].shape[2:]) for call in encode.call_args_list]
+
+
+@pytest.mark.parametrize(("family", "passes"), [("SD 1.5", 1), ("SD 3", 2)])
+def test_attention_maps_are_placed_only_on_demand(family: str, passes: int) -> None:
+    pipeline = build(family)
+    backbone = backbone_of(pipeline, image_size=(256, 128))
+    assert passes_and_encoded(backbone) == (passes, [(64, 64)]), "no image of the full size"
+    plain = {entry.name: entry for entry in backbone.activations()}
+    maps = {name for name, entry in plain.items() if entry.port == "attention"}
+    assert maps
+    assert all("only where they are asked for (filters.attention_maps)" in plain[name].unreadable for name in maps)
+    for name in maps:
+        with pytest.raises(CaptureError, match=r"cannot be captured: .*\(filters\.attention_maps\)"):
+            list(backbone.capture(torch.rand(1, 3, 8, 8), {9: [plain[name]]}, seed=0))
+
+    backbone.place_attention_maps()
+    assert passes_and_encoded(backbone) == (2, [(64, 64)])
+    placed = {entry.name: entry for entry in backbone.activations()}
+    assert not any(placed[name].unreadable for name in maps)
+    for name in set(plain) - maps:
+        assert replace(plain[name], depth=0) == replace(placed[name], depth=0)
+    assert backbone.untrained().activations() == backbone.activations()
+    wanted = [entry for entry in placed.values() if not entry.unreadable]
+    ((_, found),) = backbone.capture(torch.rand(1, 3, 8, 8), {9: wanted}, seed=0)
+    assert set(found) == {entry.name for entry in wanted}
+
+
+def test_a_network_that_cannot_be_counted_is_still_placed(caplog: pytest.LogCaptureFixture) -> None:
+    counted, backbone = (backbone_of(build("SD 3")) for _ in range(2))
+    with mock.patch.object(FlopCounterMode, "__enter__", side_effect=NotImplementedError("packed weights")):
+        assert passes_and_encoded(backbone) == (2, [(64, 64)])
+    assert "cannot be counted: packed weights" in caplog.text
+    expected = tuple(replace(entry, operations=None) for entry in counted.activations())
+    assert backbone.activations() == expected
+
+
+def test_a_model_that_is_loaded_again_has_its_attention_maps_again(tiny_pipeline: Path) -> None:
+    models = {name: ModelSpecification(id=str(tiny_pipeline), device="cpu") for name in ("main", "other")}
+    for wanted in (False, True):
+        backbones = BackboneCache()
+        backbones.add_models(models, attention_maps=wanted)
+        for name in ("main", "other", "main"):
+            found = activation_named("mid-vit-block0-self-map", backbones[name].activations())
+            assert bool(found.unreadable) is not wanted
 
 
 def test_a_backbone_may_declare_its_own(tiny_backbone: PipelineBackbone) -> None:

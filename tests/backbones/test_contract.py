@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import torch
@@ -17,9 +17,10 @@ from diffsift.backbones import (
     Capture,
     as_map,
     grid_size,
-    locate_image_tokens,
     operation_shares,
+    place_image_tokens,
     read_activations,
+    record_pass,
 )
 
 EXCEPTIONS: dict[str, str] = {}
@@ -44,13 +45,9 @@ def image_of(name: str, columns: int, seed: int = 0) -> Tensor:
 def placed(name: str, columns: int) -> tuple[Activation, ...]:
     network, case = network_of(name), DENOISERS[name]
     arguments = [case.arguments(image_of(name, columns, seed)) for seed in (0, 1)]
-    return locate_image_tokens(
-        network,
-        lambda number: network(**arguments[number]),
-        read_activations(network),
-        (case.rows, columns),
-        batch=case.batch,
-    )
+    known = read_activations(network)
+    first, second = (record_pass(network, partial(network, **given), known) for given in arguments)
+    return place_image_tokens(known, (first, second), (case.rows, columns), batch=case.batch)
 
 
 def run(name: str, columns: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diffsift.backbones import Activation, Capture, as_map, locate_image_tokens
+from diffsift.backbones import Activation, Capture, as_map, place_image_tokens, record_pass
 
 PLACES, WORDS, WIDTH = 12, 5, 8
 
@@ -53,7 +54,8 @@ def placed(image_first: bool, *activations: Activation) -> dict[str, Activation]
     torch.manual_seed(0)
     network = Joint(image_first=image_first)
     images, text = torch.randn(2, 1, PLACES, WIDTH), torch.randn(1, WORDS, WIDTH)
-    found = locate_image_tokens(network, lambda number: network(images[number], text), activations, (3, 4))
+    first, second = (record_pass(network, partial(network, image, text), activations) for image in images)
+    found = place_image_tokens(activations, (first, second), (3, 4))
     assert all(not module._forward_hooks and not module._forward_pre_hooks for module in network.modules())
     return {entry.name: entry for entry in found}
 
@@ -106,9 +108,8 @@ def test_a_batch_behind_the_tokens_is_noticed() -> None:
     torch.manual_seed(0)
     network = TokensFirst()
     images, text = torch.randn(2, 2, PLACES, WIDTH), torch.randn(2, WORDS, WIDTH)
-    (found,) = locate_image_tokens(
-        network, lambda number: network(images[number], text), [tap("block")], (3, 4), batch=2
-    )
+    first, second = (record_pass(network, partial(network, image, text), [tap("block")]) for image in images)
+    (found,) = place_image_tokens([tap("block")], (first, second), (3, 4), batch=2)
     assert (found.layout, found.tokens, found.stride, found.unreadable) == ("tokens-first", "last", 1, "")
     with Capture(network, [found]) as captured:
         network(images[0], text)

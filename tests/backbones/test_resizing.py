@@ -144,6 +144,7 @@ def test_a_share_of_noise_levels_is_a_timestep(backbone: PipelineBackbone) -> No
 
 
 def test_stage_means_average_the_maps_of_a_stage(backbone: PipelineBackbone, images: Tensor) -> None:
+    backbone.place_attention_maps()
     known = {entry.name: entry for entry in backbone.activations()}
     mean = known["up-cross-map"]
     assert len(mean.parts) > 1

@@ -12,7 +12,7 @@ from support import tiny
 from torch import Tensor, nn
 
 from diffsift import FeatureExtractor
-from diffsift.backbones import ModelSpecification, PipelineBackbone
+from diffsift.backbones import ModelSpecification, PipelineBackbone, load
 from diffsift.errors import SelectionError
 from diffsift.extraction import Standardiser, save_selection
 from diffsift.spaces import Candidate, Selection
@@ -64,6 +64,13 @@ def test_a_saved_selection_gives_the_same_features(saved: Path, extractor: Featu
     assert tuple(features.shape) == (5, 14, 8, 8)
     assert not features.requires_grad
     assert torch.allclose(features, extractor(images), atol=1e-5)
+
+
+def test_attention_maps_of_a_selection_are_extracted(tiny_pipeline: Path, images: Tensor) -> None:
+    attention = Candidate("main", "mid-vit-block0-self-map", 50)
+    backbone = load(ModelSpecification(id=str(tiny_pipeline), device="cpu"))
+    raw = {attention: Standardiser.fit(torch.randn(200, 16), max_channels=64)}
+    assert FeatureExtractor(Selection.of([attention]), [backbone], raw, noise_seed=0)(images).shape == (5, 16, 4, 4)
 
 
 def test_an_image_has_the_same_features_in_any_batch(extractor: FeatureExtractor, images: Tensor) -> None:

@@ -146,6 +146,17 @@ def test_prompts_are_refused_where_each_image_has_its_own(tiny_pipeline: Path, t
         prepared(values, tmp_path)
 
 
+def test_attention_maps_are_placed_where_the_filters_want_them(
+    tiny_pipeline: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    for wanted in (False, True):
+        values = tiny.specification(tiny_pipeline, tiny_data, filters={"attention_maps": wanted, "rules": "none"})
+        (model,) = prepared(values, tmp_path / str(wanted)).models.values()
+        assert ("mid-vit-block0-cross-map" in model.kept) is wanted
+        reasons = {entry.activation.name: entry.reason for entry in model.decisions}
+        assert reasons["up-cross-map"] == ("" if wanted else "attention map: filters.attention_maps is off")
+
+
 def prepared(values: dict[str, Any], folder: Path, reporter: Reporter | None = None) -> Prepared:
     specification = Specification.parse(values)
     store = StudyStore(folder / "workspace")
