@@ -4,10 +4,11 @@ from ._configuration import earlier_identity
 from ._controls import LatentControl, PixelControl, controls_of
 from ._image_tokens import place_image_tokens, record_pass
 from ._loaded_pipeline import LoadedPipeline
-from ._loading import load, load_pipeline, load_structure, resolve_device, resolve_dtype
+from ._loading import check_model, load, load_pipeline, load_structure, resolve_device, resolve_dtype
 from ._pipeline import PipelineBackbone
 from ._structure import unet_pass
 from ._unet_catalogue import is_unet
+from ._weight_files import damaged_weights
 from .activation import Activation, ActivationsByTimestep
 from .cache import BackboneCache
 from .capture import Capture, as_map, grid_size
@@ -40,7 +41,9 @@ __all__ = [
     "Scope",
     "activation_named",
     "as_map",
+    "check_model",
     "controls_of",
+    "damaged_weights",
     "differences",
     "digest_of",
     "earlier_identity",

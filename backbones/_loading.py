@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import logging
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
-import transformers
 from diffusers import DiffusionPipeline
-from huggingface_hub.errors import (
-    GatedRepoError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from torch import nn
 
 from diffsift.common.reporting import LOGGER
@@ -27,6 +18,7 @@ from diffsift.errors import ModelError, did_you_mean, first_line
 
 from ._base import Backbone
 from ._batches import release_memory
+from ._finding import folder_of, index_of, quiet_imports
 from ._latents import tile_encoding
 from ._loaded_pipeline import DENOISERS, LoadedPipeline
 from ._parts import MOST_REGISTRATIONS, bounded, class_of, load_part, published_dtype
@@ -134,9 +126,35 @@ def _backbone(
     return PipelineBackbone(loaded, model, name=name)
 
 
+def check_model(model: ModelSpecification) -> bool:
+    """Refuse a model that is not there or cannot run here, by a first look that loads no weights.
+
+    Args:
+        model: of any kind; only of diffusers pipelines it is known how to look at them.
+
+    Returns:
+        Whether it is on this machine, so that loading it downloads nothing.
+
+    Raises:
+        ModelError: this machine has no such device, or there is no pipeline of this id.
+    """
+    if model.kind != DIFFUSERS:
+        return False
+    check_model_folder(model.id)
+    resolve_device(model.device)
+    if Path(model.id).expanduser().is_dir():
+        return True
+    with quiet_imports():
+        index_of(model)
+        try:
+            return folder_of(model, download=False).is_dir()
+        except ModelError:
+            return False
+
+
 def _loaded(model: ModelSpecification, device: torch.device) -> Any:
-    with _quiet_imports():
-        folder = _folder_of(model)
+    with quiet_imports():
+        folder = folder_of(model)
         index = read_index(folder)
         kind = _pipeline_class(index, folder)
         refuse_other_media(kind, model.id)
@@ -164,24 +182,6 @@ def _loaded(model: ModelSpecification, device: torch.device) -> Any:
             )
         except Exception as error:  # whatever third-party code says of files that others wrote
             raise ModelError(f"{model.id} cannot be loaded as a {kind.__name__}: {first_line(error)}") from error
-
-
-def _folder_of(model: ModelSpecification) -> Path:
-    """The folder of a pipeline; one of the hub is downloaded first."""
-    path = Path(model.id).expanduser()
-    if path.is_dir():
-        return path
-    try:
-        found = DiffusionPipeline.download(
-            model.id,
-            revision=model.revision,
-            variant=model.variant,
-            use_safetensors=None if model.allow_pickle else True,
-            safety_checker=None,
-        )
-    except Exception as error:
-        raise ModelError(_why_not_loaded(model, error)) from error
-    return Path(str(found))
 
 
 def _pipeline_class(index: dict[str, Any], folder: Path) -> type[Any]:
@@ -254,12 +254,8 @@ def load_structure(model: str, *, revision: str | None = None) -> nn.Module:
         ModelError: no pipeline, no denoiser in it, or a class this diffusers does not have.
     """
     check_model_folder(model)
-    with _quiet_imports():
-        try:
-            index: Any = DiffusionPipeline.load_config(model, revision=revision)
-        except OSError as error:
-            raise ModelError(_why_not_loaded(ModelSpecification(id=model, revision=revision), error)) from error
-        known = parts_of(index)
+    with quiet_imports():
+        known = parts_of(index_of(ModelSpecification(id=model, revision=revision)))
         part = next((part for part in DENOISERS if part in known), None)
         if part is None:
             names = ", ".join(sorted(known))
@@ -350,46 +346,3 @@ def _dtype_of(
         if kind is not None:
             published = published_dtype(folder / part, kind, model)
     return resolve_dtype(model.dtype, device, published)
-
-
-def _why_not_loaded(model: ModelSpecification, error: Exception) -> str:
-    text = str(error)
-    pickled = any(suffix in text for suffix in (".bin", ".pt", ".ckpt"))
-    if "safetensors" in text and pickled and not model.allow_pickle:
-        return (
-            f"the weights of {model.id} must be safetensors files, because pickled ones can run code when they are "
-            f"loaded; set model.allow_pickle: true only if you trust their author ({first_line(error)})"
-        )
-    causes = tuple(_causes(error))
-    if any(isinstance(cause, GatedRepoError) for cause in causes):
-        return f"{model.id} is private or gated on the hub: accept its licence there and log in with `hf auth login`."
-    if any(isinstance(cause, RepositoryNotFoundError | RevisionNotFoundError) for cause in causes):
-        return f"model.id must name a pipeline on the hub or a folder, but nothing is found under {model.id!r}."
-    if any(isinstance(cause, ConnectionError | LocalEntryNotFoundError) for cause in causes):
-        return f"{model.id} is neither a folder here nor in the hub's cache, and the hub cannot be reached."
-    return f"{model.id} cannot be loaded as a diffusers pipeline: {first_line(error)}"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and its causes: diffusers wraps errors of the hub's client in its own."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-@contextmanager
-def _quiet_imports() -> Iterator[None]:
-    """Silence advice on other uses (torchvision processors) and progress bars of loading."""
-    loggers = [logging.getLogger(name) for name in ("transformers", "diffusers", "huggingface_hub")]
-    levels = [logger.level for logger in loggers]
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        diffusers.utils.logging.enable_progress_bar()
-        transformers.utils.logging.enable_progress_bar()

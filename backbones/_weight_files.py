@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from diffsift.errors import ModelError
 
-from .folders import refuse_pointer
+from .folders import parts_of, read_index, refuse_pointer
 
 _SAFE, _PICKLE = "safetensors", "bin"
 
@@ -122,6 +122,27 @@ def check_weights(file: Path) -> int | None:
         raise ModelError(
             f"{file} is damaged or not wholly downloaded ({str(error)[:80]}): download it again."
         ) from error
+
+
+def damaged_weights(folder: Path) -> str:
+    """What is wrong with the weights of a pipeline's folder, as far as headers and lists of shards tell.
+
+    Args:
+        folder: of the pipeline; it may hold configurations alone.
+
+    Returns:
+        A sentence on the first file that a search would refuse; empty where there is none.
+    """
+    for part in parts_of(read_index(folder)):
+        try:
+            for file in sorted((folder / part).glob(f"*.{_SAFE}")):
+                check_weights(file)
+            for index in sorted((folder / part).glob(f"*.{_SAFE}.index*.json")):
+                stem, _, inner = index.name.removesuffix(".json").partition(f".{_SAFE}.index")
+                _files_of(folder / part, stem, _SAFE, inner.removeprefix(".") or None)
+        except ModelError as error:
+            return str(error)
+    return ""
 
 
 def _why_none(folder: Path, stems: dict[str, str], allow_pickle: bool) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import product
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from .registry import BACKBONES, DIFFUSERS
 
@@ -14,6 +15,9 @@ MOST_VARIANTS = 32
 """Most variants of a model in one search, the model itself included."""
 
 ImageSize = tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
+HubIdOrPath = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, PurePath) else value)]
+"""Text; a path, as Python code may give it, becomes its text."""
+
 NoiseSeeds = Annotated[int, Field(ge=1, le=64)]
 
 _OF_DIFFUSERS = ("revision", "variant", "lora", "offload", "vae_tiling", "allow_pickle")
@@ -48,7 +52,7 @@ class ModelSpecification(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: str = Field(
+    id: HubIdOrPath = Field(
         description="hub id (stable-diffusion-v1-5/stable-diffusion-v1-5) or folder of a diffusers pipeline"
     )
     kind: str = Field(default=DIFFUSERS, description="diffusers, or a registered kind of backbone")
@@ -75,7 +79,9 @@ class ModelSpecification(BaseModel):
     noise_shared: bool = Field(
         default=False, description="use the same noise for all images, instead of noise that depends on the image"
     )
-    lora: str | None = Field(default=None, description="LoRA weights to add: hub id, folder or .safetensors file")
+    lora: HubIdOrPath | None = Field(
+        default=None, description="LoRA weights to add: hub id, folder or .safetensors file"
+    )
     lora_scale: float = Field(default=1.0, description="how strongly LoRA weights are added")
     offload: bool = Field(
         default=False,

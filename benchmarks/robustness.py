@@ -1,10 +1,10 @@
 """Damaged inputs and machines: nothing may end in a traceback, hang, or be silently wrong.
 
-Each case of `_damaged_inputs` runs in a process of its own, forked from one that has imported everything. It may
-succeed or be refused with a `DiffsiftError`; everything else is a failure and is named: another exception (with the
-place that raised it), more than ten seconds, more memory than 6 GB above the start, a process that dies, or an answer
-of more than 2,000 characters. Seeds are fixed, so every run has the same cases. The exit status is 1 where anything
-failed.
+The cases of `_damaged_inputs` run one after another in forked processes: a hundred in each, because most of what a
+case costs is its process, and a new one after a case that hangs or ends its process. A case may succeed or be refused
+with a `DiffsiftError`; everything else is a failure and is named: another exception (with the place that raised it),
+more than ten seconds, more memory than 6 GB above the start, a process that dies, or an answer of more than 2,000
+characters. Seeds are fixed, so every run has the same cases. The exit status is 1 where anything failed.
 
 The parts ``starts`` and ``flips`` (`_damaged_workspaces`) run whole searches: fifteen that are started together in a
 new workspace, and one after a bit has flipped in a file of its workspace. There, scores that differ from those of a
@@ -29,7 +29,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from _damaged_workspaces import WORKSPACE_PARTS
 MOST_SECONDS = 10.0
 MOST_CHARACTERS = 2000
 _MEMORY = 6 * 2**30
+_AT_ONCE = 100  # cases of a process, where none ends it
 _OK, _REFUSED, _TRACEBACK, _HANG, _DIED = "accepted", "refused", "traceback", "hang", "died"
 _DIFFERENT = "different"
 
@@ -53,97 +54,124 @@ class Answer:
     said: str
     seconds: float
 
+    def __str__(self) -> str:
+        return f"{self.end} after {self.seconds:.1f} s: {self.said[:200]}"
+
     @property
     def failed(self) -> bool:
         return self.end not in (_OK, _REFUSED) or len(self.said) > MOST_CHARACTERS
 
 
-def answer(part: Part, folder: Path) -> Answer:
-    """Run a case in a process of its own."""
-    result, started = folder.with_suffix(".answer"), time.monotonic()
-    child = os.fork()
-    if child == 0:
-        _run(part, folder, result)
-    end = _DIED
+def answers(part: Part, folders: Sequence[Path]) -> Iterator[Answer]:
+    """Run cases, in as few processes as their ends allow."""
+    done = 0
+    while done < len(folders):
+        started, child = time.monotonic(), os.fork()
+        if child == 0:
+            _run(part, folders[done:])
+        for folder in folders[done:]:
+            end, said = _answer_of(child, folder, started)
+            yield Answer(end, said, time.monotonic() - started)
+            done, started = done + 1, time.monotonic()
+            if end in (_HANG, _DIED):
+                break
+        else:
+            os.waitpid(child, 0)
+
+
+def _answer_of(child: int, folder: Path, started: float) -> tuple[str, str]:
+    """How the next case of a process ends, and what it says; a process that hangs is killed."""
+    file = _answer_file(folder)
     while time.monotonic() - started < MOST_SECONDS:
-        done, _ = os.waitpid(child, os.WNOHANG)
-        if done:
-            break
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        if file.exists():  # looked at last: a process may answer and then end
+            end, _, said = file.read_text(encoding="utf-8", errors="replace").partition("\n")
+            return end, said
+        if ended:
+            os.waitpid(child, 0)
+            return _DIED, ""
         time.sleep(0.005)
-    else:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        end = _HANG
-    said = ""
-    if end == _DIED and result.exists():
-        end, _, said = result.read_text(encoding="utf-8", errors="replace").partition("\n")
-    return Answer(end, said, time.monotonic() - started)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return _HANG, ""
 
 
-def _run(part: Part, folder: Path, result: Path) -> None:
-    """In the child: use the case, write what came of it, and end without cleaning up after the parent."""
-    from diffsift.errors import DiffsiftError
+def _answer_file(folder: Path) -> Path:
+    return folder.with_suffix(".answer")
 
+
+def _run(part: Part, folders: Sequence[Path]) -> None:
+    """In the child: use the cases, write what came of each, and end without cleaning up after the parent."""
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY, used + _MEMORY))
+    for folder in folders:
+        end, said = _ended(part, folder)
+        written = folder.with_suffix(".written")
+        written.write_text(f"{end}\n{said}", encoding="utf-8", errors="replace")
+        written.rename(_answer_file(folder))
+    os._exit(0)
+
+
+def _ended(part: Part, folder: Path) -> tuple[str, str]:
+    from diffsift.errors import DiffsiftError
+
     try:
         part.use(folder)
-        end, said = _OK, ""
     except DiffsiftError as error:
-        end, said = _REFUSED, str(error)
+        return _REFUSED, str(error)
     except BaseException as error:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "diffsift" in frame.filename]
         place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
-        end, said = _TRACEBACK, f"{place} {type(error).__name__}: {error}"[:300]
-    result.write_text(f"{end}\n{said}", encoding="utf-8", errors="replace")
-    os._exit(0)
+        return _TRACEBACK, f"{place} {type(error).__name__}: {error}"[:300]
+    return _OK, ""
 
 
 def measure(name: str, cases: int, keep: Path | None) -> dict[str, Any]:
     """Run the cases of a part and count how they end; those that fail are shown, and kept where that is asked for."""
     scratch = Path(tempfile.mkdtemp(prefix="robustness-"))
     part = PARTS[name](scratch)
-    answers: list[Answer] = []
+    ended: list[Answer] = []
     try:
-        for number in range(cases):
-            folder = scratch / f"case-{number}"
-            folder.mkdir()
-            part.make(number, folder)
-            found = answer(part, folder)
-            answers.append(found)
-            if found.failed:
-                print(f"{name} {number}: {found.end} after {found.seconds:.1f} s: {found.said[:200]}", flush=True)
-                if keep is not None:
-                    shutil.copytree(folder, keep / f"{name}-{number}", dirs_exist_ok=True)
-            shutil.rmtree(folder)
+        for start in range(0, cases, _AT_ONCE):
+            folders = [scratch / f"case-{number}" for number in range(start, min(cases, start + _AT_ONCE))]
+            for number, folder in enumerate(folders, start):
+                folder.mkdir()
+                part.make(number, folder)
+            for folder, found in zip(folders, answers(part, folders), strict=True):
+                ended.append(found)
+                if found.failed:
+                    print(f"{name}, {folder.name}: {found}", flush=True)
+                    if keep is not None:
+                        shutil.copytree(folder, keep / f"{name}-{folder.name}", dirs_exist_ok=True)
+                shutil.rmtree(folder)
     finally:
         shutil.rmtree(scratch)
-    return _row(name, answers)
+    return _row(name, ended)
 
 
 def measure_workspaces(name: str, cases: int | None) -> dict[str, Any]:
     """Run the cases of a part with whole searches and count how they end; those that fail are shown."""
     part, default = WORKSPACE_PARTS[name]
-    answers = [Answer(*ended) for ended in part(cases or default)]
-    for number, found in enumerate(answers):
+    answered = [Answer(*ended) for ended in part(cases or default)]
+    for number, found in enumerate(answered):
         if found.failed:
-            print(f"{name} {number}: {found.end} after {found.seconds:.1f} s: {found.said[:200]}", flush=True)
-    return _row(name, answers)
+            print(f"{name}, case {number}: {found}", flush=True)
+    return _row(name, answered)
 
 
-def _row(name: str, answers: Sequence[Answer]) -> dict[str, Any]:
-    ends = Counter(found.end for found in answers)
+def _row(name: str, answered: Sequence[Answer]) -> dict[str, Any]:
+    ends = Counter(found.end for found in answered)
     return {
         "part": name,
-        "tried": len(answers),
+        "tried": len(answered),
         **{end: ends[end] for end in (_OK, _REFUSED, _TRACEBACK, _HANG, _DIED, _DIFFERENT)},
-        "too_long": sum(len(found.said) > MOST_CHARACTERS for found in answers),
-        "longest_answer": max(len(found.said) for found in answers),
-        "slowest_seconds": max(found.seconds for found in answers),
-        "failed": sum(found.failed for found in answers),
+        "too_long": sum(len(found.said) > MOST_CHARACTERS for found in answered),
+        "longest_answer": max(len(found.said) for found in answered),
+        "slowest_seconds": max(found.seconds for found in answered),
+        "failed": sum(found.failed for found in answered),
         **environment(),
         "load": load(),
     }

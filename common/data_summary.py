@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .reporting import Reporter
 
 _SHOWN_CLASSES = 8
 
@@ -101,6 +104,17 @@ class DataSummary:
     def to_json(self) -> dict[str, Any]:
         """As JSON, for loggers."""
         return asdict(self)
+
+
+def say_what_data_hold(summaries: Iterable[DataSummary], reporter: Reporter) -> None:
+    """Tell what data sets hold, in a line for each split.
+
+    Args:
+        summaries: of the data sets.
+        reporter: gets the lines.
+    """
+    for number, line in enumerate(line for summary in summaries for line in summary.lines):
+        reporter.info("" if number else "data", line)
 
 
 def percent(share: float) -> str:

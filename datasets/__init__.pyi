@@ -3,6 +3,7 @@ from ._class_folders import class_folders
 from ._depth_folder import depth_folder
 from ._folder import SegmentationFiles, SegmentationFolder, read_prompts
 from ._image_files import read_image
+from ._judgement import FEW_IMAGES
 from ._layouts import ade20k, cityscapes, ddpm_segmentation, voc
 from ._list import ListReading, image_list
 from ._listing import IMAGE_SUFFIXES
@@ -14,7 +15,7 @@ from ._samples import IGNORE, MAX_CLASSES, SPLITS, Label, Sample, Samples, Split
 from ._spair import spair
 from ._splits import FileSplit, ListSplit, SeedSplit, SplitRule
 from ._tensors import image_tensors, prompts_of
-from .opening import check_splits, open_dataset, searched_on
+from .opening import check_splits, explaining_refusals, open_dataset, searched_on
 from .registry import DATASETS, register_dataset
 from .specification import (
     DataKind,
@@ -27,6 +28,7 @@ from .specification import (
 __all__ = [
     "DATASETS",
     "DDPM_SETS",
+    "FEW_IMAGES",
     "IGNORE",
     "IMAGE_SUFFIXES",
     "MAX_CLASSES",
@@ -56,6 +58,7 @@ __all__ = [
     "class_folders",
     "ddpm_segmentation",
     "depth_folder",
+    "explaining_refusals",
     "image_list",
     "image_tensors",
     "normals_folder",

@@ -108,8 +108,10 @@ class Dataset(ABC):
             DataError: samples are missing, are not what `Sample` says or have nothing that counts; a name or a group is
                 in two splits; or a class has no training image. The message names the files or samples.
         """
-        bad = BadSamples()
-        facts: dict[Split, list[SampleFacts]] = {split: self._check_split(split, reporter, bad) for split in SPLITS}
+        bad, facts = BadSamples(), self._facts  # kept of what is good, also where the whole is refused
+        for split in SPLITS:
+            facts[split] = []
+            self._check_split(split, reporter, bad)
         bad.refuse()
         refuse_twice(entry.name for entries in facts.values() for entry in entries)
         refuse_torn_groups({split: [(entry.group, entry.name) for entry in facts[split]] for split in SPLITS})
@@ -120,7 +122,6 @@ class Dataset(ABC):
                     for split, entries in facts.items()
                 }
             )
-        self._facts.update(facts)
         self._digests.update({split: [entry.digest for entry in entries] for split, entries in facts.items()})
 
     def refuse_unusable(self) -> None:
@@ -133,6 +134,11 @@ class Dataset(ABC):
         if self._facts and self.task in ("segmentation", "classification"):
             allowed = self.allow_absent_classes
             refuse_classes(self._facts, self._counted_classes, self._ignored_value, allow_absent=allowed)
+
+    @property
+    def was_read(self) -> bool:
+        """Whether a `check` has read any sample, which `summary` counts though others may be refused."""
+        return any(self._facts.values())
 
     def summary(self) -> DataSummary:
         """What the data hold; only numbers of images where no `check` has counted more."""
@@ -191,7 +197,7 @@ class Dataset(ABC):
 
     @cached_property
     def _facts(self) -> dict[Split, list[SampleFacts]]:
-        """Of all samples of the splits that were checked, in order."""
+        """Of all good samples of the splits that were checked, in order."""
         return {}
 
     _ignored_value: int | None = IGNORE
@@ -204,9 +210,9 @@ class Dataset(ABC):
         """Names of the classes that count by their ids."""
         return dict(enumerate(self.class_names))
 
-    def _check_split(self, split: Split, reporter: Reporter | None, bad: BadSamples) -> list[SampleFacts]:
+    def _check_split(self, split: Split, reporter: Reporter | None, bad: BadSamples) -> None:
         """Check every sample of a split; only facts outlive the check, not images."""
-        samples, facts = self.split(split), list[SampleFacts]()
+        samples, facts = self.split(split), self._facts[split]
         names = getattr(samples, "names", None)
 
         def check(index: int) -> SampleFacts | DataError:
@@ -225,7 +231,6 @@ class Dataset(ABC):
             bad.add(names[index] if names else f"sample {index} of {split}", found)
             if bad.are_too_many:
                 bad.refuse()
-        return facts
 
     def _check_sample(self, sample: Sample) -> None:
         """Refuse a sample that is not what `Sample` says."""

@@ -59,15 +59,27 @@ def refuse_classes(facts: Facts, class_names: Mapping[int, str], ignore: int | N
         )
     if allow_absent:
         return
-    required: tuple[Split, ...] = ("train", "test")
-    for split in required:
-        absent = [name for number, name in class_names.items() if number not in counts[split]]
-        if absent:
-            raise DataError(
-                f"every class must have {'a pixel' if masks else 'an image'} in train and in test, but {len(absent)} "
-                f"of {len(class_names)} {'has' if len(absent) == 1 else 'have'} none in {split} ({some(absent)}): add "
-                "such images, split otherwise, or set data.allow_absent_classes: true to leave them out of the score."
-            )
+    absent = _absent({split: counts[split] for split in ("train", "test")}, class_names)
+    if absent:
+        missing = sum(len(names) for names in absent.values())
+        none = " and ".join(f"none in {_joined(splits, 'or')} ({some(names)})" for splits, names in absent.items())
+        raise DataError(
+            f"every class must have {'a pixel' if masks else 'an image'} in train and in test, but {missing} of "
+            f"{len(class_names)} {'has' if missing == 1 else 'have'} {none}: add such images, split otherwise, or set "
+            "data.allow_absent_classes: true to leave them out of the score."
+        )
+
+
+def _absent(
+    counts: Mapping[Split, Mapping[int, int]], class_names: Mapping[int, str]
+) -> dict[tuple[Split, ...], list[str]]:
+    """Names of classes without a pixel or image, by all the splits in which they have none."""
+    found: dict[tuple[Split, ...], list[str]] = {}
+    for number, name in class_names.items():
+        lacking = tuple(split for split, count in counts.items() if number not in count)
+        if lacking:
+            found.setdefault(lacking, []).append(name)
+    return found
 
 
 def _black_and_white(masks: Sequence[SampleFacts], ignore: int | None) -> str:
@@ -129,11 +141,11 @@ def _shared_images(facts: Facts) -> Iterator[str]:
 def _lacking_classes(facts: Facts, class_names: Mapping[int, str]) -> Iterator[str]:
     counts = {split: totals(entries) for split, entries in facts.items()}
     sizes = {split: len(entries) for split, entries in facts.items()}
-    for split, found in counts.items():
-        absent = [name for number, name in class_names.items() if number not in found]
-        if absent and sizes[split]:
-            effect = "nothing can be learnt of it" if split == "train" else "scores leave it out"
-            yield f"{_named(absent)} absent from {split}: {effect}"
+    filled = {split: found for split, found in counts.items() if sizes[split]}
+    for splits, absent in _absent(filled, class_names).items():
+        effects = ["nothing can be learnt of it"] * ("train" in splits)
+        effects += ["scores leave it out"] * any(split != "train" for split in splits)
+        yield f"{_named(absent)} absent from {_joined(splits, 'and')}: {', and '.join(effects)}"
     images = {
         number: sum(number in entry.counts for entry in facts.get("test", ())) for number in counts.get("test", {})
     }
@@ -197,6 +209,11 @@ def _thumbnails(facts: Sequence[SampleFacts]) -> Float32[np.ndarray, "images val
     """Around 0, so that float32 is exact enough for small differences."""
     pixels = np.frombuffer(b"".join(entry.thumbnail for entry in facts), np.uint8)
     return pixels.reshape(len(facts), -1).astype(np.float32) - 128
+
+
+def _joined(splits: Sequence[str], word: str) -> str:
+    """Names with a word before the last."""
+    return f" {word} ".join(filter(None, [", ".join(splits[:-1]), splits[-1]]))
 
 
 def _named(names: Sequence[str]) -> str:

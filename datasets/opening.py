@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from diffsift.common.data_summary import say_what_data_hold
 from diffsift.common.reporting import Reporter
 from diffsift.errors import DataError, SpecificationError
 
@@ -48,6 +52,25 @@ def check_splits(dataset: Dataset, reporter: Reporter | None = None) -> None:
         if not len(dataset.split(split)):
             raise DataError(f"the {split} split must hold at least one image, but is empty.")
     dataset.refuse_unusable()
+
+
+@contextmanager
+def explaining_refusals(dataset: Dataset, reporter: Reporter | None) -> Iterator[None]:
+    """Tell what a data set holds where it is refused: what was read of it may say why.
+
+    Args:
+        dataset: that is checked inside.
+        reporter: gets a line for each split; None: nobody.
+
+    Yields:
+        Nothing.
+    """
+    try:
+        yield
+    except DataError:
+        if dataset.was_read and reporter is not None:
+            say_what_data_hold([dataset.summary()], reporter)
+        raise
 
 
 def searched_on(dataset: Dataset, folds: int) -> str:

@@ -76,6 +76,8 @@ class _Mistake:
 
     def __str__(self) -> str:
         name = ".".join(self.path)
+        if any(part.isdecimal() for part in self.path):  # a position in a list
+            name += " (counted from 0)"
         if not name:  # it names the fields itself
             sentence = self.text
         elif self.text.startswith("is ") or ", but " in self.text:
@@ -130,7 +132,7 @@ def _mistake(entry: Any, values: Any, fields_at: FieldsAt) -> _Mistake:
     path = _path(entry["loc"], values, named=kind == "missing")
     name = ".".join(path)
     if kind == "extra_forbidden":
-        return _Mistake(path, f"is not a field{did_you_mean(path[-1], fields_at(path[:-1]))}", value)
+        return _Mistake(path, f"is not a field{_meant(path, fields_at)}", value)
     if kind == "missing":
         if isinstance(entry["loc"][-1], int):  # a list that is too short
             return _Mistake(path[:-1], f"must hold {entry['loc'][-1] + 1} values", value)
@@ -192,6 +194,15 @@ def _hint(kind: str, value: Any, text: str) -> str:
     if kind == "string_type" and isinstance(value, int | float):
         return f"; quote it: '{value}'"
     return ""
+
+
+def _meant(path: FieldPath, fields_at: FieldsAt) -> str:
+    """The field that was meant: one of this name in another part, or else the closest of the same part."""
+    parts = [part for part in fields_at(()) if not part.startswith("further_")]  # these have the fields of one part
+    elsewhere = [f"{part}.{path[-1]}" for part in parts if path[-1] in fields_at((part,))]
+    if len(path) <= 2 and elsewhere:
+        return f"; did you mean {' or '.join(map(repr, elsewhere))}?"
+    return did_you_mean(path[-1], fields_at(path[:-1]))
 
 
 def _close(value: Any, names: Iterable[str]) -> str:

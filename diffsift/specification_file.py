@@ -128,6 +128,11 @@ def _set_field(values: Any, change: str) -> None:
         raise SpecificationError(f"--set must be of the form study.trials=5, but got {change[:100]!r}.")
     for part in parts:
         values = values.setdefault(part, {}) if isinstance(values, dict) else None
+    if isinstance(values, list):
+        whole = ".".join(parts)
+        raise SpecificationError(
+            f"--set {change[:100]} must name no position: set the list as a whole, such as --set '{whole[:50]}=[1, 2]'."
+        )
     if not isinstance(values, dict):
         raise SpecificationError(f"--set {change[:100]} must name a field of a mapping, but {'.'.join(parts)} is none.")
     values[field] = value

@@ -154,7 +154,8 @@ class Baselines:
 
     def _published(self, rule: RowName) -> list[Row]:
         alternatives = self.by_rule(rule, list(self.models))
-        return [Row(rule, tuple(alternatives), f"at its {self._best_setting} on validation")] if alternatives else []
+        note = f"at its {self._best_setting} on held-out images"
+        return [Row(rule, tuple(alternatives), note)] if alternatives else []
 
     def _everything(self, pool: Sequence[Candidate], found: Selection) -> Row:
         """All kept activations of the model as it is given, or of a variant that was found, and of further models."""
@@ -173,7 +174,7 @@ class Baselines:
         return Row(
             RowName.EVERYTHING,
             tuple(alternatives),
-            f"every kept activation, at the {self._best_setting} on validation",
+            f"every kept activation, at the {self._best_setting} on held-out images",
         )
 
     @property

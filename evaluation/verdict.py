@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from diffsift.tracking import FinalRow, Reranked, Verdict
 
 from .rows import RowName
 
 
-def verdict_on(table: Sequence[FinalRow], reranked: Sequence[Reranked] = (), probe: str = "") -> Verdict:
+def verdict_on(
+    table: Sequence[FinalRow],
+    reranked: Sequence[Reranked] = (),
+    probe: str = "",
+    *,
+    few_images: int = 0,
+    held_out: Mapping[str, float] | None = None,
+) -> Verdict:
     """What the final table says; "use another row" is a valid answer.
 
     Args:
         table: the rows of the final table, one of them the selection found.
         reranked: the selections that the slow probe decided among; empty where the best by the fast probe was taken.
         probe: name of the slow probe.
+        few_images: how many independent test images there are, where they are too few to tell rows apart; default: they
+            are enough.
+        held_out: score of each row on held-out images, higher is better, which decides where test images are too few.
 
     Returns:
         A headline with the score, one recommendation, and the comparisons with the other rows as evidence: those that
@@ -31,11 +41,20 @@ def verdict_on(table: Sequence[FinalRow], reranked: Sequence[Reranked] = (), pro
     if reranked:
         evidence.append(_reranked(reranked, probe))
     score = f"{found.score:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    decided = _by_held_out(table, held_out, few_images) if held_out else _recommendation(found, ahead, smaller)
     return Verdict(
         headline=f"The selection found scores {score} on the sealed test split.",
-        recommendation=_recommendation(found, ahead, smaller),
+        recommendation=decided,
         evidence=tuple(evidence),
     )
+
+
+def _by_held_out(table: Sequence[FinalRow], scores: Mapping[str, float], test_images: int) -> str:
+    """One thing to use where the test split cannot decide: the best on held-out images, the smallest among equals."""
+    best = max(table, key=lambda row: (scores[row.name], -row.channels))
+    images = f"{test_images} independent test image{'s are' if test_images > 1 else ' is'}"
+    named = "the selection found" if best.gain is None else best.name
+    return f"Use {named}: {images} too few to tell rows apart, and it is the best on held-out images."
 
 
 def _recommendation(found: FinalRow, ahead: Sequence[FinalRow], smaller: Sequence[FinalRow]) -> str:

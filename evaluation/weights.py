@@ -23,7 +23,7 @@ def decide_weights(probe: Probe, found: Selection) -> tuple[Selection, str]:
     if equal == found:
         return found, "equal weights, as found"
     gain = probe.metric.gain(probe.held_out(found), probe.held_out(equal), groups=probe.groups)
-    measured = f"{gain.difference:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] over equal weights on validation"
+    measured = f"{gain.difference:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] over equal weights on held-out images"
     if gain.low > 0:
         return found, f"weights kept: {measured}"
     return equal, f"equal weights returned: the weights found gain {measured}"

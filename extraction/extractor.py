@@ -77,7 +77,7 @@ class FeatureExtractor(nn.Module):
         cls,
         path: str | Path,
         *,
-        model: str | None = None,
+        model: str | Path | None = None,
         device: str = "auto",
         verify: bool = True,
         allow_download: bool = False,
@@ -141,7 +141,8 @@ class FeatureExtractor(nn.Module):
             Features in float32; their rows and columns are those of the selection's finest activation.
 
         Raises:
-            ValueError: images have another shape or range, or the number of prompts is wrong.
+            ValueError: images have another shape or range.
+            SelectionError: the number of prompts is not what the selection needs.
         """
         _check_images(images)
         blocks = self._blocks(images, prompts)
@@ -166,7 +167,8 @@ class FeatureExtractor(nn.Module):
             Features in float32, sampled bilinearly.
 
         Raises:
-            ValueError: images have another shape or range, or the number of prompts is wrong.
+            ValueError: images have another shape or range.
+            SelectionError: the number of prompts is not what the selection needs.
         """
         _check_images(images)
         return torch.cat([sample_map(block, points.to(block.device)) for block in self._blocks(images, prompts)], dim=2)
@@ -187,7 +189,8 @@ class FeatureExtractor(nn.Module):
             Features in float32: the mean over locations, or for attention maps the standard deviation.
 
         Raises:
-            ValueError: images have another shape or range, or the number of prompts is wrong.
+            ValueError: images have another shape or range.
+            SelectionError: the number of prompts is not what the selection needs.
         """
         _check_images(images)
         found = []
@@ -200,7 +203,7 @@ class FeatureExtractor(nn.Module):
         if self.own_prompts != (prompts is not None) or (prompts is not None and len(prompts) != len(images)):
             needed = f"one prompt for each of {len(images)} images" if self.own_prompts else "no prompts"
             given = "none" if prompts is None else len(prompts)
-            raise ValueError(f"this selection needs {needed}, as in its search, but got {given}.")
+            raise SelectionError(f"this selection needs {needed}, as in its search, but got {given}.")
         blocks: dict[Candidate, Tensor] = {}
         for backbone, wanted in self._wanted:
             for timestep, maps in backbone.capture(images, wanted, seed=self.noise_seed, prompts=prompts):

@@ -33,6 +33,9 @@ from .fusion import Standardiser
 
 FORMAT = 1
 
+_LARGEST_MEAN, _LARGEST_SCALE, _LONGEST_COLUMN = 1e20, 1e13, 1.01
+"""Beyond what `Standardiser.fit` gives of any activation; products of such numbers are finite in float32."""
+
 
 def save_selection(
     path: Path,
@@ -121,7 +124,7 @@ class SelectionFile:
         _check_identity(backbone.identity(), self.identities[backbone.name], self.path)
 
     def permitted_models(
-        self, *, model: str | None = None, allow_download: bool = False, allow_pickle: bool = False
+        self, *, model: str | Path | None = None, allow_download: bool = False, allow_pickle: bool = False
     ) -> dict[str, ModelSpecification]:
         """The models, as far as whoever loads them lets the file decide: it may come from a stranger.
 
@@ -137,8 +140,9 @@ class SelectionFile:
         Raises:
             SelectionError: the file asks for more than is permitted; the message says how to permit it.
         """
+        named = None if model is None else str(model)
         return {
-            name: given.model_copy(update=self._permitted(given, model, allow_download, allow_pickle))
+            name: given.model_copy(update=self._permitted(given, named, allow_download, allow_pickle))
             for name, given in self.models.items()
         }
 
@@ -295,6 +299,13 @@ def _standardiser(tensors: Mapping[str, Tensor], index: int, candidate: Candidat
         raise ValueError(
             f"mean and scale of {candidate} must have one number for each channel, those of the scale above 0, and a "
             f"projection at most as many columns, but their shapes are {shapes}"
+        )
+    columns = mean.new_zeros(1) if projection is None else projection.norm(dim=0)
+    if mean.abs().max() > _LARGEST_MEAN or scale.max() > _LARGEST_SCALE or columns.max() > _LONGEST_COLUMN:
+        raise ValueError(
+            f"mean and scale of {candidate} must be at most {_LARGEST_MEAN:g} and {_LARGEST_SCALE:g}, and columns of a "
+            f"projection of length 1, but are up to {mean.abs().max():g}, {scale.max():g} and {columns.max():g}: "
+            "features would not be finite"
         )
     return Standardiser(mean, scale, projection)
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffsift.bank import BankSpecification, BankView, DevelopmentSet, development_set, grid_points, keypoints_of
-from diffsift.common.reporting import Reporter
-from diffsift.datasets import DataSpecification, Sample, check_splits, open_dataset
+from diffsift.datasets import DataSpecification, Sample, open_dataset
 from diffsift.errors import DataError, SpecificationError
 from diffsift.extraction import block_scale
 
@@ -73,8 +72,7 @@ class CorrespondenceObjective(SingleDatasetObjective):
             search=f"pairs of the {'validation' if self.dataset.pairs('validation') else 'training'} split",
         )
 
-    def load(self, reporter: Reporter | None = None) -> DevelopmentSet:
-        check_splits(self.dataset, reporter)
+    def _development_set(self) -> DevelopmentSet:
         if not self.dataset.pairs("test"):
             raise DataError("the test split must hold at least one pair, but has none.")
         development = development_set(self.dataset, self._bank, folds=2, resolution=self._matching.resolution)

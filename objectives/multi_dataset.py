@@ -21,6 +21,7 @@ from diffsift.common.context import RunContext
 from diffsift.common.files import digest
 from diffsift.common.reporting import Reporter
 from diffsift.datasets import DataSpecification
+from diffsift.errors import DataError
 
 from ._base import SHOWN, EvaluationProtocol, FittedSelection, Objective, SplitResults
 from .metrics import MeanOverDataSets
@@ -88,7 +89,13 @@ class MultiDatasetObjective(Objective):
         return replace(next(iter(protocols.values())), data=data, **joint)
 
     def load(self, reporter: Reporter | None = None) -> DevelopmentSet:
-        return join_development_sets({name: part.load(reporter) for name, part in self.objectives.items()})
+        loaded = {}
+        for name, part in self.objectives.items():
+            try:
+                loaded[name] = part.load(reporter)
+            except DataError as error:
+                raise DataError(f"data set {name}: {error}") from error
+        return join_development_sets(loaded)
 
     def probe(self, bank: BankView) -> MultiDatasetProbe:
         """Make a probe for each data set.

@@ -12,7 +12,7 @@ from diffsift.backbones import BackboneCache
 from diffsift.bank import BankSpecification, BankView, DevelopmentSet, development_set
 from diffsift.common.context import RunContext
 from diffsift.common.reporting import Reporter
-from diffsift.datasets import Dataset, check_splits
+from diffsift.datasets import Dataset, check_splits, explaining_refusals
 
 from ._base import FittedSelection, Objective, SplitResults
 from ._capturing import CapturedMaps
@@ -70,7 +70,11 @@ class SingleDatasetObjective(Objective):
         return ClassReadout(self.metric)
 
     def load(self, reporter: Reporter | None = None) -> DevelopmentSet:
-        check_splits(self._dataset, reporter)
+        with explaining_refusals(self._dataset, reporter):
+            check_splits(self._dataset, reporter)
+            return self._development_set()
+
+    def _development_set(self) -> DevelopmentSet:
         return development_set(self._dataset, self._bank, folds=self.folds)
 
     def probe(self, bank: BankView) -> Probe:

@@ -30,7 +30,7 @@ def shortlist(records: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
 
 
 def rerank(records: Sequence[TrialRecord], probe: SelectionScorer) -> tuple[Reranked, ...]:
-    """Score a shortlist by a slow probe on the held-out validation images.
+    """Score a shortlist by a slow probe on the held-out images.
 
     Args:
         records: the shortlist, not empty.

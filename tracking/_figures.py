@@ -87,7 +87,7 @@ def curve_figure(trials: Sequence[TrialRecord], metric: str) -> FigurePair:
             legend = axes.legend(loc="lower right", frameon=False, labelcolor=theme.text, fontsize=9)
             legend.set_zorder(5)
         axes.set_xlabel("trial")
-        axes.set_ylabel(_plain(f"{metric} on the validation folds"))
+        axes.set_ylabel(_plain(f"{metric} on held-out images"))
         axes.grid(color=theme.grid, linewidth=0.8)
 
     return _both(draw, height=3.4)
@@ -113,7 +113,7 @@ def front_figure(trials: Sequence[TrialRecord], front: Sequence[TrialRecord], co
         axes.plot(*zip(*points, strict=True), "D", color=theme.accent, markersize=6, label="Pareto front")
         axes.legend(loc="lower right", frameon=False, labelcolor=theme.text, fontsize=9).set_zorder(5)
         axes.set_xlabel(_COST_WORDS[cost])
-        axes.set_ylabel(_plain(f"{metric} on the validation folds"))
+        axes.set_ylabel(_plain(f"{metric} on held-out images"))
         axes.grid(color=theme.grid, linewidth=0.8)
 
     return _both(draw, height=3.4)

@@ -56,7 +56,7 @@ class TrialRecord:
         uid: unique over all studies; names the trial in loggers.
         number: in the study, from 0.
         selection: what was proposed.
-        score: on the validation folds; higher is better.
+        score: on held-out images; higher is better.
         fold_scores: in each fold.
         channels: of the fused feature.
         seconds: that scoring took.

@@ -41,8 +41,11 @@ def activations(
         from diffsift.backbones.folders import check_model_folder
 
         check_model_folder(model)
-        from diffsift.runs.catalogue import list_activations
+        from diffsift.runs.catalogue import list_activations, weights_warning
 
+        warning = weights_warning(model)
+        if warning:
+            reporter(format).warning(warning)
         decisions = list_activations(model, revision, scope=scope.value)
         rows: list[tuple[Cell, ...]] = []
         for decision in decisions:

@@ -95,7 +95,8 @@ def init(
             file.write_text(line + template.read_text(encoding="utf-8"), encoding="utf-8")
         except OSError as error:
             fail(f"{file} cannot be written: {error.strerror}.")
-    typer.echo(f"Wrote {file}. Edit it, then: diffsift search {file} --dry-run")
+    typer.echo(f"Wrote {file}, and beside it {_SCHEMA_FILE}, with which editors check and complete its fields.")
+    typer.echo(f"Edit it, then: diffsift search {file} --dry-run")
 
 
 @commands.add("schema > diffsift.schema.json")

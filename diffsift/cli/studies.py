@@ -105,7 +105,9 @@ def pick(
 
         if channels is None and passes is None and operations is None:
             front = front_of(study, workspace=workspace, storage=storage)
-            title = f"Pareto front of {study}: no other selection is better in score and cost (scores on validation)"
+            title = (
+                f"Pareto front of {study}: no other selection is better in score and cost (scores on held-out images)"
+            )
             render(_trials(front, title), format)
             return
         picked = pick_selection(
@@ -119,7 +121,7 @@ def pick(
             storage=storage,
             reporter=reporter(format),
         )
-        render(_trials([picked.record], "Best selection within the bounds (score on validation)"), format)
+        render(_trials([picked.record], "Best selection within the bounds (score on held-out images)"), format)
         if format is Format.table:
             typer.echo("The score is not a test score: the test split stays sealed.")
             typer.echo(f"selection   {picked.file}  (with {picked.file.stem}.safetensors)")

@@ -32,7 +32,7 @@ def check_timesteps(specification: Specification, main: Backbone, timesteps: Seq
         try:
             main.check_timesteps([timestep])
         except ModelError as error:
-            raise SpecificationError(f"timesteps.{number}: {error}") from error
+            raise SpecificationError(f"timesteps.{number} (counted from 0): {error}") from error
     if len(set(timesteps)) < len(timesteps):
         raise SpecificationError(f"timesteps must differ, but {list(specification.timesteps)} are {list(timesteps)}.")
 

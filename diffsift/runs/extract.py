@@ -30,7 +30,7 @@ def extract_files(
     *,
     file_format: FileFormat = "safetensors",
     pooled: bool = False,
-    model: str | None = None,
+    model: str | Path | None = None,
     device: str = "auto",
     allow_download: bool = False,
     allow_pickle: bool = False,

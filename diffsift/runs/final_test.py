@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from diffsift.backbones import differences
 from diffsift.common.files import digest
+from diffsift.datasets import FEW_IMAGES
 from diffsift.errors import StudyError
 from diffsift.evaluation import (
     FinalTest,
+    RowName,
     best_alternatives,
     decide_weights,
     selection_stability,
@@ -20,7 +22,7 @@ from diffsift.search import TrialStore, front_costs, pareto_front, rerank, short
 from diffsift.spaces import Selection
 from diffsift.specification import Specification
 from diffsift.study_store import StudyStore
-from diffsift.tracking import FinalRow, Outcome, Reranked, StudyResults
+from diffsift.tracking import FinalRow, Outcome, Reranked, StudyResults, Verdict
 
 from .outputs import OutputFiles
 from .pictures import report_pictures
@@ -122,7 +124,7 @@ def _tested_rows(
     pool = study.space.pool
     rows = prepared.baselines.rows(pool, found)
     prepared.context.reporter.info(
-        "baselines", f"choosing the best of each kind on validation data, among {len(pool)} single candidates"
+        "baselines", f"choosing the best of each kind on held-out images, among {len(pool)} single candidates"
     )
     final = FinalTest(
         objective=prepared.objective,
@@ -189,7 +191,7 @@ def _outcome(
         trials=tuple(records),
         table=table,
         found=chosen.found,
-        verdict=verdict_on(table, chosen.reranked, chosen.rerank_probe),
+        verdict=_verdict(prepared, chosen, table, test),
         warnings=tuple(prepared.warnings),
         credits=objective.credits,
         class_names=objective.class_names,
@@ -200,6 +202,15 @@ def _outcome(
         front=pareto_front(records, front_costs(specification.study)),
         front_costs=front_costs(specification.study),
     )
+
+
+def _verdict(prepared: Prepared, chosen: _Chosen, table: tuple[FinalRow, ...], test: SplitResults) -> Verdict:
+    """What the table says, or where test images are too few to say anything, the scores on held-out images."""
+    independent = len(set(test.groups)) if test.groups else len(test.results[RowName.FOUND])
+    if independent >= FEW_IMAGES:
+        return verdict_on(table, chosen.reranked, chosen.rerank_probe)
+    held_out = {row.name: prepared.probe.score(row.selection).value for row in table}
+    return verdict_on(table, chosen.reranked, chosen.rerank_probe, few_images=independent, held_out=held_out)
 
 
 def _model_words(specification: Specification, found: Selection) -> str:

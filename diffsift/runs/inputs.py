@@ -66,4 +66,6 @@ def _check_timesteps(specification: Specification, folder: Path) -> None:
         return  # the pipeline itself will tell
     for number, level in enumerate(specification.timesteps):
         if isinstance(level, int) and level >= count:
-            raise SpecificationError(f"timesteps.{number}: timestep must be in [0, {count - 1}], but got {level}.")
+            raise SpecificationError(
+                f"timesteps.{number} (counted from 0): timestep must be in [0, {count - 1}], but got {level}."
+            )

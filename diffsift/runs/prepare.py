@@ -17,12 +17,14 @@ from diffsift.backbones import (
     BackboneCache,
     BackboneName,
     DigestCache,
+    check_model,
     controls_of,
     differences,
     earlier_identity,
 )
 from diffsift.bank import Bank, DevelopmentSet
 from diffsift.common.context import RunContext
+from diffsift.common.data_summary import say_what_data_hold
 from diffsift.common.files import digest
 from diffsift.datasets import image_tensors
 from diffsift.evaluation import Baselines, RowName
@@ -214,23 +216,23 @@ def prepare(specification: Specification, store: StudyStore, context: RunContext
         differing = departures(specification.protocol, specification.model_dump(mode="json"))
         but = f", but {'; '.join(differing)}" if differing else ""
         context.reporter.info("protocol", f"{specification.protocol}{but}")
-    development = objective.load(context.reporter)
-    lines = [line for summary in development.summaries for line in summary.lines]
-    for number, line in enumerate(lines):
-        context.reporter.info("" if number else "data", line)
-    for note in development.notes:
-        context.reporter.warning(note)
+    check_rerank(specification)
     backbones = BackboneCache(DigestCache(store.workspace.weight_digests))
     backbones.add_models(specification.models, attention_maps=specification.filters.attention_maps)
-    main = backbones[BackboneName.MAIN]
-    timesteps = tuple(main.timestep_of(level) for level in specification.timesteps)
-    check_timesteps(specification, main, timesteps)
+    # What costs little is looked at before all data are read; a model that must be downloaded waits until they are.
+    here = [check_model(model) for model in specification.models.values()]
+    if all(here):
+        _timesteps(specification, backbones)
+    development = objective.load(context.reporter)
+    say_what_data_hold(development.summaries, context.reporter)
+    for note in development.notes:
+        context.reporter.warning(note)
+    timesteps = _timesteps(specification, backbones)
     check_joint(specification, backbones, development, context)
     reader = _ModelReader(specification, timesteps, backbones, development, context)
     models = {name: reader.read(name) for name in specification.models}
     check_patterns([name for model in models.values() for name in model.activations], specification.filters)
     check_limits(specification, models, timesteps)
-    check_rerank(specification)
     prepared = Prepared(
         specification=specification,
         context=context,
@@ -243,6 +245,14 @@ def prepare(specification: Specification, store: StudyStore, context: RunContext
     )
     _check_budget(prepared)
     return prepared
+
+
+def _timesteps(specification: Specification, backbones: BackboneCache) -> tuple[int, ...]:
+    """The noise levels as timesteps of the main model, which is loaded for it."""
+    main = backbones[BackboneName.MAIN]
+    timesteps = tuple(main.timestep_of(level) for level in specification.timesteps)
+    check_timesteps(specification, main, timesteps)
+    return timesteps
 
 
 def search_space(

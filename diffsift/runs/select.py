@@ -195,7 +195,7 @@ class _Search:
         sampled = "" if error is None else f" (sampled locations: standard error {error:.4f})"
         self.context.reporter.info(
             "search",
-            f"{distinct} distinct selections, best on validation {best.score:.4f}{sampled}: {best.selection}",
+            f"{distinct} distinct selections, best on held-out images {best.score:.4f}{sampled}: {best.selection}",
         )
 
     def _opened(self) -> tuple[TrialStore, SearchLoop]:

@@ -19,7 +19,7 @@ class StudyStatus:
         name: of the study.
         evaluated: distinct selections with a score.
         trials: distinct selections to evaluate in all.
-        best: best score on validation, higher is better; None before the first.
+        best: best score on held-out images, higher is better; None before the first.
         verdict: recommendation of the verdict; None before the study has ended.
     """
 

@@ -147,10 +147,23 @@ def test_a_class_that_a_split_lacks_is_refused_unless_allowed(split: str) -> Non
     assert f"the class 'sand' is absent from {split}: " in notes
 
 
+def test_a_class_that_is_nowhere_is_said_to_be_in_neither_split() -> None:
+    names: dict[str, Any] = {"classes": ("background", "square", "sand", "sea")}
+    where = ["train", "test"] * 12
+    data = [{**row, "split": where[number]} for number, row in enumerate(rows())]
+    data[0]["label"] = square(0, 0, 3)  # in train
+    refused = r"but 2 of 4 have none in train or test \(sand\) and none in test \(sea\): add"
+    with pytest.raises(DataError, match=refused):
+        check_splits(MappedDataset(data, **names, split="split"))
+    notes = notes_of(MappedDataset(data, **names, split="split", allow_absent_classes=True))
+    assert "'sand' is absent from train and test: nothing can be learnt of it, and scores leave it out" in notes
+    assert "'sea' is absent from test: scores leave it out" in notes
+
+
 def test_an_ignored_class_may_be_absent(tmp_path: Path) -> None:
     write(tmp_path, lambda number: square(number, 1, 2))
     check_splits(folder(tmp_path, ("unlabelled", "ground", "square"), ignore=0))
-    with pytest.raises(DataError, match=r"1 of 3 has none in train \(unlabelled\)"):
+    with pytest.raises(DataError, match=r"1 of 3 has none in train or test \(unlabelled\)"):
         check_splits(folder(tmp_path, ("unlabelled", "ground", "square")))
 
 

@@ -22,9 +22,25 @@ def changed(part: str, **fields: Any) -> dict[str, Any]:
     return {**VALUES, part: {**VALUES.get(part, {}), **fields}}
 
 
+def test_paths_of_python_are_taken_where_folders_are_named() -> None:
+    data = {**DATA, "images": Path("/a/images"), "labels": Path("/a/labels"), "split_file": Path("/a/split.json")}
+    model = {"id": Path("/a/model"), "lora": Path("/a/lora.safetensors")}
+    found = Specification.of({**VALUES, "model": model, "data": data, "further_models": {"b": {"id": Path("/b")}}})
+    assert (found.model.id, found.model.lora) == ("/a/model", "/a/lora.safetensors")
+    assert found.further_models["b"].id == "/b"
+    assert found.identity()["model"]["id"] == "/a/model"
+    assert found.identity()["data"]["images"] == "/a/images"
+
+
 MISTAKES: dict[str, tuple[Any, str]] = {
     "unknown part": ({**VALUES, "modle": {}}, "modle is not a field; did you mean 'model'"),
     "unknown field": (changed("study", trails=3), "study.trails is not a field; did you mean 'trials'"),
+    "a field of a part at the top": (
+        {**VALUES, "trials": 50},
+        r"trials is not a field; did you mean 'study\.trials'\?",
+    ),
+    "a field of several parts at the top": ({**VALUES, "seed": 1}, "did you mean 'data.seed' or .* 'study.seed'"),
+    "a field of another part": (changed("study", device="cpu"), "study.device is not .* did you mean 'model.device'"),
     "unknown field of the data": (changed("data", imags="a"), "data.imags is not a field; did you mean 'images'"),
     "missing part": ({"model": {"id": "a/b"}, "data": DATA}, "study must be given, but is missing"),
     "missing field": (changed("study") | {"model": {}}, "model.id must be given, but is missing"),
@@ -49,7 +65,7 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "unknown sampler": (changed("study", sampler="grid"), "study.sampler must be 'sift', .* but got 'grid'"),
     "a fraction that is none": (
         {**VALUES, "timesteps": [0.05, 2.5]},
-        "timesteps.1 must be a whole number of at least 0, or a fraction of noise levels between 0 and 1, but got 2.5",
+        r"timesteps.1 \(counted from 0\) must be a whole number .*, or a fraction .*, but got 2.5",
     ),
     "a list": ([1, 2], r"must be a mapping of fields, but got \[1, 2\]"),
     "nothing": (None, "must be a mapping of fields, but is empty"),
@@ -72,7 +88,7 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "too few classes": (changed("data", classes=1), r"data\.classes must be at least 2, but got 1\."),
     "YAML's no": (
         changed("data", classes=[False, "horse"]),
-        r"data\.classes\.0 must be text, but got False; YAML reads yes, no, .* quote the word",
+        r"data\.classes\.0 \(counted from 0\) must be text, but got False; YAML reads yes, no, .* quote the word",
     ),
     "a number for a name": (changed("data", classes=[1, "horse"]), r"must be text, but got 1; quote it: '1'"),
     "two shares of three": (

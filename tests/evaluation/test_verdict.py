@@ -40,6 +40,23 @@ def test_there_is_one_recommendation() -> None:
     assert verdict_on([larger, close, FOUND]).recommendation.startswith("Use everything")
 
 
+def test_too_few_test_images_leave_the_recommendation_to_held_out_images() -> None:
+    table = [row("pixels", -0.05), row("single", 0.005, channels=1), FOUND]
+
+    def recommended(pixels: float, single: float, found: float, images: int = 3) -> str:
+        held_out = {"pixels": pixels, "single": single, RowName.FOUND: found}
+        verdict = verdict_on(table, few_images=images, held_out=held_out)
+        assert any("behind pixels" in line for line in verdict.evidence)
+        return verdict.recommendation
+
+    assert recommended(0.2, 0.3, 0.4) == (
+        "Use the selection found: 3 independent test images are too few to tell rows apart, and it is the best on "
+        "held-out images."
+    )
+    assert recommended(0.5, 0.3, 0.4, images=1).startswith("Use pixels: 1 independent test image is too few")
+    assert recommended(0.4, 0.4, 0.4).startswith("Use single: ")
+
+
 def test_reranking_is_part_of_the_evidence() -> None:
     entries = [
         Reranked(FOUND.selection, 0, fast_score=0.4, slow_score=0.5, taken=True),

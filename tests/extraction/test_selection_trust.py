@@ -72,6 +72,7 @@ def test_what_a_file_names_on_the_hub_is_loaded_from_the_cache_alone_unless_perm
     file = read_selection(saved)
     assert file.permitted_models(allow_download=True)["main"].id == HUB_ID
     assert file.permitted_models(model=str(tiny_pipeline))["main"].id == str(tiny_pipeline)
+    assert file.permitted_models(model=tiny_pipeline)["main"].id == str(tiny_pipeline)
     in_hub_cache(tiny_pipeline, tmp_path / "hub")
     assert FeatureExtractor.from_selection(saved, device="cpu").channels == 6
 
@@ -121,12 +122,25 @@ def forge(file: Path, **tensors: Tensor) -> Path:
         {"projection": torch.zeros(7, 6)},
         {"projection": torch.zeros(8)},
         {"projection": torch.zeros(8, 0)},
+        {"mean": torch.full((8,), 1e38)},
+        {"scale": torch.full((8,), 1e38)},
+        {"projection": torch.full((8, 6), 1e38)},
+        {"projection": 2 * torch.eye(8)[:, :6].contiguous()},
     ],
     ids=str,
 )
 def test_statistics_of_another_shape_or_of_no_numbers_are_refused(saved: Path, tensors: dict[str, Tensor]) -> None:
     with pytest.raises(SelectionError, match=r"must hold the statistics of .*, but does not"):
         read_selection(forge(saved, **tensors))
+
+
+def test_a_selection_that_asks_for_prompts_says_so(saved: Path) -> None:
+    document = read(saved)
+    document["own_prompts"] = True
+    saved.write_text(json.dumps(document))
+    extractor = FeatureExtractor.from_selection(saved, device="cpu")
+    with pytest.raises(SelectionError, match="needs one prompt for each of 1 images, as in its search, but got none"):
+        extractor(torch.zeros(1, 3, 16, 16))
 
 
 def test_statistics_of_another_activation_are_refused_when_the_model_is_known(saved: Path) -> None:

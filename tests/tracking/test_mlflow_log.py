@@ -19,7 +19,7 @@ from diffsift.spaces import Candidate, Selection
 from diffsift.tracking import FinalRow, MlflowLogger, Outcome, TrialRecord, Verdict, serve
 
 PARAMETERS = {"model": {"id": "demo"}, "timesteps": [50, 100]}
-DATASET = {"name": "digit scenes", "source": "built-in", "images": 400}
+DATASET = {"name": "rendered scenes", "source": "built-in", "images": 400}
 
 
 def record(number: int, score: float | None = None) -> TrialRecord:
@@ -84,7 +84,7 @@ def test_a_study_and_its_trials(uri: str, tmp_path: Path) -> None:
     parent, children = runs(uri)
     assert parent.data.params == {"model.id": "demo", "timesteps": "[50, 100]"}
     assert parent.inputs is not None
-    assert parent.inputs.dataset_inputs[0].dataset.name == "digit scenes"
+    assert parent.inputs.dataset_inputs[0].dataset.name == "rendered scenes"
     child = next(run for run in children if run.data.tags["diffsift.trial_uid"] == "uid-2")
     assert child.data.params["weights"] == "1, 1"
     assert child.data.params["timesteps"] == "2, 100"

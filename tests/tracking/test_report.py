@@ -54,7 +54,7 @@ def outcome() -> Outcome:
         metric="mean IoU",
         protocol="Ridge probe, 5 folds by image.",
         model="demo & friends",
-        data="digit scenes",
+        data="rendered scenes",
         decisions=(
             ActivationDecision("mid-res-out", "res-out", "mid", None, 9, 128, 4, True, "kept"),
             ActivationDecision("down-res-out", "res-out", "down", 0, 1, 32, 1, False, "down stage"),
@@ -72,7 +72,7 @@ def outcome() -> Outcome:
         verdict=Verdict("Scores 0.3.", "Use <older practice>.", ("It is behind <older practice>.",)),
         warnings=("up-x was dropped: NaN",),
         credits=("Photograph by A. Author",),
-        class_names=("background", "digit 0"),
+        class_names=("background", "cube"),
         front=(trial(0, 0.1, "warm start"), trial(1, 0.2, "random")),
         front_costs=("channels", "operations"),
     )
@@ -183,7 +183,7 @@ def test_ignored_places_are_grey_in_label_and_prediction(text: str) -> None:
         assert (pixels[-1] == 128).all()
         assert not (pixels[0] == 128).all()
     assert "ignored" in text
-    assert "digit 0" in text
+    assert "cube" in text
 
 
 def test_normals_are_colours_and_grey_where_unknown(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import os
 import re
 import shutil
 import sys
@@ -21,7 +22,7 @@ from support import tiny
 from support.commands import done, refused, write
 from typer.testing import CliRunner
 
-from diffsift.cli.app import app
+from diffsift.cli.app import app, main
 
 COMMANDS = (
     "demo",
@@ -53,9 +54,25 @@ def test_version() -> None:
     assert done("--version").startswith("diffsift ")
 
 
+@pytest.mark.parametrize(("given", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_do_not_spin_unless_the_user_wants_them_to(
+    given: str | None, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")  # restored afterwards, whatever main does
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    at_start: list[str] = []
+    monkeypatch.setattr("diffsift.cli.app.app", lambda: at_start.append(os.environ["OMP_WAIT_POLICY"]))
+    monkeypatch.setattr("diffsift.cli.app.tune_malloc", lambda: True)
+    main()
+    assert at_start == [found]
+
+
 def test_init_writes_a_specification_and_does_not_overwrite_it(tmp_path: Path) -> None:
     file = tmp_path / "new" / "folder" / "a.yaml"
-    assert "diffsift search" in done("init", file)
+    said = done("init", file)
+    assert "beside it diffsift.schema.json" in said
+    assert "diffsift search" in said
     file.write_text("mine")
     assert "exists already" in refused("init", file)
     assert file.read_text() == "mine"
@@ -81,6 +98,30 @@ def test_activations_from_configurations_alone(tiny_pipeline: Path) -> None:
     assert f"{len(rows)} activations" in " ".join(done("activations", tiny_pipeline).split())
 
 
+@pytest.mark.parametrize("damage", ["cut off", "no shard"])
+def test_activations_of_a_model_with_damaged_weights_come_with_a_warning(
+    tiny_pipeline: Path, tmp_path: Path, damage: str
+) -> None:
+    model = Path(shutil.copytree(tiny_pipeline, tmp_path / "model"))
+    assert "warning" not in done("activations", model)
+    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
+    shards = weights.with_name("diffusion_pytorch_model.safetensors.index.json")
+    if damage == "cut off":
+        weights.write_bytes(weights.read_bytes()[:-100])
+        message = "is damaged or not wholly downloaded"
+    else:
+        weights.unlink()
+        shards.write_text('{"weight_map": {"conv_in.weight": "diffusion_pytorch_model-00001-of-00002.safetensors"}}')
+        message = "must hold the 1 shards"
+    said = " ".join(done("activations", model).split())
+    assert "warning its weights are not whole: " in said
+    assert message in said
+    assert "99 activations" in said
+    weights.unlink(missing_ok=True)
+    shards.unlink(missing_ok=True)
+    assert "warning" not in done("activations", model)  # configurations are enough
+
+
 # One search, end to end
 
 
@@ -88,8 +129,12 @@ def test_a_search_says_what_it_does_and_writes_its_files(searched: tuple[Path, s
     folder, said = searched
     for word in ("activations", "dropped", "bank", "6 distinct selections", "random weights", "Verdict", "diffsift ui"):
         assert word in said
+    assert "5 independent test images are too few to tell rows apart, and it is the best on held-out images" in said
+    assert "validation" not in said  # there are folds
     assert "\r" not in said  # bars belong on a terminal
     assert (folder / "selection.html").stat().st_size > 10_000
+    report = re.sub(r"<pre.*?</pre>|base64,[^\"]*", "", (folder / "selection.html").read_text(), flags=re.DOTALL)
+    assert "validation" not in report
     document = json.loads((folder / "selection.json").read_text())
     assert document["about"]["study"] == "tiny"
     assert (folder / "selection.safetensors").is_file()
@@ -133,7 +178,9 @@ def test_a_worker_that_ends_early_is_reported_and_missed_by_nobody(
 
 def test_pick_lists_the_front_or_writes_a_selection_within_bounds(searched: tuple[Path, str], tmp_path: Path) -> None:
     workspace = ("--workspace", searched[0] / "workspace")
-    assert done("pick", "tiny", *workspace).startswith("Pareto front of tiny")
+    front = done("pick", "tiny", *workspace)
+    assert front.startswith("Pareto front of tiny")
+    assert "scores on held-out images" in front
     rows = json.loads(done("pick", "tiny", *workspace, "--format", "json"))
     assert list(rows[0]) == ["score", "channels", "passes", "operations", "selection"]
     assert [row["channels"] for row in rows] == sorted(row["channels"] for row in rows)

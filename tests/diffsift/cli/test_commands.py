@@ -51,7 +51,9 @@ def test_fields_are_set_on_the_command_line(tiny_pipeline: Path, tiny_data: Path
         "study.trials=many": "study.trials must be a whole number, but got 'many'",
         "study=5": "study must be a mapping of fields",
         "timesteps": "--set must be of the form study.trials=5, but got 'timesteps'",
-        "timesteps.first=5": "timesteps is none",
+        "timesteps.1=5": "set the list as a whole, such as --set 'timesteps=[1, 2]'",
+        "study.name.first=5": "study.name is none",
+        "trials=5": "trials is not a field; did you mean 'study.trials'?",
         "study.trials=[": "must be YAML",
     }.items():
         assert message in refused("search", spec, "--set", change)

@@ -64,7 +64,10 @@ LIGHT: dict[str, tuple[int, str]] = {
     "search data.yaml": (1, "data.yaml: data: the folder of labels must exist"),
     "search mask.yaml": (1, "mask.yaml: data: mask"),
     "search model.yaml": (1, "model.yaml: model.id must be a hub id or an existing folder"),
-    "search timestep.yaml": (1, "timestep.yaml: timesteps.1: timestep must be in [0, 999], but got 1000"),
+    "search timestep.yaml": (
+        1,
+        "timestep.yaml: timesteps.1 (counted from 0): timestep must be in [0, 999], but got 1000",
+    ),
     "resume tinny": (1, "no study is named 'tinny'"),
     "worker tinny": (1, "no study is named 'tinny'"),
     "report tinny": (1, "no study is named 'tinny'"),

@@ -17,7 +17,7 @@ from support.reporters import Recorder
 
 import diffsift
 from diffsift import Specification
-from diffsift.errors import DataError
+from diffsift.errors import DataError, DiffsiftError
 from diffsift.runs.plan import plan
 from diffsift.study_store import StudyStore
 
@@ -124,11 +124,48 @@ def test_data_that_cannot_be_searched_on_are_refused_before_the_bank(
 ) -> None:
     damage(data)
     workspace = tmp_path / "workspace"
+    recorder = Recorder()
     with pytest.raises(DataError, match=message):
-        diffsift.select(values(tiny_pipeline, data), workspace=workspace, out=tmp_path / "a.json")
+        diffsift.select(values(tiny_pipeline, data), workspace=workspace, out=tmp_path / "a.json", reporter=recorder)
+    assert recorder.lines[0].startswith("data        train: ")
     assert not list(workspace.rglob("*.bin"))
     spec = write(tmp_path / "spec.yaml", values(tiny_pipeline, data))
     assert message in refused("search", spec, "--dry-run", "--workspace", workspace)
+
+
+def test_of_data_with_damaged_files_the_others_are_described(tiny_pipeline: Path, data: Path, tmp_path: Path) -> None:
+    (data / "images" / "image03.png").write_bytes(b"x")
+    recorder = Recorder()
+    with pytest.raises(DataError, match=r"image03\.png cannot be decoded"):
+        diffsift.select(values(tiny_pipeline, data), workspace=tmp_path, out=tmp_path / "a.json", reporter=recorder)
+    counts = [int(found) for found in re.findall(r"(?:train|test): (\d+) images", "\n".join(recorder.lines))]
+    assert len(counts) == 2
+    assert sum(counts) == tiny.IMAGES - 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {"device": "cuda:99"}}, "must be a device this machine has"),
+        ({"model": {"id": "nobody/no-such-pipeline"}}, "is neither a folder here nor in the hub's cache"),
+        ({"further_models": {"more": {"id": "nobody/no-such-pipeline"}}}, "is neither a folder here nor in the hub's"),
+        ({"model": {"id": "/nowhere/model"}}, "there is no folder /nowhere/model"),
+        ({"model": {"image_size": [17, 16]}}, "must be multiples of 8 px"),
+        ({"timesteps": [50, 1000]}, "timesteps.1 (counted from 0): timestep must be in [0, 999], but got 1000"),
+        ({"study": {"name": "tiny", "rerank": 2, "rerank_probe": "none"}}, "study.rerank_probe of segmentation must"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_costs_little_is_refused_before_the_data_are_read(
+    changes: Any, message: str, tiny_pipeline: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("the data were read")
+
+    monkeypatch.setattr("diffsift.datasets._files.FileDataset.check", never)
+    specification = Specification.parse(values(tiny_pipeline, tiny_data, **changes))
+    with pytest.raises(DiffsiftError, match=re.escape(message)):
+        plan(specification, workspace=tmp_path, reporter=Recorder())
 
 
 def test_a_study_of_a_version_that_allowed_absent_classes_goes_on(
@@ -143,6 +180,6 @@ def test_a_study_of_a_version_that_allowed_absent_classes_goes_on(
         runtime["data"] = {name: value for name, value in runtime["data"].items() if name != "allow_absent_classes"}
         store.ledger.set_runtime("tiny", runtime)
     diffsift.resume("tiny", **files)
-    with pytest.raises(DataError, match=r"1 of 4 has none in train \(nothing\)"):
+    with pytest.raises(DataError, match=r"1 of 4 has none in train or test \(nothing\)"):
         diffsift.select(values(tiny_pipeline, data, data={**four, "allow_absent_classes": False}), **files)
     diffsift.select(values(tiny_pipeline, data, data=four), **files)
