@@ -167,6 +167,16 @@ class Backbone(ABC):
         """
         raise ModelError(f"{self.name} cannot be given random weights: {type(self).__name__} does not implement it.")
 
+    def free_weights(self) -> bool:
+        """Free the denoiser's weights where memory does not hold another network beside them.
+
+        Afterwards only `untrained` is called. Override it where that does not need the weights.
+
+        Returns:
+            Whether they were freed; by default they are not.
+        """
+        return False
+
     def operations(self) -> int:
         """Operations of a whole pass on one image, two for each multiply-add; 0 where they cannot be counted."""
         run, _ = self._single_passes()
@@ -248,7 +258,8 @@ class Backbone(ABC):
                 the whole map in float32: (batch, channels, rows, columns).
 
         Yields:
-            A timestep, and by the name of the activation what `read` returned, one row per image, on `device`.
+            A timestep, and by the name of the activation, or names that `read` gave, what it returned: one row per
+            image, on `device`.
 
         Raises:
             ModelError: a timestep is out of range, memory does not hold even one image, or prompts cannot be encoded.

@@ -112,7 +112,7 @@ def encode_images(
     pixels = pixels.to(vae.dtype)
     if vae.dtype == torch.float16 and vae.config.get("force_upcast", False):
         # The VAE of SDXL overflows float16, as its own configuration says.
-        vae.to(torch.float32)
+        nn.Module.to(vae, torch.float32)  # diffusers' own method warns of every cast
         pixels = pixels.float()
     frames = any(isinstance(module, nn.Conv3d) for module in vae.modules())  # a video VAE takes single frames as well
     encoded = vae.encode(pixels.unsqueeze(2) if frames else pixels)

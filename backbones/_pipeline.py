@@ -19,6 +19,7 @@ from ._batches import free_memory
 from ._latents import encode_images, encoding_bytes
 from ._loaded_pipeline import LoadedPipeline
 from ._pipeline_call import expand_batch, join_batch
+from ._untrained import free_weights, untrained_network
 from .activation import Activation
 from .names import BackboneName
 from .specification import ModelSpecification
@@ -230,12 +231,9 @@ class PipelineBackbone(Backbone):
             A new backbone, which shares all other networks with this one. The denoiser is frozen and gets this one's
             type and, unless it is offloaded, its device.
         """
-        # One argument at a time: diffusers warns of any cast, also of one to the type that a model has.
-        denoiser = denoiser.requires_grad_(False).eval()
-        denoiser = denoiser if self.dtype == torch.float32 else denoiser.to(self.dtype)
-        denoiser = denoiser if self._loaded.offload is not None else denoiser.to(self.device)
-        network = self._loaded.prepared(HashedNetwork(denoiser))
-        return PipelineBackbone(self._loaded, self._model, name=name, network=network, catalogue=self)
+        # Not by the denoiser's own method: that of diffusers warns of every cast.
+        nn.Module.to(denoiser.requires_grad_(False).eval(), self.dtype)
+        return self._with_network(HashedNetwork(denoiser), name)
 
     def varied(self, model: ModelSpecification, *, name: str) -> PipelineBackbone:
         """The same networks, run in another way.
@@ -253,10 +251,20 @@ class PipelineBackbone(Backbone):
         return PipelineBackbone(self._loaded, model, name=name, network=self._network)
 
     def untrained(self, *, name: str = BackboneName.RANDOM, seed: int = 0) -> PipelineBackbone:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            fresh = cast("Any", type(self.denoiser)).from_config(self.config)
-        return self.with_denoiser(fresh, name=name)
+        made_on = self.device if self._loaded.offload is None else torch.device("cpu")
+        return self._with_network(untrained_network(self.denoiser, seed, made_on), name)
+
+    def free_weights(self) -> bool:
+        self.activations()  # a network with random weights takes them over
+        free_weights(self.denoiser)
+        return True
+
+    def _with_network(self, network: HashedNetwork, name: str) -> PipelineBackbone:
+        if self._loaded.offload is None:
+            network.module.to(self.device)
+        return PipelineBackbone(
+            self._loaded, self._model, name=name, network=self._loaded.prepared(network), catalogue=self
+        )
 
     def identity(self) -> dict[str, Any]:
         known: dict[str, Any] = {"denoiser": self._network.digest}

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 
+import torch
+
+from diffsift.common.reporting import LOGGER
+
 from ._base import Backbone
 from ._batches import free_memory, release_memory
 from ._loading import load
@@ -13,7 +17,7 @@ from .specification import ModelSpecification, owner_of
 from .weights import DigestCache
 
 _ROOM = 2.0
-"""Free memory needed to load another backbone, as a multiple of its denoiser: for its VAE and its activations too."""
+"""Free memory needed for another network, as a multiple of its denoiser: for its VAE and its activations too."""
 
 
 class BackboneCache:
@@ -32,6 +36,7 @@ class BackboneCache:
         self._loaded: dict[str, Backbone] = {}
         self._bytes: dict[str, int] = {}
         self._companions: dict[str, str] = {}
+        self._trained: dict[str, str] = {}
 
     def add(self, name: str, make: Callable[[], Backbone], *, beside: str | None = None) -> None:
         """Register how a backbone is made.
@@ -44,6 +49,19 @@ class BackboneCache:
         self._makers[name] = make
         if beside is not None:
             self._companions[name] = beside
+
+    def add_untrained(self, name: str, trained: str) -> None:
+        """Register the network of a backbone with random weights, a control.
+
+        Where memory does not hold it beside the trained one, it is made in its place. That one is dropped then, and
+        loaded again when it is next asked for.
+
+        Args:
+            name: of the backbone with random weights.
+            trained: the backbone with networks of its own that it is made of.
+        """
+        self._trained[name] = trained
+        self._makers[name] = partial(self._untrained, name, trained)
 
     def add_models(
         self,
@@ -72,6 +90,30 @@ class BackboneCache:
             owner = owner_of(name, models)
             self.add(name, partial(make, name, owner), beside=None if owner == name else owner)
 
+    def network_of(self, name: str) -> str:
+        """Whose networks a backbone uses.
+
+        Args:
+            name: as registered.
+
+        Returns:
+            Its own name where it has networks of its own, as backbones with random weights have.
+        """
+        while name in self._companions:
+            name = self._companions[name]
+        return name
+
+    def in_memory(self, name: str) -> bool:
+        """Whether a backbone is loaded.
+
+        Args:
+            name: as registered.
+
+        Returns:
+            False also where its networks are loaded for another backbone.
+        """
+        return name in self._loaded
+
     def __getitem__(self, name: str) -> Backbone:
         """A backbone, loaded if it is not in memory.
 
@@ -82,7 +124,7 @@ class BackboneCache:
             ModelError: it cannot be loaded.
         """
         if name not in self._loaded:
-            beside = self._companions.get(name)
+            beside = self._companions.get(name) or self._trained.get(name)
             if beside is None:
                 self._make_room(name)
             else:
@@ -120,3 +162,20 @@ class BackboneCache:
         if needed is None or needed * _ROOM > free_memory(next(iter(self._loaded.values())).device):
             self._loaded.clear()
             release_memory()
+
+    def _untrained(self, name: str, trained: str) -> Backbone:
+        """A network with random weights: beside the trained one, or in its place."""
+        backbone = self[trained]
+        room = self._bytes[trained] * _ROOM <= free_memory(_weights_device(backbone))
+        if not room and backbone.free_weights():
+            LOGGER.info("%s is made in place of %s, which is loaded again when it is needed.", name, trained)
+            for other in [other for other in self._loaded if self.network_of(other) == trained]:
+                del self._loaded[other]
+            release_memory()
+        return backbone.untrained(name=name)
+
+
+def _weights_device(backbone: Backbone) -> torch.device:
+    """Where the weights are: those that are offloaded are on the meta device, and in the CPU's memory."""
+    device = next(backbone.denoiser.parameters(), torch.empty(0)).device
+    return torch.device("cpu") if device.type == "meta" else device

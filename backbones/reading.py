@@ -34,8 +34,11 @@ class FeatureMap:
     images: slice
 
 
-Reader: TypeAlias = Callable[[FeatureMap], Tensor]
+Reader: TypeAlias = Callable[[FeatureMap], Tensor | Mapping[str, Tensor]]
 """Cuts a feature map down to what is needed: a tensor with one row per image, which does not share its memory.
+
+It may return several by names of its own. Those of the same name are added up over the activations of the pass, so
+that sums over many activations take the memory of one.
 
 It is called inside the pass, on the device. Where several noise draws are averaged, the average is taken over what it
 returns: that is what it would return for the averaged map only where it is affine in the values.
@@ -101,6 +104,7 @@ class PassReading:
         self._held: dict[str, Tensor] = {}
         self.sources = list(dict.fromkeys(part for entry in activations for part in entry.parts or (entry,)))
         self._found: dict[str, Tensor] = {}
+        self._read_means: set[str] = set()
 
     def take(self, source: Activation, tensor: Tensor, input_size: tuple[int, int]) -> None:
         """Read what a captured tensor is wanted for.
@@ -120,18 +124,22 @@ class PassReading:
             self._held[source.name] = values.to(torch.float32)
             if names <= set(self._held):
                 self._keep(mean, _mean([self._held[part.name] for part in mean.parts]))
-        still = {part.name for mean in self._means if mean.name not in self._found for part in mean.parts}
+                self._read_means.add(mean.name)
+        still = {part.name for mean in self._means if mean.name not in self._read_means for part in mean.parts}
         self._held = {name: held for name, held in self._held.items() if name in still}
 
     def finished(self) -> dict[str, Tensor]:
-        """What the reader returned in the pass that ended, by the name of the activation; another may follow."""
+        """What the reader returned in the pass that ended, by the activation's name or its own; another may follow."""
         found, self._found = self._found, {}
+        self._read_means.clear()
         return found
 
     def _keep(self, activation: Activation, values: Tensor) -> None:
         if self._boxes is not None:
             values = crop_content(values.to(torch.float32), self._boxes)
-        self._found[activation.name] = self._read(FeatureMap(activation, self.timestep, values, self._images))
+        read = self._read(FeatureMap(activation, self.timestep, values, self._images))
+        for name, value in (read if isinstance(read, Mapping) else {activation.name: read}).items():
+            self._found[name] = self._found[name] + value if name in self._found else value
 
 
 def _mean(parts: Sequence[Tensor]) -> Float[Tensor, "batch channels rows columns"]:

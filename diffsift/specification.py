@@ -56,7 +56,7 @@ _RUNTIME_FIELDS: dict[str, tuple[str, ...]] = {
     "data": ("allow_absent_classes",),  # a refusal or none: it changes no score
     "model": ("device", "batch_size"),
     "bank": ("budget_gb",),
-    "study": ("storage", "trials", "timeout", "workers", "rerank", "rerank_probe"),
+    "study": ("storage", "trials", "timeout", "workers", "rerank", "rerank_probe", "random_weights"),
     "tracking": tuple(TrackingSpecification.model_fields),
 }
 

@@ -59,6 +59,7 @@ class Baselines:
         specifications: the models' parts of the specification, by the same names.
         variants: names of the models that are variants of the main one.
         timesteps: the study's timesteps.
+        random_weights: whether there is a row for the selection found on networks with random weights.
     """
 
     bank: Bank
@@ -67,6 +68,7 @@ class Baselines:
     specifications: Mapping[str, ModelSpecification]
     variants: tuple[str, ...]
     timesteps: tuple[int, ...]
+    random_weights: bool = True
 
     def rows(self, pool: Sequence[Candidate], found: Selection) -> list[Row]:
         """All rows in the order of the table, the selection found last.
@@ -80,7 +82,7 @@ class Baselines:
         """
         return [
             *self._controls(),
-            *self._untrained(found),
+            *(self._untrained(found) if self.random_weights else ()),
             *(row for rule in (RowName.OLDER, RowName.PAPER) for row in self._published(rule)),
             Row(RowName.SINGLE, tuple(Selection.of([candidate]) for candidate in pool)),
             self._everything(pool, found),
@@ -141,7 +143,7 @@ class Baselines:
         """Register the network of a model before training; variants of a model share one."""
         owner = owner_of(model, self.specifications)
         name = untrained_name(owner)
-        self.backbones.add(name, lambda: self.backbones[owner].untrained(name=name), beside=owner)
+        self.backbones.add_untrained(name, owner)
         if owner != model:
             variant, specification = untrained_name(model), self.specifications[model]
 

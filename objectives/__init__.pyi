@@ -1,6 +1,6 @@
-from ._base import EvaluationProtocol, FittedSelection, ImageTargets, Objective, SplitResults
+from ._base import EvaluationProtocol, FittedSelection, ImageTargets, Objective, SplitResults, head_of
 from ._capturing import CapturedMaps
-from ._dense import dense_outputs, head_of
+from ._dense import dense_outputs
 from ._test_loop import Batch, Evaluation
 from .multi_dataset import MultiDatasetObjective, make_objective
 from .probes import Head, NeighbourProbe, Probe, RidgeHead, RidgeProbe, Score

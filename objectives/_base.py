@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Float32, Shaped
 from numpy.typing import NDArray
+from torch import Tensor
 
 from diffsift.backbones import BackboneCache
 from diffsift.bank import BankView, DevelopmentSet
@@ -22,7 +24,7 @@ from diffsift.extraction import Standardiser
 from diffsift.spaces import Candidate, Selection
 
 from .metrics import Metric
-from .probes import Fitted, Probe
+from .probes import Fitted, Head, Probe
 from .specification import AnyTaskSpecification
 
 SHOWN = 8
@@ -37,13 +39,50 @@ class FittedSelection:
         name: unique among the selections that are tested together, such as a row's name.
         selection: the candidates with their fusion weights.
         head: what `Probe.fit` returned; None where nothing is fitted.
-        standardisers: the standardiser of each candidate of the selection.
+        standardisers: the standardiser of each candidate of the selection; selections that are tested together have
+            the same one for a candidate, that of the bank.
     """
 
     name: str
     selection: Selection
     head: Fitted
     standardisers: Mapping[Candidate, Standardiser]
+    _folded: dict[Candidate, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def folded(self, candidate: Candidate) -> Float32[Tensor, "raw_channels sums"]:
+        """Scale, projection and the head's weights of a candidate in one matrix.
+
+        Args:
+            candidate: of the selection.
+
+        Returns:
+            On the CPU: ``(raw - mean) @ matrix`` is what the head's sums take over from the candidate, up to rounding.
+            It is computed once, in float64.
+        """
+        if candidate not in self._folded:
+            standardiser = self.standardisers[candidate]
+            matrix = torch.from_numpy(head_of(self).weights[candidate]).double()
+            if standardiser.projection is not None:
+                matrix = standardiser.projection.double() @ matrix
+            self._folded[candidate] = (standardiser.scale.double()[:, None] * matrix).float()
+        return self._folded[candidate]
+
+
+def head_of(fitted: FittedSelection) -> Head:
+    """The head of a fitted selection.
+
+    Args:
+        fitted: of a task whose probe fits one.
+
+    Returns:
+        The head.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not isinstance(fitted.head, Head):
+        raise ValueError(f"{fitted.name} must have a fitted head, but has {fitted.head}.")
+    return fitted.head
 
 
 @dataclass(frozen=True)

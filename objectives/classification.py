@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from diffsift.bank import BankSpecification, grid_points, pooling_side
 from diffsift.datasets import DataSpecification, Sample, open_dataset, searched_on
-from diffsift.extraction import pool, sample_map
+from diffsift.extraction import pool
 
-from ._base import EvaluationProtocol, FittedSelection, ImageTargets, data_digest
-from ._capturing import CapturedMaps
-from ._dense import head_of
+from ._base import EvaluationProtocol, FittedSelection, ImageTargets, data_digest, head_of
+from ._capturing import CapturedMaps, standardised_at
 from ._test_loop import Batch, Evaluation
 from .metrics import Accuracy, BalancedAccuracy, confusion
 from .single_dataset import SingleDatasetObjective
@@ -45,6 +44,7 @@ class ClassificationObjective(SingleDatasetObjective):
         metric = Accuracy() if task.score == "accuracy" else BalancedAccuracy()
         super().__init__(open_dataset(data, "classification"), task, bank, probe, metric, task.folds)
         self._side = pooling_side(bank)
+        self.sampled = self._side**2
 
     @property
     def protocol(self) -> EvaluationProtocol:
@@ -64,13 +64,11 @@ class ClassificationObjective(SingleDatasetObjective):
     ) -> Mapping[str, Sequence[Evaluation]]:
         count, grid = len(batch.samples), torch.from_numpy(grid_points(self._side))
         sums = {entry.name: torch.from_numpy(head_of(entry).intercept).repeat(count, 1) for entry in fitted}
-        for candidate, feature_map in maps:
-            sampled = sample_map(feature_map, grid.expand(count, -1, -1))
+        for candidate, features in maps.read(standardised_at(grid.expand(count, -1, -1), fitted)):
+            pooled = pool(features, candidate.activation)
             for entry in fitted:
                 if candidate in entry.standardisers:
-                    weights = torch.from_numpy(head_of(entry).weights[candidate])
-                    standardised = entry.standardisers[candidate].apply(sampled)
-                    sums[entry.name] += pool(standardised, candidate.activation) @ weights
+                    sums[entry.name] += pooled @ torch.from_numpy(head_of(entry).weights[candidate])
         evaluations = {}
         for entry in fitted:
             predicted = head_of(entry).outputs(sums[entry.name].numpy()).argmax(1)

@@ -14,10 +14,10 @@ from torch import Tensor
 from diffsift.bank import BankSpecification, BankView, DevelopmentSet, development_set, grid_points, keypoints_of
 from diffsift.datasets import DataSpecification, Sample, open_dataset
 from diffsift.errors import DataError, SpecificationError
-from diffsift.extraction import block_scale, sample_map
+from diffsift.extraction import block_scale
 
 from ._base import EvaluationProtocol, FittedSelection, data_digest
-from ._capturing import CapturedMaps
+from ._capturing import CapturedMaps, standardised_at
 from ._test_loop import Batch, Evaluation
 from .metrics import RatioMetric, by_pair, correct_keypoints
 from .probes import MatchingProbe, nearest_locations, pck_metric
@@ -56,6 +56,7 @@ class CorrespondenceObjective(SingleDatasetObjective):
             )
         super().__init__(open_dataset(data, "correspondence"), task, bank, probe, pck_metric(task))
         self._matching, self.class_names = task, ()
+        self.sampled = task.resolution**2
 
     @property
     def protocol(self) -> EvaluationProtocol:
@@ -160,15 +161,13 @@ def _matched(
     points = torch.from_numpy(at.astype(np.float32))
     sources, targets = (list(side) for side in zip(*batch.pairs, strict=True))
     sums: dict[str, tuple[Tensor, Tensor]] = {}
-    for candidate, feature_map in maps:
-        sampled = sample_map(feature_map, points)
+    for candidate, features in maps.read(standardised_at(points, fitted)):
+        on_grid = features[targets, : len(grid)]
         for entry in fitted:
             if candidate not in entry.standardisers:
                 continue
-            standardiser = entry.standardisers[candidate]
-            factor = block_scale(dict(entry.selection.members)[candidate], standardiser.raw_channels) ** 2
-            features = standardiser.apply(sampled)
-            on_grid = features[targets, : len(grid)]
+            raw_channels = entry.standardisers[candidate].raw_channels
+            factor = block_scale(dict(entry.selection.members)[candidate], raw_channels) ** 2
             products = factor * features[sources, len(grid) :] @ on_grid.transpose(1, 2)
             norms = factor * on_grid.square().sum(-1)
             before = sums.get(entry.name)

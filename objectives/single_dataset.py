@@ -40,7 +40,11 @@ class SingleDatasetObjective(Objective):
 
     Attributes:
         folds: folds over images, where there is no validation split.
+        sampled: locations of each test image at which `evaluate` reads features (`CapturedMaps.read`); batches are
+            smaller where these take much memory. 0, the default: only sums are read.
     """
+
+    sampled: int = 0
 
     def __init__(
         self,
@@ -77,7 +81,8 @@ class SingleDatasetObjective(Objective):
         return fast_probe(bank, self._probe, self.readout)
 
     def test(self, fitted: Sequence[FittedSelection], backbones: BackboneCache, context: RunContext) -> SplitResults:
-        return EvaluationLoop(self._dataset, self.evaluate, self.measures).run(fitted, backbones, context)
+        loop = EvaluationLoop(self._dataset, self.evaluate, self.measures, self.sampled)
+        return loop.run(fitted, backbones, context)
 
     @abstractmethod
     def evaluate(
@@ -87,7 +92,8 @@ class SingleDatasetObjective(Objective):
 
         Args:
             batch: the images with their labels.
-            maps: the feature maps of one candidate after another, each once; iterate over them once.
+            maps: the feature maps, to be read once: as sums (`dense_outputs`), cut down, or one whole map after
+                another.
             fitted: selections with their heads.
 
         Returns:

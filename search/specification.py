@@ -46,7 +46,8 @@ def _known_sampler(name: str) -> str:
 class StudySpecification(BaseModel):
     """How the search is run.
 
-    `storage`, `trials`, `timeout`, `workers`, `rerank` and `rerank_probe` may change when a study is resumed.
+    `storage`, `trials`, `timeout`, `workers`, `rerank`, `rerank_probe` and `random_weights` may change when a study is
+    resumed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -87,6 +88,12 @@ class StudySpecification(BaseModel):
     )
     rerank_probe: str = Field(
         default="reference", description="the slow probe: reference (the task's first), mlp, logistic, linear, exact"
+    )
+
+    random_weights: bool = Field(
+        default=True,
+        description="whether the final table has the selection found on the same network with random weights; a large "
+        "model is loaded again for it where memory does not hold both",
     )
 
     @field_serializer("storage", when_used="json")

@@ -241,7 +241,7 @@ def _control(prepared: Prepared, passes: Mapping[str, PassCost]) -> Part:
     main = prepared.backbone(BackboneName.MAIN)
     own = passes[BackboneName.MAIN]
     name = "the same network with random weights"
-    if not main.can_be_untrained:
+    if not _has_control(prepared):
         return Part(name, 0.0, 0, "")
     weights = sum(parameter.nbytes for parameter in main.denoiser.parameters())
     sample = torch.empty(_INITIALISED, dtype=next(main.denoiser.parameters()).dtype)
@@ -249,7 +249,12 @@ def _control(prepared: Prepared, passes: Mapping[str, PassCost]) -> Part:
     values = sum(parameter.numel() for parameter in main.denoiser.parameters())
     images = len(prepared.bank.development.samples)
     seconds = build * values + own.run * images * _timesteps_found(prepared)
-    return Part(name, seconds, weights + own.memory, "timesteps, data")
+    return Part(name, seconds, weights + own.memory, "study.random_weights, timesteps, data")
+
+
+def _has_control(prepared: Prepared) -> bool:
+    wanted = prepared.specification.study.random_weights
+    return wanted and prepared.backbone(BackboneName.MAIN).can_be_untrained
 
 
 def _final_test(prepared: Prepared, passes: Mapping[str, PassCost]) -> Part:
@@ -257,7 +262,7 @@ def _final_test(prepared: Prepared, passes: Mapping[str, PassCost]) -> Part:
     images, found = _test_images(prepared), _timesteps_found(prepared)
     seconds = 0.0
     for own in passes.values():
-        networks = min(len(prepared.timesteps), found + 1) + found
+        networks = min(len(prepared.timesteps), found + 1) + found * _has_control(prepared)
         seconds += own.run * images * networks
     return Part("final test", seconds, max(own.memory for own in passes.values()), "timesteps, data")
 

@@ -91,6 +91,7 @@ class Prepared:
             specifications=self.specification.models,
             variants=tuple(self.specification.variants),
             timesteps=self.timesteps,
+            random_weights=self.specification.study.random_weights,
         )
 
     @property
@@ -290,9 +291,9 @@ def _check_budget(prepared: Prepared) -> None:
             baselines += [entry for entry in activations if entry.name not in model.kept]
     main = prepared.backbone(BackboneName.MAIN)
     baselines += [entry for make in controls_of(main).values() for entry in make().activations()]
-    # The selection found on a network with random weights: at most its widest.
-    widest = sorted(pool, key=lambda entry: entry.channels)[-prepared.specification.limits.activations :]
-    prepared.bank.check_budget(pool, [*baselines, *widest])
+    if prepared.specification.study.random_weights:  # the selection found, at most the widest
+        baselines += sorted(pool, key=lambda entry: entry.channels)[-prepared.specification.limits.activations :]
+    prepared.bank.check_budget(pool, baselines)
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from cachetools import LRUCache
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float16, Int
 from torch import Tensor
 
-from diffsift.backbones import BackboneCache
+from diffsift.backbones import BackboneCache, FeatureMap
 from diffsift.bank import LazySamples
 from diffsift.common.context import RunContext
 from diffsift.extraction import Standardiser, block_scale, pool, sample_map
 from diffsift.spaces import Candidate, Selection
 
-from .._capturing import captured
+from .._capturing import CapturedMaps
 
 MapsOf: TypeAlias = dict[Candidate, Float[Tensor, "images rows columns channels"]]
 
@@ -75,14 +75,20 @@ class FeatureMaps:
         with self.context.reporter.progress(count, "features", "image") as bar:
             for start in range(0, count, size):
                 batch = [self.samples[index] for index in range(start, min(start + size, count))]
-                for candidate, feature_map in captured(batch, missing, self._backbones, self.context.noise_seed):
-                    plain = replace(self._standardisers[candidate], projection=None)
-                    standardised = plain.apply(feature_map.permute(0, 2, 3, 1)).to(torch.float16)
+                captured = CapturedMaps(batch, missing, self._backbones, self.context.noise_seed)
+                for candidate, standardised in captured.read(self._standardised):
                     if candidate not in maps:
                         maps[candidate] = standardised.new_empty(count, *standardised.shape[1:])
                     maps[candidate][start : start + len(batch)] = standardised
                 bar.update(len(batch))
         return maps
+
+    def _standardised(
+        self, candidate: Candidate, feature_map: FeatureMap
+    ) -> Float16[Tensor, "images rows columns channels"]:
+        plain = replace(self._standardisers[candidate], projection=None).to(feature_map.values.device)
+        images = (image.permute(1, 2, 0).to(torch.float32) for image in feature_map.values)
+        return torch.stack([plain.apply(image).to(torch.float16) for image in images])
 
 
 class SelectionFeatures:

@@ -52,6 +52,21 @@ def test_noise_draws_are_averaged_over_what_is_read(images: Tensor) -> None:
         assert torch.allclose(values, whole[name].mean((2, 3)), atol=1e-6)
 
 
+def test_what_a_reader_calls_alike_is_added_up(backbone: PipelineBackbone, images: Tensor) -> None:
+    wanted = {50: readable(backbone)[:4], 300: readable(backbone)[:3]}
+
+    def sums(entry: FeatureMap) -> dict[str, Tensor]:
+        mean = entry.values.mean((1, 2, 3))
+        return {"all": mean, "late" if entry.timestep == 300 else "early": 2 * mean}
+
+    whole = dict(backbone.capture(images, wanted, seed=3))
+    for timestep, found in backbone.capture(images, wanted, seed=3, read=sums):
+        total = sum(values.mean((1, 2, 3)) for values in whole[timestep].values())
+        assert set(found) == {"all", "late" if timestep == 300 else "early"}
+        assert torch.allclose(found.pop("all"), total, atol=1e-6)
+        assert torch.allclose(found.popitem()[1], 2 * total, atol=1e-6)
+
+
 def test_every_image_may_have_a_seed(backbone: PipelineBackbone, images: Tensor) -> None:
     wanted = {50: readable(backbone)[-1:]}
     repeated = images[:1].expand(3, -1, -1, -1)

@@ -15,7 +15,7 @@ from support import tiny
 from torch import nn
 
 from diffsift import select
-from diffsift.backbones import DigestCache, ModelSpecification, digest_of, load, weights
+from diffsift.backbones import DigestCache, ModelSpecification, _untrained, digest_of, load, weights
 
 
 @pytest.fixture
@@ -36,6 +36,8 @@ def hashed() -> Iterator[list[str]]:
     with (
         mock.patch.object(weights, "digest_of", counted),
         mock.patch("diffsift.backbones._loading.digest_of", counted),
+        mock.patch.object(_untrained, "digest_of", counted),
+        mock.patch.dict(_untrained._DIGESTS, clear=True),
     ):
         yield networks
 
@@ -101,6 +103,7 @@ def test_a_search_hashes_each_network_once_and_the_next_one_only_what_has_no_fil
         trained_and_random = ["UNet2DConditionModel"] * 2
         assert sorted(networks) == ["AutoencoderKL", "CLIPTextModel", *trained_and_random]
         networks.clear()
+        _untrained._DIGESTS.clear()  # as in another process
         search("second")
         assert networks == ["UNet2DConditionModel"]
 
