@@ -18,7 +18,7 @@ from ._batches import BatchLimit, Part
 from ._catalogue import complete_by_running
 from ._latents import LatentCache
 from ._noise import noise_of, shared_noise
-from ._resizing import Resize, resize_images
+from ._resizing import Images, Resize, resize_images
 from .activation import Activation, ActivationsByTimestep
 from .capture import Capture
 from .operations import operations_of
@@ -236,7 +236,7 @@ class Backbone(ABC):
 
     def capture(
         self,
-        images: Float[Tensor, "batch 3 height width"] | Sequence[Float[Tensor, "3 _ _"]],
+        images: Images,
         wanted: ActivationsByTimestep,
         *,
         seed: int | Sequence[int],
@@ -250,7 +250,7 @@ class Backbone(ABC):
         features in any batch. When memory runs out, fewer images run together.
 
         Args:
-            images: RGB in [0, 1], of any size and, in a list, of different sizes.
+            images: RGB in [0, 1], or 0 to 255 in 8 bits, of any size and, in a list, of different sizes.
             wanted: activations by timestep; their names are unique within a timestep.
             seed: of the noise, 0 or above; one for all images, or one for each.
             prompts: one per image, in place of the backbone's own.

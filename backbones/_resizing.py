@@ -8,14 +8,21 @@ resamples it on the whole grid, so that a point (x, y) in [0, 1] is the same loc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
 Resize = Literal["stretch", "pad"]
+
+Images: TypeAlias = (
+    Float[Tensor, "batch 3 height width"]
+    | UInt8[Tensor, "batch 3 height width"]
+    | Sequence[Float[Tensor, "3 _ _"] | UInt8[Tensor, "3 _ _"]]
+)
+"""RGB in [0, 1], or 0 to 255 in 8 bits; in a list of different sizes."""
 
 _GREY = 0.5
 
@@ -30,7 +37,7 @@ def stretch(
 
 
 def resize_images(
-    images: Float[Tensor, "batch 3 height width"] | Sequence[Float[Tensor, "3 _ _"]],
+    images: Images,
     size: tuple[int, int],
     policy: Resize,
     device: torch.device,
@@ -38,7 +45,7 @@ def resize_images(
     """Resize images of any sizes to one size, on a device.
 
     Args:
-        images: RGB in [0, 1].
+        images: RGB in [0, 1], or 8-bit; they are brought to the device as they are.
         size: rows and columns in pixels.
         policy: ``stretch`` or ``pad``.
         device: device of the result.
@@ -49,7 +56,8 @@ def resize_images(
     """
     resized, boxes = [], []
     for image in images:
-        image = image.to(device, torch.float32)[None]
+        pixels = image.to(device)
+        image = (pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.to(torch.float32))[None]
         if policy == "stretch":
             resized.append(stretch(image, size))
             continue

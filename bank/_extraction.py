@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from diffsift.backbones import Activation, Backbone, FeatureMap, on_cpu
 from diffsift.common.context import RunContext
-from diffsift.datasets import Sample, image_tensors, prompts_of
+from diffsift.datasets import Sample, pixel_tensors, prompts_of
 from diffsift.extraction import Standardiser, pool, sample_map
 from diffsift.spaces import Candidate
 
@@ -169,7 +169,7 @@ class Extraction:
 
     def _loaded(self, images: Sequence[int]) -> tuple[list[Sample], list[Tensor]]:
         samples = [self._images.development.samples[image] for image in images]
-        return samples, image_tensors([sample.image for sample in samples])
+        return samples, pixel_tensors([sample.image for sample in samples])
 
     def _passes(
         self,

@@ -14,7 +14,7 @@ from ._rendered_scenes import RenderedScenes
 from ._samples import IGNORE, MAX_CLASSES, SPLITS, Label, Sample, Samples, Split
 from ._spair import spair
 from ._splits import FileSplit, ListSplit, SeedSplit, SplitRule
-from ._tensors import image_tensors, prompts_of
+from ._tensors import image_tensors, pixel_tensors, prompts_of
 from .opening import check_splits, explaining_refusals, open_dataset, searched_on
 from .registry import DATASETS, register_dataset
 from .specification import (
@@ -63,6 +63,7 @@ __all__ = [
     "image_tensors",
     "normals_folder",
     "open_dataset",
+    "pixel_tensors",
     "prompts_of",
     "read_image",
     "read_prompts",

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from diffsift.backbones import BackboneCache, FeatureMap, on_cpu, whole_map
-from diffsift.datasets import Sample, image_tensors, prompts_of
+from diffsift.datasets import Sample, pixel_tensors, prompts_of
 from diffsift.extraction import sample_map
 from diffsift.spaces import Candidate, activations_by_timestep
 
@@ -71,7 +71,7 @@ class CapturedMaps:
 
     def _passes(self, read: CandidateReader | SumReader) -> Iterator[tuple[str, int, dict[str, Tensor]]]:
         used = {candidate.backbone for candidate in self._needed}
-        images, prompts = image_tensors([sample.image for sample in self._samples]), prompts_of(self._samples)
+        images, prompts = pixel_tensors([sample.image for sample in self._samples]), prompts_of(self._samples)
 
         def of_backbone(name: str, entry: FeatureMap) -> Tensor | Mapping[str, Tensor]:
             return read(Candidate(name, entry.activation.name, entry.timestep), entry)

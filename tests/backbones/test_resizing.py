@@ -184,3 +184,9 @@ def test_noise_is_shared_by_all_images(backbone: PipelineBackbone, images: Tenso
     assert backbone.identity() != before
     backbone.noise_seeds = 2
     assert not torch.allclose(features(backbone, changed), shared[1:], atol=1e-3)
+
+
+def test_images_may_have_8_bits(backbone: PipelineBackbone) -> None:
+    pixels = torch.randint(256, (2, 3, 20, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(features(backbone, pixels), features(backbone, pixels.float() / 255))
+    assert torch.equal(features(backbone, list(pixels)), features(backbone, pixels))
