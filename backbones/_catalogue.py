@@ -120,6 +120,8 @@ def complete_by_running(
             record(image)
         located = place_image_tokens(open_ones, (passes[0], passes[1]), input_size)
         activations = _with_located(activations, located)
+    elif not shares:
+        run(0)  # was it the counting that failed, or does the network not run?
     readable = {entry.name for entry in activations if not entry.unreadable}
     found = with_stage_means(
         with_operations(activations, {name: share for name, share in shares.items() if name in readable})
