@@ -158,12 +158,41 @@ def _channels(rows: list[Row]) -> str:
     return f"{sum(int(row['channels']) for row in rows) / len(rows):,.0f}"
 
 
+def full_size() -> str:
+    """Jobs on networks of full size beside plain passes."""
+    header = (
+        "network",
+        "images",
+        "machine",
+        "a pass, an encode",
+        "pass with the pool captured",
+        "bank, of the speed of plain passes",
+        "memory beyond the model: bank, job",
+        "job, in plain passes and one encode an image",
+        "dry run: time, memory",
+    )
+    lines = ["| " + " | ".join(header) + " |", "| --- " * len(header) + "|"]
+    for row in _read("full_size.csv"):
+        cells = [f"{row['model']}, {row['dtype']}", f"{row['px']} px", row["device"]]
+        cells.append(f"{float(row['pass_s']):.2g} s, {float(row['encode_s']):.2g} s")
+        cells += [_ratio(row["capture_ratio"]), _ratio(row["bank_ratio"])]
+        cells.append(f"{_ratio(row['bank_gb'])} GB, {_ratio(row['job_gb'])} GB")
+        cells += [_ratio(row["job_ratio"]), f"{_ratio(row['dry_seconds_ratio'])}, {_ratio(row['dry_gb_ratio'])}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _ratio(cell: str) -> str:
+    return f"{float(cell):.2f}" if cell else "-"
+
+
 FIGURES: dict[str, Callable[[], str]] = {
     "demo": demo,
     "tasks": tasks,
     "samples": samples,
     "filters": filters,
     "search": search,
+    "full_size": full_size,
 }
 
 

@@ -20,6 +20,7 @@ bank that fills at 0.8 of the speed of plain passes or more.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import subprocess
 import sys
@@ -52,7 +53,19 @@ def main() -> None:
             sys.exit(f"{name} failed")
         rows.append({**json.loads(result.stdout.splitlines()[-1]), "load": load(), **environment()})
     print_table(COLUMNS, [_cells(row) for row in rows])
-    write_csv(options.out, rows)
+    write_csv(options.out, [*_kept(options.out, rows), *rows])
+
+
+def _kept(file: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the file holds of other models, sizes and devices."""
+
+    def key(row: dict[str, Any]) -> tuple[str, ...]:
+        return tuple(str(row[name]) for name in ("model", "device", "dtype", "px"))
+
+    if not file.exists():
+        return []
+    with file.open(encoding="utf-8", newline="") as lines:
+        return [row for row in csv.DictReader(lines) if key(row) not in {key(new) for new in rows}]
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -249,11 +262,13 @@ def _bank(backbone: Any, folder: Path, row: dict[str, Any], device: Any) -> dict
 def _job(model: Any, folder: Path, row: dict[str, Any], device: Any) -> dict[str, Any]:
     import diffsift
     from diffsift.backbones import PipelineBackbone
+    from diffsift.runs import expected_cost
     from diffsift.runs.plan import plan
 
     asked = _specification(model)
-    planned = plan(asked, workspace=folder / "planned")
     clock = Clock(device)
+    expected_cost.clock = clock.now  # the same seconds as the job's
+    planned = plan(asked, workspace=folder / "planned")
     clock.counting(PipelineBackbone)
     with clock.watched():
         diffsift.select(asked, workspace=folder / "workspace", out=folder / "selection.json")
