@@ -31,7 +31,6 @@ from .registry import BACKBONES, DIFFUSERS
 from .specification import ModelSpecification
 from .weights import DigestCache, digest_of
 
-_IN_PROCESS = DigestCache()
 """Digests of weights that were loaded without a cache of the caller's."""
 
 
@@ -48,7 +47,7 @@ def load(
         model: which model, and how to run it.
         name: of the backbone, unique within a study; ``main`` by default.
         beside: a backbone of the same pipeline (`owner_of`), whose networks are used instead of loading them again.
-        digests: remembers digests of weights between runs; by default they are remembered in this process only.
+        digests: remembers digests of weights between runs; by default they are computed.
 
     Returns:
         A `PipelineBackbone` for ``model.kind: diffusers``; what the registered kind makes for all others.
@@ -78,7 +77,7 @@ def load_pipeline(
     Args:
         model: which pipeline, and how to run it.
         name: of the backbone, unique within a study.
-        digests: remembers digests of weights between runs; by default they are remembered in this process only.
+        digests: remembers digests of weights between runs; by default they are computed.
 
     Returns:
         The backbone, with frozen networks, on the device and in the type that `model` names.
@@ -116,11 +115,9 @@ def _backbone(
             part.to(device)
 
     def digest(*modules: nn.Module) -> str:
-        if model.lora is not None:  # merged weights are those of no file
+        if digests is None or model.lora is not None:  # merged weights are those of no file
             return digest_of(*modules)
-        return (_IN_PROCESS if digests is None else digests).digest_of(
-            modules, (model.variant, str(model.allow_pickle))
-        )
+        return digests.digest_of(modules, (model.variant, str(model.allow_pickle)))
 
     loaded = LoadedPipeline(pipeline, model.id, offload=device if model.offload else None, digest=digest)
     return PipelineBackbone(loaded, model, name=name)

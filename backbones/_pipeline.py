@@ -248,7 +248,10 @@ class PipelineBackbone(Backbone):
         Raises:
             ModelError: the image size is not one of the model's.
         """
-        return PipelineBackbone(self._loaded, model, name=name, network=self._network)
+        other = PipelineBackbone(self._loaded, model, name=name, network=self._network)
+        if self._places_maps:
+            other.place_attention_maps()
+        return other
 
     def untrained(self, *, name: str = BackboneName.RANDOM, seed: int = 0) -> PipelineBackbone:
         made_on = self.device if self._loaded.offload is None else torch.device("cpu")

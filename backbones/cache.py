@@ -27,7 +27,7 @@ class BackboneCache:
     then on it is loaded beside others where twice the size of its denoiser is free; otherwise the others are dropped.
 
     Args:
-        digests: remembers digests of weights between runs; by default they are remembered in this process only.
+        digests: remembers digests of weights between runs; by default they are computed.
     """
 
     def __init__(self, digests: DigestCache | None = None) -> None:

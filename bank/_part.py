@@ -7,7 +7,6 @@ from typing import Protocol, runtime_checkable
 
 from diffsift.spaces import Candidate
 
-from ._bank import Bank
 from ._pending_entries import Entry
 from .development import DevelopmentSet
 
@@ -32,7 +31,7 @@ class BankPart:
         number: position of the data set among them.
     """
 
-    def __init__(self, bank: Bank, number: int) -> None:
+    def __init__(self, bank: BankView, number: int) -> None:
         members = bank.development.members
         self._bank, self._development = bank, members[number]
         self._start = sum(len(member.samples) for member in members[:number])

@@ -197,13 +197,14 @@ def _hint(kind: str, value: Any, text: str) -> str:
 
 
 def _meant(path: FieldPath, fields_at: FieldsAt) -> str:
-    """The field that was meant: one of this name in another part, or else the closest of the same part."""
+    """The field that was meant: one of this name in another part, unless the same part has one that is close."""
     name = path[-1]
+    close = did_you_mean(name, fields_at(path[:-1]))
     parts = [part for part in fields_at(()) if not part.startswith("further_")]  # these have the fields of one part
     elsewhere = [f"{part}.{name}" for part in parts if name in fields_at((part,))]
-    if len(path) <= 2 and elsewhere:
+    if len(path) <= 2 and elsewhere and "did you mean" not in close:
         return f"; did you mean {' or '.join(map(repr, elsewhere))}?"
-    return did_you_mean(name, fields_at(path[:-1]))
+    return close
 
 
 def _close(value: Any, names: Iterable[str]) -> str:

@@ -62,7 +62,7 @@ _RUNTIME_FIELDS: dict[str, tuple[str, ...]] = {
 
 _LATER_FIELDS: dict[str, dict[str, Any]] = {
     "data": {"label_suffix": "", "palette": None, "exif": "turn", "depth_limit": None},
-    "model": {"kind": "diffusers", "options": {}},
+    "model": {"kind": "diffusers", "options": {}, "vae_tiling": False},
     "filters": {"further": []},
 }
 """Identity fields with their defaults that older versions did not have; at the default they are left out of it."""

@@ -9,13 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diffsift.backbones import Activation, Backbone, owner_of
+from diffsift.backbones import Activation, Backbone, DigestCache, owner_of
 from diffsift.backbones import load as load_backbone
 from diffsift.errors import SelectionError
 from diffsift.spaces import Candidate, Selection, activations_by_timestep
 
 from .fusion import Fusion, Standardiser, pool, resample_map, sample_map
 from .selection_file import read_selection
+
+_DIGESTS = DigestCache()
+"""So that a second extractor of a process does not hash the same files again."""
 
 
 class FeatureExtractor(nn.Module):
@@ -116,7 +119,7 @@ class FeatureExtractor(nn.Module):
         backbones: dict[str, Backbone] = {}
         for name, specification in specifications.items():
             beside = backbones.get(owner_of(name, specifications))
-            backbones[name] = load_backbone(specification, name=name, beside=beside)
+            backbones[name] = load_backbone(specification, name=name, beside=beside, digests=_DIGESTS)
             if verify:
                 file.verify(backbones[name])
         return cls(

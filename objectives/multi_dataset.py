@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from diffsift.backbones import BackboneCache
 from diffsift.bank import (
-    Bank,
     BankPart,
     BankSpecification,
     BankView,
@@ -109,8 +108,8 @@ class MultiDatasetObjective(Objective):
         Raises:
             TypeError: the bank is a part.
         """
-        if not isinstance(bank, Bank):
-            raise TypeError(f"several data sets need the whole bank, but got a {type(bank).__name__}.")
+        if isinstance(bank, BankPart):
+            raise TypeError("several data sets need the whole bank, but got a part of it.")
         parts = enumerate(self.objectives.values())
         return MultiDatasetProbe([part.probe(BankPart(bank, number)) for number, part in parts])
 

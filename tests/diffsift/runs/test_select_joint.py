@@ -91,8 +91,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         "at most 32 combinations",
     ),
     "unknown field": ({"joint": {"prompt": ["a"]}}, "joint.prompt is not a field; did you mean 'prompts'"),
-    "too many draws": ({"joint": {"noise_seeds": [65]}}, "joint.noise_seeds.0 must be at most 64, but got 65"),
-    "a size too small": ({"joint": {"image_sizes": [[4, 8]]}}, "joint.image_sizes.0.0 must be at least 8, but got 4"),
+    "too many draws": ({"joint": {"noise_seeds": [65]}}, "joint.noise_seeds.0 .*must be at most 64, but got 65"),
+    "a size too small": ({"joint": {"image_sizes": [[4, 8]]}}, "joint.image_sizes.0.0 .*must be at least 8, but got 4"),
     "one number": ({"joint": {"image_sizes": [64]}}, "joint.image_sizes.0"),
     "a name that is taken": (
         {"joint": {"noise_seeds": [2]}, "further_models": {"main-2noise": {"id": "o"}}},
