@@ -202,7 +202,7 @@ def _meant(path: FieldPath, fields_at: FieldsAt) -> str:
     close = did_you_mean(name, fields_at(path[:-1]))
     parts = [part for part in fields_at(()) if not part.startswith("further_")]  # these have the fields of one part
     elsewhere = [f"{part}.{name}" for part in parts if name in fields_at((part,))]
-    if len(path) <= 2 and elsewhere and "did you mean" not in close:
+    if elsewhere and (len(path) == 1 or (len(path) == 2 and "did you mean" not in close)):
         return f"; did you mean {' or '.join(map(repr, elsewhere))}?"
     return close
 

@@ -108,9 +108,9 @@ def test_a_search_hashes_each_network_once_and_the_next_one_only_what_has_no_fil
         assert networks == ["UNet2DConditionModel"]
 
 
-def test_without_a_cache_weights_are_hashed_once_in_a_process(folder: Path) -> None:
+def test_a_backbone_hashes_its_weights_once(folder: Path) -> None:
     model = ModelSpecification(id=str(folder), device="cpu")
     with hashed() as networks:
         first = load(model)
-        assert [first.identity() for _ in range(3)] == [load(model).identity()] * 3
+        assert first.identity() == first.identity()
         assert sorted(networks) == ["AutoencoderKL", "CLIPTextModel", "UNet2DConditionModel"]
