@@ -20,6 +20,10 @@ _ROOM = 2.0
 """Free memory needed for another network, as a multiple of its denoiser: for its VAE and its activations too."""
 
 
+_SMALL = 500_000_000
+"""Bytes of a denoiser that may stand beside its copy with random weights: a larger one is quickly loaded again."""
+
+
 class BackboneCache:
     """Backbones by name. A study may have several, and they need not fit into memory together.
 
@@ -53,8 +57,8 @@ class BackboneCache:
     def add_untrained(self, name: str, trained: str) -> None:
         """Register the network of a backbone with random weights, a control.
 
-        Where memory does not hold it beside the trained one, it is made in its place. That one is dropped then, and
-        loaded again when it is next asked for.
+        Where the trained one has more than 0.5 GB, or memory does not hold both, it is made in its place. That one is
+        dropped then, and loaded again, in place of this one, when it is next asked for.
 
         Args:
             name: of the backbone with random weights.
@@ -114,6 +118,18 @@ class BackboneCache:
         """
         return name in self._loaded
 
+    def holds_both(self, trained: str) -> bool:
+        """Whether random weights are made beside the trained ones, not in their place.
+
+        Args:
+            trained: a backbone with networks of its own; it is loaded where it is not in memory.
+
+        Returns:
+            True where its denoiser is small and memory holds it twice.
+        """
+        device, needed = _weights_device(self[trained]), self._bytes[trained]
+        return needed <= _SMALL and needed * _ROOM <= free_memory(device)
+
     def __getitem__(self, name: str) -> Backbone:
         """A backbone, loaded if it is not in memory.
 
@@ -156,9 +172,12 @@ class BackboneCache:
             yield backbone, {entry.name: entry for entry in backbone.activations()}
 
     def _make_room(self, name: str) -> None:
+        needed = self._bytes.get(name)
+        for copy in [copy for copy, trained in self._trained.items() if trained == name]:
+            if needed is None or needed > _SMALL:
+                self._drop(copy)
         if not self._loaded:
             return
-        needed = self._bytes.get(name)
         if needed is None or needed * _ROOM > free_memory(next(iter(self._loaded.values())).device):
             self._loaded.clear()
             release_memory()
@@ -166,13 +185,16 @@ class BackboneCache:
     def _untrained(self, name: str, trained: str) -> Backbone:
         """A network with random weights: beside the trained one, or in its place."""
         backbone = self[trained]
-        room = self._bytes[trained] * _ROOM <= free_memory(_weights_device(backbone))
-        if not room and backbone.free_weights():
+        if not self.holds_both(trained) and backbone.free_weights():
             LOGGER.info("%s is made in place of %s, which is loaded again when it is needed.", name, trained)
-            for other in [other for other in self._loaded if self.network_of(other) == trained]:
-                del self._loaded[other]
-            release_memory()
+            self._drop(trained)
         return backbone.untrained(name=name)
+
+    def _drop(self, network: str) -> None:
+        """Drop a backbone and those that use its networks."""
+        for name in [name for name in self._loaded if self.network_of(name) == network]:
+            del self._loaded[name]
+        release_memory()
 
 
 def _weights_device(backbone: Backbone) -> torch.device:

@@ -249,7 +249,8 @@ def _control(prepared: Prepared, passes: Mapping[str, PassCost]) -> Part:
     values = sum(parameter.numel() for parameter in main.denoiser.parameters())
     images = len(prepared.bank.development.samples)
     seconds = build * values + own.run * images * _timesteps_found(prepared)
-    return Part(name, seconds, weights + own.memory, "study.random_weights, timesteps, data")
+    beside = weights if prepared.backbones.holds_both(BackboneName.MAIN) else 0
+    return Part(name, seconds, beside + own.memory, "study.random_weights, timesteps, data")
 
 
 def _has_control(prepared: Prepared) -> bool:

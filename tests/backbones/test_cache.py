@@ -79,15 +79,17 @@ def test_random_weights_stand_beside_the_model_where_memory_holds_both(images: T
 
 
 @pytest.mark.parametrize("offload", [None, torch.device("cpu")], ids=["on the device", "offloaded"])
+@pytest.mark.parametrize(("free", "small"), [(1000, 10**9), (10**12, 1000)], ids=["without room", "large"])
 def test_without_room_they_are_made_in_place_of_the_model(
-    offload: torch.device | None, images: Tensor, monkeypatch: pytest.MonkeyPatch
+    free: int, small: int, offload: torch.device | None, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = features(tiny().untrained(), images)
     made = Made(lambda: tiny(offload=offload))
     identity, trained = made.main.identity(), features(made.main, images)
     made.cache.load("large")
     made.cache.load("latents")
-    monkeypatch.setattr(cache, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(cache, "free_memory", lambda device: free)
+    monkeypatch.setattr(cache, "_SMALL", small)
     held: list[int] = []
     from_config = type(made.main.denoiser).from_config
 
