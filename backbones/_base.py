@@ -81,6 +81,18 @@ class Backbone(ABC):
         """How many images `encode` is given at a time; None, the default, for a whole batch."""
         return None
 
+    def denoised_together(self, rows: int, columns: int) -> int | None:
+        """How many images of a batch `denoise` is given at a time.
+
+        Args:
+            rows: of the denoiser's input.
+            columns: of the denoiser's input.
+
+        Returns:
+            A number, or None, the default, for all of them.
+        """
+        return None
+
     def condition(self, batch: int, prompts: Sequence[str] | None = None) -> dict[str, Any]:
         """The arguments of `denoise` beside image and timestep; by default there are none, whatever the prompts.
 
@@ -286,7 +298,8 @@ class Backbone(ABC):
                 return self._passes(reading, clean[part], [draw[part] for draw in noise], own)
 
             with torch.inference_mode():
-                parts = self._run_in_parts(self._denoised, len(clean), run)
+                together = self.denoised_together(int(clean.shape[-2]), int(clean.shape[-1]))
+                parts = self._run_in_parts(self._denoised, len(clean), run, most=together)
                 whole = parts.pop(0) if len(parts) == 1 else _joined(parts)
             yield timestep, whole
 

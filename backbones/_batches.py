@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import psutil
@@ -86,8 +89,11 @@ class BatchLimit:
 
 
 def release_memory() -> None:
-    """Return memory that nothing uses any more to the device."""
+    """Return memory that nothing uses any more to the device, and to the system."""
     gc.collect()
+    if sys.platform.startswith("linux"):
+        with suppress(AttributeError):  # another C library than glibc
+            ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -21,6 +21,7 @@ from ._loaded_pipeline import LoadedPipeline
 from ._pipeline_call import expand_batch, join_batch
 from ._untrained import free_weights, untrained_network
 from .activation import Activation
+from .capture import grid_size
 from .names import BackboneName
 from .specification import ModelSpecification
 from .weights import HashedNetwork
@@ -31,8 +32,11 @@ _LARGEST_NATIVE = 8192
 _SMALL = 64
 """Least edge in px of the image that shows a VAE's latents."""
 
-_ENCODING_MEMORY = 1_000_000_000
-"""Bytes that encoding images may take, where one image takes less: larger batches are no faster."""
+_BATCH_MEMORY = 500_000_000
+"""Bytes that images which are encoded, or denoised, together may take, where one image takes less."""
+
+_MAPS_IN_PASS = 8
+"""Maps of the largest activation that a pass of one image holds at once, about."""
 
 
 class PipelineBackbone(Backbone):
@@ -162,8 +166,15 @@ class PipelineBackbone(Backbone):
     def encoded_together(self) -> int | None:
         if self._loaded.vae is None:
             return None
-        memory = min(_ENCODING_MEMORY, free_memory(self.device) // 2)
+        memory = min(_BATCH_MEMORY, free_memory(self.device) // 2)
         return max(1, memory // encoding_bytes(self._loaded.vae, self.image_size))
+
+    def denoised_together(self, rows: int, columns: int) -> int | None:
+        def values(entry: Activation) -> int:
+            return entry.channels * math.prod(grid_size((rows, columns), entry.stride))
+
+        largest = max((values(entry) for entry in self.activations() if not entry.unreadable), default=1)
+        return max(1, _BATCH_MEMORY // (_MAPS_IN_PASS * largest * self.dtype.itemsize))
 
     def _random_inputs(self, generator: torch.Generator) -> Float[Tensor, "2 latent_channels rows columns"]:
         """As latents of random images would be, but drawn: only a small image is encoded, which shows their shape."""

@@ -14,7 +14,8 @@ from .registry import BACKBONES, DIFFUSERS
 MOST_VARIANTS = 32
 """Most variants of a model in one search, the model itself included."""
 
-ImageSize = tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
+_Edge = Annotated[int, Field(ge=8, le=8192)]
+ImageSize = tuple[_Edge, _Edge]
 HubIdOrPath = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, PurePath) else value)]
 """Text; a path, as Python code may give it, becomes its text."""
 

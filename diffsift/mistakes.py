@@ -19,6 +19,11 @@ FieldPath = tuple[str, ...]
 FieldsAt = Callable[[FieldPath], Sequence[str]]
 """Names of the fields that a mapping at a path may have."""
 
+_SIZE_HINT = "; write [height, width] in px, such as [512, 512]"
+
+_DTYPES = {"fp16": "float16", "half": "float16", "bf16": "bfloat16", "fp32": "float32"}
+"""Names that people have for types."""
+
 _CONDITIONS = {
     "literal_error": "must be {expected}",
     "greater_than": "must be above {gt}",
@@ -152,7 +157,8 @@ def _mistake(entry: Any, values: Any, fields_at: FieldsAt) -> _Mistake:
         return _Mistake(path, _STUDY_NAME, value)
     if kind in _CONDITIONS:
         text = _CONDITIONS[kind].format(**context)
-        return _Mistake(path, text, value, _hint(kind, value, text), kind.endswith(("_type", "_parsing")))
+        hint = _SIZE_HINT if path[-1:] == ("image_size",) else _hint(kind, value, text)
+        return _Mistake(path, text, value, hint, kind.endswith(("_type", "_parsing")))
     text = entry["msg"].removeprefix("Value error, ")
     field, _, rest = text.partition(" ")
     if path and field in fields_at(path):
@@ -186,7 +192,8 @@ def _path(loc: Iterable[Any], values: Any, *, named: bool) -> FieldPath:
 
 def _hint(kind: str, value: Any, text: str) -> str:
     if kind == "literal_error":
-        return _close(value, re.findall(r"'([^']+)'", text))
+        names = re.findall(r"'([^']+)'", text)
+        return _close(_DTYPES.get(str(value), value) if "float16" in names else value, names)
     if kind == "tuple_type" and isinstance(value, str | int | float):
         return f"; write [{value}]"
     if kind == "string_type" and isinstance(value, bool):

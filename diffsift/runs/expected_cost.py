@@ -49,7 +49,7 @@ class Part:
         name: in words.
         seconds: it will take.
         memory: bytes beyond the model while it runs; parts run one after another.
-        lower: the fields that make it cheaper.
+        lower: the fields that it depends on.
     """
 
     name: str
@@ -91,12 +91,8 @@ def expected_parts(prepared: Prepared, passes: Mapping[str, PassCost]) -> tuple[
     Returns:
         The parts in the order in which a search runs them.
     """
-    return (
-        *_bank_parts(prepared, passes),
-        *_probe_parts(prepared),
-        _control(prepared, passes),
-        _final_test(prepared, passes),
-    )
+    control = [_control(prepared, passes)] if _has_control(prepared) else []
+    return (*_bank_parts(prepared, passes), *_probe_parts(prepared), *control, _final_test(prepared, passes))
 
 
 def pass_cost(prepared: Prepared, model: ModelSpace) -> PassCost:
@@ -153,8 +149,8 @@ def _bank_parts(prepared: Prepared, passes: Mapping[str, PassCost]) -> Iterator[
         fit_memory = max(fit_memory, bank.fit_memory(wanted))
         widths = [entry.channels for entries in wanted.values() for entry in entries] if missing else []
         fit += sum(_fit_seconds(prepared, width) * widths.count(width) for width in set(widths))
-    yield Part("encoding images", encode, memory, "model.image_size")
-    yield Part("passes for the bank", run, memory, "timesteps, data, model.image_size, filters")
+    yield Part("encoding images", encode, memory, "model.image_size, model.vae_tiling")
+    yield Part("passes for the bank", run, memory, "timesteps, data, model.image_size, model.batch_size, filters")
     yield Part("fits of projections", fit, fit_memory, "bank.max_channels, bank.fit_images, filters")
 
 
@@ -241,8 +237,6 @@ def _control(prepared: Prepared, passes: Mapping[str, PassCost]) -> Part:
     main = prepared.backbone(BackboneName.MAIN)
     own = passes[BackboneName.MAIN]
     name = "the same network with random weights"
-    if not _has_control(prepared):
-        return Part(name, 0.0, 0, "")
     weights = sum(parameter.nbytes for parameter in main.denoiser.parameters())
     sample = torch.empty(_INITIALISED, dtype=next(main.denoiser.parameters()).dtype)
     build = _seconds(lambda: torch.nn.init.uniform_(sample)) / _INITIALISED

@@ -86,11 +86,10 @@ def _chosen(prepared: Prepared, study: TrialStore) -> _Chosen:
 
 
 def _tested(prepared: Prepared, study: TrialStore) -> str:
-    """Names what a final test follows from: the scored selections, how one of them is chosen, and rows left out."""
+    """Names what a final test follows from: the scored selections, and how one of them is chosen."""
     asked = prepared.specification.study
     scored = sorted((entry.selection.key, entry.score) for entry in study.evaluations())
-    left_out = [] if asked.random_weights else ["random weights"]
-    return digest([scored, asked.rerank, asked.rerank_probe if asked.rerank > 1 else "", *left_out], 64)
+    return digest([scored, asked.rerank, asked.rerank_probe if asked.rerank > 1 else ""], 64)
 
 
 def _stored(prepared: Prepared, store: StudyStore, tested: str) -> StudyResults | None:

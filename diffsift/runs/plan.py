@@ -15,6 +15,7 @@ from diffsift.study_store import StudyStore
 from diffsift.tracking import require_loggers, require_stores
 
 from .cost import Price, duration, joint_words, price_lines, prices
+from .dtypes import with_stored_dtypes
 from .expected_cost import Part, expected_parts, pass_cost
 from .prepare import prepare
 
@@ -34,6 +35,7 @@ class Plan:
         free: free bytes on the disk.
         memory: bytes beyond the model, those of the part that needs most.
         parts: what each part of the search costs, in the order in which they run.
+        not_counted: what the parts leave out, in words.
         data: what each data set holds.
         warnings: what the user should know.
     """
@@ -48,6 +50,7 @@ class Plan:
     free: int
     memory: int
     parts: tuple[Part, ...] = ()
+    not_counted: str = ""
     data: tuple[DataSummary, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -64,10 +67,12 @@ class Plan:
         )
         width = max((len(part.name) for part in self.parts), default=0)
         lines = [
-            f"{part.name:{width}}  {duration(part.seconds):>8}  {part.memory / 1e9:5.2f} GB"
-            + (f"  (less with other {part.lower})" if part.lower else "")
+            f"{part.name:{width}}  {'< 1 s' if part.seconds < 1 else duration(part.seconds):>6}  "
+            f"{f'{part.memory / 1e6:.0f} MB' if part.memory < 1e9 else f'{part.memory / 1e9:.1f} GB':>7}  "
+            f"depends on {part.lower}"
             for part in self.parts
         ]
+        lines += [self.not_counted] if self.not_counted else []
         if any(price.about for price in self.models):
             lines += [*price_lines(self.models), joint_words(self.models)]
         return "\n            ".join([whole, *lines])
@@ -98,6 +103,10 @@ def plan(
         name = specification.study.name
         require_stores(specification.tracking, name, store.uid(name), store.workspace)
         context = specification.context(store.workspace, reporter or LoggingReporter())
+        study = specification.study
+        if store.storage is not None or store.workspace.has_database:
+            specification = with_stored_dtypes(specification, store)
+            store.refuse_other_identity(specification)
         prepared = prepare(specification, store, context)
     bank = prepared.bank
     passes = {name: pass_cost(prepared, model) for name, model in prepared.models.items()}
@@ -118,6 +127,7 @@ def plan(
         free=shutil.disk_usage(store.workspace.folder).free,
         memory=max(part.memory for part in parts),
         parts=parts,
+        not_counted="" if study.rerank == 1 else f"not counted: reranking {study.rerank} selections by a slow probe",
         data=bank.development.summaries,
         warnings=tuple(prepared.warnings),
     )

@@ -339,9 +339,11 @@ class _ModelReader:
             return f"{called}the same with {differences(model, self.specification.model)}"
         height, width = backbone.image_size
         millions = sum(parameter.numel() for parameter in backbone.denoiser.parameters()) / 1e6
+        types = {str(parameter.dtype).removeprefix("torch.") for parameter in backbone.denoiser.parameters()}
+        precision = f"{' and '.join(sorted(types))}, " if types else ""
         return (
             f"{called}{model.id}: {type(backbone.denoiser).__name__}, {height} x {width} px, {millions:.1f} M "
-            f"parameters, on {backbone.device}"
+            f"parameters, {precision}on {backbone.device}"
         )
 
     def _unlabelled(self) -> list[Tensor]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffsift import __version__
-from diffsift.backbones import BackboneName, ModelSpecification, resolve_device, resolve_dtype
+from diffsift.backbones import resolve_device, resolve_dtype
 from diffsift.bank import measured_similarity
 from diffsift.common.files import digest
 from diffsift.common.reporting import LoggingReporter, Reporter
@@ -38,6 +38,7 @@ from diffsift.tracking import (
 )
 
 from .cost import joint_words, prices
+from .dtypes import with_dtypes, with_stored_dtypes
 from .final_test import final_results
 from .outputs import FOUND, OutputFiles
 from .prepare import Prepared, prepare
@@ -101,13 +102,13 @@ def select(
         context = specification.context(store.workspace, reporter)
         with store.ledger.exclusive(name):
             store.ledger.require_sound()
-            specification = _with_stored_dtypes(specification, store)
+            specification = with_stored_dtypes(specification, store)
             store.refuse_other_identity(specification)
             store.refuse_fewer_trials(specification)
             require_warm_starts(store.ledger, specification.study.warm_start)
             require_stores(tracking, name, store.uid(name), store.workspace)
             prepared = prepare(specification, store, context)
-            specification = _with_dtypes(specification, {name: _dtype_of(prepared, name) for name in prepared.models})
+            specification = with_dtypes(specification, {name: _dtype_of(prepared, name) for name in prepared.models})
             prepared = replace(prepared, specification=specification)
             store.refuse_other_identity(specification, prepared.content, earlier_model=prepared.earlier_model)
             with _Search(prepared, store) as search:
@@ -316,25 +317,6 @@ def _write(prepared: Prepared, results: StudyResults, files: OutputFiles) -> Non
             f"resume {outcome.study}' writes it without another test."
         ) from error
     write_report(outcome, results.pictures, files.report)
-
-
-def _with_stored_dtypes(specification: Specification, store: StudyStore) -> Specification:
-    """With ``dtype: auto`` as it was resolved when the study was made: on another device it keeps its precision."""
-    if store.ledger.study(specification.study.name) is None:
-        return specification
-    stored = store.specification(specification.study.name).models
-    return _with_dtypes(specification, {name: model.dtype for name, model in stored.items()})
-
-
-def _with_dtypes(specification: Specification, dtypes: Mapping[str, str]) -> Specification:
-    """With ``dtype: auto`` replaced by the type of the model's name, where it has one."""
-
-    def fixed(name: str, model: ModelSpecification) -> ModelSpecification:
-        return model.model_copy(update={"dtype": dtypes.get(name, "auto")}) if model.dtype == "auto" else model
-
-    further = {name: fixed(name, model) for name, model in specification.further_models.items()}
-    main = fixed(BackboneName.MAIN, specification.model)
-    return specification.model_copy(update={"model": main, "further_models": further})
 
 
 def _dtype_of(prepared: Prepared, name: str) -> str:

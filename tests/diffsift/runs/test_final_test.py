@@ -33,8 +33,9 @@ def test_random_weights_may_be_left_out_and_be_made_in_place_of_the_model(
     without = searched(tiny_pipeline, tiny_data, tmp_path / "first", random_weights=False)
     assert "random weights" not in without
     assert made == []
-    # It may change on resume: the table is made anew, with the row.
-    whole = searched(tiny_pipeline, tiny_data, tmp_path / "first")
+    # It may change on resume, but does not open the test split again.
+    assert searched(tiny_pipeline, tiny_data, tmp_path / "first") == without
+    whole = searched(tiny_pipeline, tiny_data, tmp_path / "third")
     assert list(whole) == [*list(without)[:2], "random weights", *list(without)[2:]]
     assert {name: whole[name] for name in without} == without
     freed: list[str] = []
@@ -54,7 +55,7 @@ def test_what_is_left_out_costs_neither_time_nor_room(tiny_pipeline: Path, tiny_
     whole, less = ({part.name: part for part in planned(random_weights=with_it).parts} for with_it in (True, False))
     assert whole[control].memory > 0
     assert whole[control].lower.startswith("study.random_weights")
-    assert less[control].seconds == less[control].memory == 0
+    assert control not in less
     budget = 1e-6
     with pytest.raises(BankError, match=r"the bank needs") as error:
         planned(random_weights=False)
