@@ -282,12 +282,13 @@ def _bank(backbone: Any, folder: Path, row: dict[str, Any], device: Any) -> dict
 
 def _alone(options: argparse.Namespace) -> dict[str, Any]:
     """The dry run of the saved model, or the job."""
+    import _full_size_models  # noqa: F401 - libraries are there before memory is looked at
     import torch
 
     import diffsift
     from diffsift.backbones import ModelSpecification, PipelineBackbone
     from diffsift.memory import tune_malloc
-    from diffsift.runs import expected_cost
+    from diffsift.runs import expected_cost, select  # noqa: F401
     from diffsift.runs.plan import plan
 
     tune_malloc()

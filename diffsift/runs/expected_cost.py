@@ -8,14 +8,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
+from typing import Any
 
 import numpy as np
 import psutil
 import torch
 from torch import Tensor
+from torch.autograd.profiler import profile
 
-from diffsift.backbones import Backbone, BackboneName
+from diffsift.backbones import Backbone, BackboneName, FeatureMap
 from diffsift.bank import DevelopmentSet, Entry, Features
 from diffsift.datasets import image_tensors, prompts_of
 from diffsift.extraction import Standardiser, sample_map
@@ -111,28 +113,33 @@ def pass_cost(prepared: Prepared, model: ModelSpace) -> PassCost:
     batch = [samples[index] for index in range(timed)]
     points = torch.from_numpy(prepared.bank.development.points[:timed]).to(backbone.device)
     images, wanted = image_tensors([sample.image for sample in batch]), prepared.wanted(model)
-    first = dict(islice(wanted.items(), 1))
+    first, grid = dict(islice(wanted.items(), 1)), [1, 1]
 
-    def run(images: Sequence[Tensor]) -> _Measured:
+    def read(entry: FeatureMap) -> Tensor:
+        for axis in (0, 1):
+            grid[axis] = max(grid[axis], int(entry.values.shape[2 + axis]) * entry.activation.stride)
+        return sample_map(entry.values, points[entry.images])
+
+    def run(images: Sequence[Tensor]) -> None:
+        for _ in backbone.capture(images, first, seed=0, prompts=prompts_of(batch), read=read):
+            pass
+
+    def timed_run(images: Sequence[Tensor]) -> float:
         with _watched(backbone) as measured:
-            for _ in backbone.capture(
-                images,
-                first,
-                seed=0,
-                prompts=prompts_of(batch),
-                read=lambda entry: sample_map(entry.values, points[entry.images]),
-            ):
-                pass
-        return measured
+            run(images)
+        return measured.seconds
 
     run(images)  # libraries prepare themselves for a shape when they first see it
     others = [1 - image for image in images]  # not encoded yet
-    whole, again = run(others), min(run(others), run(others), key=lambda measured: measured.seconds)
-    together = size / timed
+    whole, again = timed_run(others), min(timed_run(others), timed_run(others))
+    encoding = _allocated(backbone, lambda: run([image / 2 for image in images]))
+    passing = _allocated(backbone, lambda: run(others))
+    encoded = min(size, backbone.encoded_together() or size) / timed
+    denoised = min(size, backbone.denoised_together(grid[0], grid[1]) or size) / timed
     return PassCost(
-        encode=max(0.0, whole.seconds - again.seconds) / timed,
-        run=again.seconds / timed,
-        memory=round(max(whole.memory, again.memory * together)),
+        encode=max(0.0, whole - again) / timed,
+        run=again / timed,
+        memory=round(max(passing * denoised, encoding * encoded if encoding > passing else 0)),
     )
 
 
@@ -277,6 +284,21 @@ def _seconds(run: Callable[[], object]) -> float:
     started = clock()
     run()
     return clock() - started
+
+
+def _allocated(backbone: Backbone, run: Callable[[], object]) -> int:
+    """The most bytes of tensors that a function has at once, on the backbone's device."""
+    if backbone.device.type == "cuda":
+        with _watched(backbone) as measured:
+            run()
+        return measured.memory
+    # What the process has at its disposal grows little here, since it keeps what earlier passes have freed.
+    with profile(profile_memory=True) as profiler:
+        run()
+    results: Any = profiler.kineto_results
+    events = [] if results is None else results.events()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    return int(max(accumulate((change for _, change in changes), initial=0)))
 
 
 @contextmanager
