@@ -295,7 +295,7 @@ def _allocated(backbone: Backbone, run: Callable[[], object]) -> int:
     # What the process has at its disposal grows little here, since it keeps what earlier passes have freed.
     with profile(profile_memory=True) as profiler:
         run()
-    results: Any = profiler.kineto_results
+    results: Any = getattr(profiler, "kineto_results", None)
     events = [] if results is None else results.events()
     changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
     return int(max(accumulate((change for _, change in changes), initial=0)))
