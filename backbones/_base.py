@@ -349,9 +349,8 @@ class Backbone(ABC):
 
     def _noise(self, images: Tensor, clean: Tensor, seeds: Sequence[int], draw: int) -> Tensor:
         shape = tuple(clean.shape[1:])
-        return (shared_noise(shape, seeds, draw) if self.noise_shared else noise_of(images, shape, seeds, draw)).to(
-            clean
-        )
+        drawn = shared_noise(shape, seeds, draw) if self.noise_shared else noise_of(images, shape, seeds, draw)
+        return drawn.to(clean)
 
     @cached_property
     def _encoded(self) -> BatchLimit:

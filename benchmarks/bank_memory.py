@@ -11,8 +11,7 @@ raw features of these), batches of 32, one thread; freed memory is kept, as the 
 
 Extrapolation, not a measurement: the size of a bank of SDXL's 63 published candidates at 5 timesteps and 30 + 30
 images, by the formula that the budget uses (its error on the banks made here is printed), with default settings and
-with more locations or channels; and the memory beyond the model: the captured activations of one image at 1024 x 1024
-px in half precision and again in float32 (on a GPU they lie there), and the fit of the widest candidate.
+with more locations or channels; and the memory of the fit of its widest candidate. `full_size.py` measures the rest.
 """
 
 from __future__ import annotations
@@ -158,7 +157,6 @@ def _print_sdxl() -> None:
             bank = Bank(Path(folder), development, specification, RunContext(batch_size=1))
             return bank.estimate(wanted), bank.fit_memory(wanted)
 
-    captured = sum(entry.channels * (128 // entry.stride) ** 2 for entry in pool) * (2 + 4)
     print(f"\nExtrapolated: SDXL, {len(pool)} candidates x {TIMESTEPS} timesteps, {IMAGES} images")
     default = BankSpecification()
     rows = []
@@ -169,10 +167,8 @@ def _print_sdxl() -> None:
         for pixels in sorted({default.pixels_per_image, most} - {0}):
             needed, fit = size(pixels, max_channels=channels)
             met = "yes" if needed <= BUDGET else "NO"
-            memory = (captured + fit) / 1e9
-            rows.append([f"{pixels} locations, {channels} channels", f"{needed / 1e9:.2f}", met, f"{memory:.2f}"])
-    print_table(("bank", "GB on disk", "at most 2 GB", "GB of memory beyond the model"), rows)
-    print(f"of that memory, activations of one image as captured and in float32: {captured / 1e9:.2f} GB")
+            rows.append([f"{pixels} locations, {channels} channels", f"{needed / 1e9:.2f}", met, f"{fit / 1e9:.2f}"])
+    print_table(("bank", "GB on disk", "at most 2 GB", "GB of memory for a fit"), rows)
 
 
 def _options() -> argparse.Namespace:

@@ -51,13 +51,13 @@ class Part:
         name: in words.
         seconds: it will take.
         memory: bytes beyond the model while it runs; parts run one after another.
-        lower: the fields that it depends on.
+        fields: that it depends on, in words.
     """
 
     name: str
     seconds: float
     memory: int
-    lower: str
+    fields: str
 
 
 @dataclass

@@ -69,7 +69,7 @@ class Plan:
         lines = [
             f"{part.name:{width}}  {'< 1 s' if part.seconds < 1 else duration(part.seconds):>6}  "
             f"{f'{part.memory / 1e6:.0f} MB' if part.memory < 1e9 else f'{part.memory / 1e9:.1f} GB':>7}  "
-            f"depends on {part.lower}"
+            f"depends on {part.fields}"
             for part in self.parts
         ]
         lines += [self.not_counted] if self.not_counted else []

@@ -135,6 +135,27 @@ def test_images_are_encoded_in_batches_of_their_own(backbone: PipelineBackbone, 
     assert batches == [5]  # what ran out of memory is what takes fewer images
 
 
+def test_large_maps_run_fewer_together(
+    backbone: PipelineBackbone, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = {50: readable(backbone)[-1:]}
+    ((_, expected),) = backbone.capture(images, wanted, seed=0)
+    largest = max(entry.channels * (8 // entry.stride) ** 2 for entry in readable(backbone))
+    # Memory for two passes of one image, each with eight of the largest maps in float32; for no encode.
+    monkeypatch.setattr("diffsift.backbones._pipeline._BATCH_MEMORY", 2 * 8 * 4 * largest)
+    monkeypatch.setattr(backbone, "latents", None)
+    encode, denoise = backbone.encode, backbone.denoise
+    encoded, denoised = list[int](), list[int]()
+    monkeypatch.setattr(backbone, "encode", lambda part: encoded.append(len(part)) or encode(part))
+    monkeypatch.setattr(backbone, "denoise", lambda clean, *rest: denoised.append(len(clean)) or denoise(clean, *rest))
+    ((_, found),) = backbone.capture(images, wanted, seed=0)
+    assert denoised == [2, 2, 1]
+    assert sum(encoded) == 5
+    assert max(encoded) == backbone.encoded_together() < 5
+    for name, values in found.items():
+        assert torch.allclose(values, expected[name], atol=1e-5)
+
+
 def test_a_limit_grows_back_and_then_waits_longer() -> None:
     limit, most, sizes = BatchLimit("a step"), 2, list[int]()
 

@@ -54,7 +54,7 @@ def test_what_is_left_out_costs_neither_time_nor_room(tiny_pipeline: Path, tiny_
     control = "the same network with random weights"
     whole, less = ({part.name: part for part in planned(random_weights=with_it).parts} for with_it in (True, False))
     assert whole[control].memory > 0
-    assert whole[control].lower.startswith("study.random_weights")
+    assert whole[control].fields.startswith("study.random_weights")
     assert control not in less
     budget = 1e-6
     with pytest.raises(BankError, match=r"the bank needs") as error:
