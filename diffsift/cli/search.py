@@ -126,6 +126,8 @@ def search(
     format: FormatOption = Format.table,
 ) -> None:
     """Search for the best features, or continue the study of that name."""
+    if dry_run and format != Format.table:
+        fail(f"--format {format.value} must be left out with --dry-run, which prints text.")
     with errors(specification):
         from diffsift.runs.inputs import check_inputs
         from diffsift.specification_file import load_specification

@@ -292,6 +292,7 @@ def test_a_dry_run_prints_the_cost_and_makes_no_study(tiny_pipeline: Path, tiny_
     assert "GB beyond the model" in said
     assert not (tmp_path / "workspace" / "studies.db").exists()
     assert list((tmp_path / "workspace" / "bank").iterdir()) == []
+    assert "--format csv must be left out with --dry-run" in refused("search", spec, "--dry-run", "--format", "csv")
 
 
 def test_a_bank_beyond_its_budget_is_refused_before_work_starts(
